@@ -47,7 +47,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, durable: bool = True
         path: target; its directory must exist.
         data: whole content.
         mode: permission bits of the new file, whatever the umask.
-        durable: fsync the file and its directory. Without it the rename is still atomic for readers, not for power loss.
+        durable: fsync the file and its directory. Without it the rename is atomic for readers, not for power loss.
 
     Raises:
         KernelError: a step failed; the temporary file is gone.
@@ -222,7 +222,4 @@ def filesystem_magic(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     if _fstatfs(fd, buffer) < 0:
         raise KernelError("fstatfs", ctypes.get_errno())
-    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little" if _LITTLE else "big", signed=False)
-
-
-_LITTLE = ctypes.c_uint16(1).value.to_bytes(2, "little") == bytes(ctypes.c_uint16(1))
+    return ctypes.c_ulong.from_buffer(buffer).value
