@@ -1,0 +1,201 @@
+"""The database of a data root: SQLite, one writer thread, transactions in batches.
+
+It holds what names things, not the things: losing it loses image names, event history and cache (`recover`).
+Writes are functions that run on the writer thread; those that wait together share one transaction and one fsync, each
+in a savepoint of its own, so that one's error undoes that one only. A write is durable when its await returns.
+Reads go through a connection of their own and see every write that was awaited.
+"""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
+from wherry.store.atomic import fsync_dir
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], T]
+
+# one step for each schema number, never edited once released: number N is what SCHEMA[:N] made
+SCHEMA: tuple[str, ...] = (
+    """
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,            -- digest of the config
+        manifest TEXT NOT NULL,         -- digest of the manifest that gives its layers
+        layers TEXT NOT NULL,           -- JSON: [{blob, size, diff_id, unpacked}], oldest first
+        stored_at INTEGER NOT NULL,     -- nanoseconds
+        parent TEXT NOT NULL DEFAULT '' -- id of the image that it was built from, here
+    ) WITHOUT ROWID;
+    CREATE TABLE image_names (
+        name TEXT PRIMARY KEY,          -- full reference, with a tag or a digest
+        image TEXT NOT NULL,
+        set_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        id TEXT PRIMARY KEY,
+        expires_at INTEGER NOT NULL     -- nanoseconds
+    ) WITHOUT ROWID;
+    CREATE TABLE lease_blobs (
+        lease TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        PRIMARY KEY (lease, digest)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+class Database:
+    """An open database. `open_database` makes it.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._queue: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._reader = _connect(path)
+        try:
+            _prepare(self._reader, path)
+            self._reader.execute("PRAGMA query_only=ON")
+            self._reading = threading.Lock()
+            self._thread = threading.Thread(target=self._run, name="database", daemon=True)
+            self._writer = _connect(path)
+        except BaseException:
+            self._reader.close()
+            raise
+        self._thread.start()
+
+    async def write(self, change: Write[T]) -> T:
+        """Run `change(connection)` in a transaction on the writer thread and return what it returned, once durable.
+
+        `change` only executes statements: no commit, no rollback, and nothing that takes long. Cancelling the await
+        does not undo it.
+
+        Raises:
+            Unavailable: the database is closed.
+        """
+        return await asyncio.wrap_future(self.submit(change))
+
+    def submit(self, change: Write[T]) -> "Future[T]":
+        """Do what `write` does, for callers without an event loop."""
+        if self._closed:
+            raise Unavailable("the database is closed")
+        future: Future[T] = Future()
+        self._queue.put((change, future))
+        return future
+
+    def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        with self._reading:
+            return self._reader.execute(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        """Finish what is queued and close. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            ending = None in batch
+            work = [item for item in batch if item is not None]
+            if work:
+                self._transaction(work)
+        self._writer.close()
+
+    def _transaction(self, work: list[tuple[Write[Any], "Future[Any]"]]) -> None:
+        connection = self._writer
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for change, future in work:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                connection.execute("SAVEPOINT change")
+                try:
+                    outcomes.append((future, change(connection), None))
+                except BaseException as error:  # noqa: BLE001 (the waiter gets it)
+                    connection.execute("ROLLBACK TO change")
+                    outcomes.append((future, None, error))
+                connection.execute("RELEASE change")
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = StoreCorrupt(f"database {self.path}: {error}")
+            for _, future in work:
+                if not future.cancelled():
+                    future.set_exception(failure)
+            return
+        for future, result, failed in outcomes:
+            if failed is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failed)
+
+
+def open_database(path: str) -> Database:
+    """Open the database at `path`, make it, or bring it to this version's schema.
+
+    Raises:
+        NewerSchema: a newer version wrote it.
+        StoreCorrupt: it is not a database, or a damaged one (see `recover`).
+    """
+    return Database(path)
+
+
+def recover(path: str) -> str:
+    """Put a damaged database aside, so that `open_database` makes a new one. Returns where it lies now."""
+    aside = f"{path}.damaged-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
+    for suffix in ("-wal", "-shm", ""):
+        if os.path.exists(path + suffix):
+            os.rename(path + suffix, aside + suffix)
+    fsync_dir(os.path.dirname(path) or ".")
+    return aside
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        # in WAL mode only FULL makes a commit survive a power failure
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreCorrupt(f"database {path}: {error}", path=path) from None
+    os.chmod(path, 0o600)
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    try:
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+        if number > len(SCHEMA):
+            raise NewerSchema(
+                f"database {path} has schema {number}, newer than this version's {len(SCHEMA)}: "
+                "use the version of wherry that wrote it, or a newer one",
+                found=number,
+                known=len(SCHEMA),
+            )
+        for step in range(number, len(SCHEMA)):
+            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA[step]} PRAGMA user_version={step + 1}; COMMIT;")
+        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StoreCorrupt(f"database {path}: {error}", path=path) from None
+    if state != "ok":
+        raise StoreCorrupt(f"database {path}: {state}", path=path)
