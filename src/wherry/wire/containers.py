@@ -225,3 +225,30 @@ class ExecStart(Struct):
     detach: bool = field(default=False, name="Detach")
     tty: bool = field(default=False, name="Tty")
     console_size: list[int] | None = field(default=None, name="ConsoleSize")
+
+
+class AttachOptions(Struct, frozen=True):
+    """The query of `POST /containers/{id}/attach`; `detach_keys` as in `ctrl-p,ctrl-q`, empty: the default."""
+
+    stream: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    logs: bool = False
+    detach_keys: str = ""
+
+
+class LogOptions(Struct, frozen=True):
+    """The query of `GET /containers/{id}/logs`.
+
+    `since` and `until` are nanoseconds since the epoch, 0: no limit; `tail` is a number of lines, -1: all.
+    """
+
+    follow: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    since: int = 0
+    until: int = 0
+    timestamps: bool = False
+    tail: int = -1
+    details: bool = False
