@@ -12,6 +12,7 @@
       Conflict                   the object is in a state that forbids it
         NameInUse, NotRunning, AlreadyRunning, Paused, NotPaused, ImageInUse, AmbiguousPrefix
       AlreadyInState             what was asked is already so (HTTP's 304)
+      PortUnavailable            a host port is taken, or cannot be bound
       NotSupported               a flag or call that this engine does not have
       Unavailable                a process or service that should answer does not
         MonitorLost                a container's monitor is gone
@@ -139,6 +140,10 @@ class AmbiguousPrefix(WherryError):
 
 class AlreadyInState(WherryError):
     """What was asked is already so."""
+
+
+class PortUnavailable(WherryError):
+    """A host port that was asked for is taken, or cannot be bound."""
 
 
 class NotSupported(WherryError):

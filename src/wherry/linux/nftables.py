@@ -1,0 +1,81 @@
+"""The nftables language through libnftables.so.1 by ctypes (libnftables(3), nft(8)). For wherryd only.
+
+Everything in one `run` is one transaction: all of it takes effect, or nothing.
+"""
+
+import ctypes
+import errno
+import os
+import threading
+
+from wherry.errors import KernelError, NotSupported
+
+_LIBRARY = "libnftables.so.1"
+
+
+class Nftables:
+    """A libnftables context of the network namespace in which it is made. Calls from several threads take turns.
+
+    Raises:
+        NotSupported: the library is missing.
+    """
+
+    def __init__(self) -> None:
+        try:
+            library = ctypes.CDLL(_LIBRARY, use_errno=True)
+        except OSError:
+            raise NotSupported(f"published ports and NAT need {_LIBRARY} (package libnftables1)") from None
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        library.nft_ctx_free.restype = None
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+            getattr(library, name).restype = ctypes.c_char_p
+        self._library = library
+        self._lock = threading.Lock()
+        self._context = library.nft_ctx_new(0)
+        if not self._context:
+            raise KernelError("open an nftables context", ctypes.get_errno())
+        library.nft_ctx_buffer_output(self._context)
+        library.nft_ctx_buffer_error(self._context)
+
+    def close(self) -> None:
+        """Free the context; calls after that are errors."""
+        with self._lock:
+            context, self._context = self._context, None
+            if context:
+                self._library.nft_ctx_free(context)
+
+    def run(self, commands: str, what: str) -> str:
+        """Carry out commands in nft's language as one transaction, and return what they print.
+
+        Args:
+            commands: newline-separated commands.
+            what: what they do, in words, for the error.
+
+        Raises:
+            KernelError: the library or the kernel refused; nothing was changed. `errno` is the kernel's where it
+                said one.
+        """
+        with self._lock:
+            if not self._context:
+                raise KernelError(f"{what}: nftables is closed")
+            failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
+            output = self._library.nft_ctx_get_output_buffer(self._context) or b""
+            complaint = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        if failed:
+            raise _error(what, complaint.decode("utf-8", "replace"))
+        return str(output.decode("utf-8", "replace"))
+
+
+def _error(what: str, complaint: str) -> KernelError:
+    # the first line says it, the others quote the command and point into it; errno itself is stale by now
+    first = complaint.partition("\n")[0]
+    words = first.partition("Error: ")[2] or first or "refused"
+    for number in (errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EBUSY):
+        if words.endswith(os.strerror(number)):
+            return KernelError(f"{what}: nftables", number)
+    return KernelError(f"{what}: nftables: {words}")
