@@ -1,0 +1,180 @@
+"""Apply one layer to an empty directory, in one pass: hash, inflate, hash, write by descriptor, make durable.
+
+Whiteouts of the archive (`.wh.name`, `.wh..wh..opq`) become overlayfs's own (a character device 0:0, the attribute
+`trusted.overlay.opaque`). As the image specification has it they hide only what the layers below hold: a file that
+the same layer brings stays, and a directory that it deletes and brings anew is opaque. Other `.wh..wh.*` names are
+aufs's private notes and are ignored.
+
+`worker` is what the spawner runs: it confines itself before it reads the first header.
+"""
+
+import json
+import os
+from errno import EFBIG, EINVAL, ENAMETOOLONG, ERANGE
+
+from wherry.errors import DigestMismatch, HostileInput, KernelError, WherryError, to_wire
+from wherry.linux.libc import check, libc
+from wherry.snapshots.confine import confine
+from wherry.snapshots.inflate import Stream
+from wherry.snapshots.limits import Limits
+from wherry.snapshots.tar import DIRECTORY, FILE, HARDLINK, SYMLINK, TarReader
+from wherry.snapshots.tarfields import shown
+from wherry.snapshots.tree import Tree, path_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_WHITEOUT = b".wh."
+_AUFS = b".wh..wh."
+_OPAQUE = b".wh..wh..opq"
+
+
+class Applied:
+    """What a layer turned out to be.
+
+    Fields: `diff_id` (sha256 of the inflated archive), `size` (bytes of its files, holes included), `entries`,
+    `compressed_digest`, `compressed_size` (of what was read; the same as the archive's for a plain one).
+    """
+
+    __slots__ = ("compressed_digest", "compressed_size", "diff_id", "entries", "size")
+
+    def __init__(self, diff_id: str, size: int, entries: int, compressed_digest: str, compressed_size: int) -> None:
+        self.diff_id = diff_id
+        self.size = size
+        self.entries = entries
+        self.compressed_digest = compressed_digest
+        self.compressed_size = compressed_size
+
+    def to_json(self) -> "dict[str, str | int]":
+        """The fields as a worker's result carries them."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, value: "dict[str, Any]") -> "Applied":
+        """Rebuild from `to_json`; keys it does not know are ignored."""
+        return cls(**{name: value[name] for name in cls.__slots__})
+
+
+def apply_layer(
+    source_fd: int, dir_fd: int, limits: Limits | None = None, *, expect_diff_id: str | None = None
+) -> Applied:
+    """Read a layer (tar, plain or compressed) to its end and write it below a directory, durably.
+
+    Args:
+        source_fd: file, pipe or socket; read to its end, stays open.
+        dir_fd: an empty directory that nobody else uses; stays open. It gets the metadata of the layer's root.
+        limits: ceilings; the defaults where None.
+        expect_diff_id: `sha256:<hex>` that the inflated archive must have.
+
+    Raises:
+        HostileInput: the archive breaks a ceiling, or an entry cannot be what it says.
+        StoreCorrupt: it is damaged or truncated.
+        DigestMismatch: it is not what was expected.
+        KernelError: a file could not be written (ENOSPC and the like).
+        After each of them the directory holds a partial tree, which the caller removes (`remove_tree`).
+    """
+    limits = limits or Limits()
+    return _apply(Stream(source_fd, limits), dir_fd, limits, expect_diff_id)
+
+
+def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
+    """Run `apply_layer` as a process of its own, confined.
+
+    Args:
+        args: `{"limits": {…}, "expect_diff_id": str | null}`.
+        fds: `source`, `target` (the directory), `result` (one JSON line is written to it: `{"ok": Applied fields}` or
+            `{"error": …}`).
+    """
+    try:
+        limits = Limits.from_json(args.get("limits"))
+        # The first bytes name the decompressor, whose module must be imported while there is a path to it.
+        stream = Stream(fds["source"], limits)
+        confine(fds["target"], limits.max_bytes)
+        line = {"ok": _apply(stream, fds["target"], limits, args.get("expect_diff_id")).to_json()}
+    except MemoryError:
+        line = {"error": to_wire(HostileInput("layer asks for more memory than a worker has"))}
+    except Exception as error:  # noqa: BLE001 - whatever it is crosses to the caller
+        line = {"error": to_wire(error)}
+    data = json.dumps(line).encode() + b"\n"
+    while data:
+        data = data[os.write(fds["result"], data) :]
+
+
+def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | None) -> Applied:
+    reader = TarReader(stream, limits)
+    tree = Tree(dir_fd)
+    try:
+        _entries(reader, tree, limits.max_depth)
+        tree.finish()
+    finally:
+        tree.close()
+    stream.drain()
+    if expect_diff_id is not None and stream.digest != expect_diff_id:
+        raise DigestMismatch(
+            f"layer content is {stream.digest}, expected {expect_diff_id}", got=stream.digest, expected=expect_diff_id
+        )
+    check(libc.syncfs(dir_fd), "syncfs")
+    return Applied(stream.digest, reader.total, reader.entries, stream.compressed_digest, stream.compressed_size)
+
+
+def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
+    """Write every entry of the archive into the tree."""
+    while (entry := reader.next()) is not None:
+        path = path_of(entry.name, max_depth)
+        parent, _, name = path.rpartition(b"/")
+        kind = entry.type
+        try:
+            if name.startswith(_WHITEOUT) or _AUFS in parent:
+                if not _whiteout(tree, parent, name):
+                    continue
+            elif not name and kind != DIRECTORY:
+                raise HostileInput(f"archive entry {shown(entry.name)!r} is no directory, and names the root")
+            elif kind == FILE:
+                fd = tree.file(parent, name)
+                try:
+                    if entry.size:
+                        reader.copy_to(fd)
+                    tree.finish_file(fd, entry)
+                finally:
+                    os.close(fd)
+            elif kind == DIRECTORY:
+                tree.directory(parent, name, entry)
+            elif kind == SYMLINK:
+                tree.symlink(parent, name, entry)
+            elif kind == HARDLINK:
+                target_parent, _, target = path_of(entry.linkname, max_depth).rpartition(b"/")
+                if not target:
+                    raise HostileInput(f"archive entry {shown(path)!r} is a hard link to the root", entry=shown(path))
+                tree.hardlink(parent, name, target_parent, target)
+            else:
+                tree.special(parent, name, entry)
+        except WherryError as error:
+            error.facts.setdefault("entry", shown(entry.name))
+            raise
+        except OSError as error:
+            raise _translated(error, entry.name) from error
+
+
+def _whiteout(tree: Tree, parent: bytes, name: bytes) -> bool:
+    """Do what a name with the whiteout prefix asks for; False where it asks for nothing."""
+    if any(part.startswith(_AUFS) for part in parent.split(b"/")):
+        return False
+    if name == _OPAQUE:
+        tree.opaque(parent)
+        return True
+    if name.startswith(_AUFS):
+        return False
+    hidden = name[len(_WHITEOUT) :]
+    if hidden in (b"", b".", b".."):
+        raise HostileInput(f"archive entry {shown(name)!r} hides no file")
+    tree.whiteout(parent, hidden)
+    return True
+
+
+def _translated(error: OSError, name: bytes) -> WherryError:
+    """A name or value that no file system takes is the archive's fault; the rest is the machine's."""
+    errno = error.errno or 0
+    if errno in (ENAMETOOLONG, EINVAL, ERANGE, EFBIG):
+        return HostileInput(f"archive entry {shown(name)!r}: {os.strerror(errno).lower()}", entry=shown(name))
+    return KernelError("unpack", errno, shown(name), entry=shown(name))
