@@ -1,0 +1,223 @@
+"""What every kind of cgroup can do, and the parts that do not depend on the kind."""
+
+import errno
+import os
+import time
+
+from wherry.errors import InvalidSpec, KernelError, NotSupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    Resources = Mapping[str, Any]
+
+SIGKILL = 9
+REMOVE_SECONDS = 5.0
+_FIRST_PAUSE = 0.0005
+_LONGEST_PAUSE = 0.02
+
+
+class Cgroup:
+    """One container's branch. Values only, until `create`: a second process may open the same path.
+
+    Attributes:
+        path: relative to each hierarchy's root.
+        paths: controller -> absolute directory (v2: the one directory under `""`).
+    """
+
+    __slots__ = ("path", "paths")
+
+    def __init__(self, path: str, paths: "dict[str, str]") -> None:
+        self.path = path
+        self.paths = paths
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r})"
+
+    # what a kind must say
+
+    def create(self, resources: "Resources | None" = None) -> None:
+        """Make the directories and apply limits and device rules; an existing branch is taken over.
+
+        Args:
+            resources: an OCI `linux.resources` object.
+
+        Raises:
+            NotSupported: a limit was asked for and its controller or file is not there.
+            KernelError: the kernel refuses a value, or the branch cannot be made.
+            InvalidSpec: the resources are not what the specification says.
+        """
+        raise NotImplementedError
+
+    def update(self, resources: "Resources") -> None:
+        """Apply limits to a branch that runs. Raises as `create`."""
+        raise NotImplementedError
+
+    def add(self, pid: int) -> None:
+        """Move a process (all its threads) into the branch, in every hierarchy.
+
+        Raises:
+            KernelError: it is gone (ESRCH), or the kernel refuses.
+        """
+        raise NotImplementedError
+
+    def freeze(self, on: bool) -> None:
+        """Stop every process where it is, or let them go on; returns when all are.
+
+        Raises:
+            NotSupported: there is no freezer.
+            KernelError: not all froze in time (EBUSY).
+        """
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """SIGKILL for every process of the branch and of branches below; none can fork itself out of reach."""
+        raise NotImplementedError
+
+    def directory_fd(self) -> "int | None":
+        """A descriptor of the v2 directory for CLONE_INTO_CGROUP, the caller closes it; None where v1 rules."""
+        return None
+
+    def oom_count(self) -> int:
+        """How many processes the kernel killed here for want of memory; 0 where it cannot say."""
+        raise NotImplementedError
+
+    def stats(self) -> "dict[str, Any]":
+        """What is used now; see `stats.py` for the shape."""
+        raise NotImplementedError
+
+    # what all share
+
+    def directories(self) -> "list[str]":
+        """Every directory of the branch, once."""
+        return list(dict.fromkeys(self.paths.values()))
+
+    def exists(self) -> bool:
+        """Whether any hierarchy has the branch."""
+        return any(os.path.isdir(path) for path in self.directories())
+
+    def pids(self) -> "list[int]":
+        """Processes of the branch and of branches below, in no order; empty when it is not there."""
+        for directory in self.directories():
+            if os.path.isdir(directory):
+                return pids_below(directory)
+        return []
+
+    def remove(self, seconds: float = REMOVE_SECONDS) -> None:
+        """Remove the branch, children first; absent parts are no error.
+
+        Raises:
+            KernelError: EBUSY when processes are still in it at the deadline.
+        """
+        deadline = time.monotonic() + seconds
+        for directory in self.directories():
+            self._remove_tree(directory, deadline)
+
+    def _remove_tree(self, directory: str, deadline: float) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                os.rmdir(directory)
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise KernelError("remove cgroup", error.errno or 0, directory) from None
+            for child in _children(directory):
+                self._remove_tree(f"{directory}/{child}", deadline)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                held = pids_below(directory)
+                text = f"remove cgroup (processes {held[:8]} are in it)" if held else "remove cgroup"
+                raise KernelError(text, errno.EBUSY, directory)
+            self._await_empty(directory, min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _await_empty(self, _directory: str, seconds: float) -> None:
+        """Wait until the directory may have become empty, at most `seconds`."""
+        time.sleep(seconds)
+
+
+def pids_below(directory: str) -> "list[int]":
+    """Process ids in a cgroup directory and in those below; a directory that vanishes meanwhile is empty."""
+    try:
+        with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+            found = [int(line) for line in file]
+        below = os.stat(directory).st_nlink > 2
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EOPNOTSUPP):
+            return []  # removed while being read; or a threaded one, whose processes its domain shows
+        raise KernelError("list cgroup processes", error.errno or 0, directory) from None
+    if below:
+        for child in _children(directory):
+            found += pids_below(f"{directory}/{child}")
+    return [pid for pid in found if pid]  # 0: a process that this pid namespace does not see
+
+
+def kill_all(directories: "Iterable[str]") -> bool:
+    """SIGKILL every process found; whether there was any."""
+    seen: set[int] = set()
+    for directory in directories:
+        for pid in pids_below(directory):
+            if pid in seen:
+                continue
+            seen.add(pid)
+            try:
+                os.kill(pid, SIGKILL)
+            except ProcessLookupError:
+                continue
+    return bool(seen)
+
+
+def _children(directory: str) -> "list[str]":
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def make_directory(root: str, path: str) -> "list[str]":
+    """Make `root + path` and what is missing above it.
+
+    Returns:
+        the directories that were made, outermost first (empty: it was there).
+
+    Raises:
+        KernelError: it cannot be made.
+    """
+    target = root + path
+    try:
+        os.mkdir(target, 0o755)
+        return [target]
+    except FileExistsError:
+        return []
+    except FileNotFoundError:
+        parent = path.rpartition("/")[0]
+        if not parent:
+            raise KernelError("make cgroup", errno.ENOENT, target) from None
+        made = make_directory(root, parent)
+        return made + make_directory(root, path)
+    except OSError as error:
+        raise KernelError("make cgroup", error.errno or 0, target) from None
+
+
+def checked(resources: "Resources | None") -> "Resources":
+    """The resources as an object; None is empty."""
+    if resources is None:
+        return {}
+    if not isinstance(resources, dict):
+        raise InvalidSpec("linux.resources: not an object")
+    return resources
+
+
+def no_controller(name: str, what: str) -> NotSupported:
+    """The error for a controller that this host lacks."""
+    return NotSupported(
+        f"{what} cannot be applied: this host does not offer the {name} cgroup controller", controller=name
+    )
