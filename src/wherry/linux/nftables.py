@@ -76,6 +76,6 @@ def _error(what: str, complaint: str) -> KernelError:
     first = complaint.partition("\n")[0]
     words = first.partition("Error: ")[2] or first or "refused"
     for number in (errno.ENOENT, errno.EEXIST, errno.EPERM, errno.EBUSY):
-        if words.endswith(os.strerror(number)):
+        if words.partition(";")[0].endswith(os.strerror(number)):  # "No such file…; did you mean table…"
             return KernelError(f"{what}: nftables", number)
     return KernelError(f"{what}: nftables: {words}")

@@ -19,6 +19,7 @@ from wherry.linux.netlink import (
     attributes,
     string,
     text,
+    u8,
     u32,
 )
 
@@ -27,7 +28,8 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
-_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+_IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE = 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -149,6 +151,17 @@ def set_link(
     if netns is not None:
         body += u32(_IFLA_NET_NS_FD, netns)
     return Request(RTM_NEWLINK, 0, body, f"change link {index}")
+
+
+def set_hairpin(name: str) -> Request:
+    """Describe that a bridge port may send a frame back where it came from.
+
+    A container that reaches its own published port needs it where bridged frames pass the firewall
+    (`net.bridge.bridge-nf-call-iptables`): translated there, they turn round inside the bridge.
+    """
+    port = attribute(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, 1))
+    body = _link(0) + _name(name) + attribute(_IFLA_LINKINFO, string(_IFLA_INFO_SLAVE_KIND, "bridge") + port)
+    return Request(RTM_NEWLINK, 0, body, f"set hairpin mode of {name}")
 
 
 def delete_link(name: str) -> Request:

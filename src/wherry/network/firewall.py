@@ -58,7 +58,7 @@ table ip {table} {{
     jump published
   }}
   chain local {{
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     jump published
   }}
   chain leaving {{

@@ -23,6 +23,7 @@ from wherry.linux.rtnetlink import (
     add_veth,
     delete_link,
     get_link,
+    set_hairpin,
     set_link,
 )
 
@@ -96,6 +97,7 @@ def _join(
         [add_veth(host_name, master=bridge.index, peer=name, peer_netns=netns_fd, peer_mac=endpoint["mac"], mtu=mtu)]
     )
     made.append(host_name)
+    outside.run([set_hairpin(host_name)])
     inner = get_link(within, name)
     sysctls = endpoint.get("sysctls") or {}
     if sysctls:
