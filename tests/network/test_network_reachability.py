@@ -265,6 +265,44 @@ def test_a_withdrawn_port_is_closed(world: World, publish: Callable[..., None]) 
     assert world.tcp("neighbour", (HOST, 8083), "web", 80) == NEIGHBOUR
 
 
+def test_udp_flows_follow_the_change(world: World, publish: Callable[..., None]) -> None:
+    """A client that sends before, while and after a port is published, from one port, always gets what is true now."""
+
+    def move_to_other() -> None:
+        world.firewall.unpublish("web")
+        world.firewall.publish("web", [PublishedPort("udp", "0.0.0.0", 8086, world.other, 80)])
+
+    with (
+        world.socket("neighbour", socket.SOCK_DGRAM) as client,
+        world.socket("web", socket.SOCK_DGRAM) as web,
+        world.socket("other", socket.SOCK_DGRAM) as other,
+    ):
+        for listener in (web, other):
+            listener.bind(("0.0.0.0", 80))
+            listener.settimeout(ARRIVES)
+        client.sendto(b"nobody there", (HOST, 8086))
+        publish(("udp", "0.0.0.0", 8086, 80))
+        client.sendto(b"first", (HOST, 8086))
+        assert web.recv(64) == b"first"
+        world.at("host", move_to_other)
+        client.sendto(b"second", (HOST, 8086))
+        assert other.recv(64) == b"second"
+
+
+def test_hairpin_without_bridge_netfilter(world: World, publish: Callable[..., None]) -> None:
+    """A container reaches its own published port also where bridged frames do not pass the firewall."""
+    switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not world.at("host", switch.exists):
+        pytest.skip("this kernel has no br_netfilter: the other tests have shown it")
+    publish(("tcp", "0.0.0.0", 8087, 80))
+    world.at("host", lambda: switch.write_text("0"))
+    try:
+        for source in ("web", "other"):
+            assert world.tcp(source, (HOST, 8087), "web", 80) == world.bridge.gateway
+    finally:
+        world.at("host", lambda: switch.write_text("1"))
+
+
 def test_a_flushed_ruleset_comes_back(world: World, publish: Callable[..., None]) -> None:
     """After somebody's `nft flush ruleset` the table is missed, and the next change brings all of it back."""
     publish(("tcp", "0.0.0.0", 8084, 80))

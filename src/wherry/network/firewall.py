@@ -17,6 +17,8 @@ element; adding one, and finding one, costs the same with a thousand others ther
 - **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (dockerd,
   ufw) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules.
 
+A UDP flow that goes on keeps the translation of its first packet, so flows that a change concerns are forgotten.
+
 A change is one transaction. Where elements cannot be added because somebody flushed the ruleset, the whole table comes
 back, in one transaction too. Established connections survive that: their translation is the connection tracker's.
 """
@@ -26,6 +28,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
+from wherry.linux.conntrack import forget_udp
 from wherry.linux.nftables import Nftables
 from wherry.network.ports import WILDCARD, PublishedPort
 
@@ -121,6 +124,8 @@ class Firewall:
                 if not before:
                     del self._published[owner]
                 raise
+        # a client that was already sending to the port has a flow that leads nowhere
+        _forget(ports=chosen)
 
     def unpublish(self, owner: str) -> None:
         """Take all of an owner's ports back; an owner without any is fine.
@@ -132,6 +137,7 @@ class Firewall:
             ports = self._published.pop(owner, ())
             if ports:
                 self._change("delete", ports, f"withdraw ports of {owner[:12]}")
+        _forget(translated_to=ports)
 
     def present(self) -> bool:
         """Say whether the table is (still) there; after somebody's `flush ruleset` it is not, and wants `rebuild`."""
@@ -177,6 +183,13 @@ class Firewall:
         if self._nftables is None:
             self._nftables = self._open()
         return self._nftables.run(commands, what)
+
+
+def _forget(*, ports: Iterable[PublishedPort] = (), translated_to: Iterable[PublishedPort] = ()) -> None:
+    numbers = frozenset(port.host_port for port in ports if port.protocol == "udp")
+    addresses = frozenset(port.container_ip for port in translated_to if port.protocol == "udp")
+    if numbers or addresses:
+        forget_udp(numbers, addresses)
 
 
 def render(table: str, networks: Mapping[str, str]) -> str:
