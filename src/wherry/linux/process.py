@@ -90,12 +90,14 @@ def bounding_set() -> int:
     return bits
 
 
-def drop_bounding(keep: int, current: int) -> None:
-    """Drop from the bounding set what is in `current` and not in `keep` (bit sets)."""
+def drop_bounding(keep: int) -> None:
+    """Drop every capability from the bounding set that is not in `keep` (a bit set)."""
     for number in range(64):
-        bit = 1 << number
-        if current & bit and not keep & bit and _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            raise KernelError(f"drop capability {number} from the bounding set", ctypes.get_errno())
+        if not keep >> number & 1 and _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            code = ctypes.get_errno()
+            if code == errno.EINVAL:
+                return  # past the kernel's last capability
+            raise KernelError(f"drop capability {number} from the bounding set", code)
 
 
 def pidfd_open(pid: int) -> int:

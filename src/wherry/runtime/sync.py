@@ -1,0 +1,104 @@
+"""The conversation between a launching parent and its child: one seqpacket socket pair, one datagram a message.
+
+child -> parent   {"error": …}      it failed and ends
+                  {"at": "hooks"}   its mounts are made; it waits for `pivot`
+                  {"at": "terminal"} with the master's descriptor
+                  {"at": "waiting"} everything is done; it waits for `start`
+                  {"at": "exec"}    the next thing is execve; then the socket closes, or an error follows
+parent -> child   one byte: M maps are written, C it is in its cgroup, P pivot, G go on to exec
+"""
+
+import _socket
+import array
+import os
+from json import dumps, loads
+
+from wherry.errors import KernelError, WherryError, from_wire, to_wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAPS, CGROUP, PIVOT, GO = b"M", b"C", b"P", b"G"
+_LIMIT = 65536
+
+
+class ParentSide:
+    """The parent's end. `receive` gives messages until the child executes or ends."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: "_socket.socket") -> None:
+        self._sock = sock
+
+    def tell(self, word: bytes) -> None:
+        """Send a word; a child that is gone will be noticed by `receive`."""
+        try:
+            self._sock.send(word, _socket.MSG_NOSIGNAL)
+        except OSError:
+            return
+
+    def receive(self) -> "tuple[dict[str, Any] | None, int | None]":
+        """(message, descriptor). The message is None once the child has executed or ended."""
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_LIMIT, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return None, None
+        fd: int | None = None
+        for level, kind, payload in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                fds = array.array("i", payload)
+                fd = fds[0] if fds else None
+        return (loads(data) if data else None), fd
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class ChildSide:
+    """The child's end."""
+
+    __slots__ = ("_heard", "_sock")
+
+    def __init__(self, sock: "_socket.socket") -> None:
+        self._sock = sock
+        self._heard = b""
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def wait(self, word: bytes) -> None:
+        """Wait until the parent has said `word`. A parent that is gone ends this process."""
+        while word not in self._heard:
+            said = self._sock.recv(16)
+            if not said:
+                os._exit(1)
+            self._heard += said
+
+    def say(self, where: str, fd: int | None = None) -> None:
+        data = dumps({"at": where}).encode()
+        if fd is None:
+            self._sock.send(data)
+        else:
+            self._sock.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
+
+    def fail(self, error: BaseException) -> None:
+        """Report an error, shortened to what a datagram holds."""
+        if isinstance(error, OSError) and not isinstance(error, WherryError):
+            error = KernelError(type(error).__name__, error.errno or 0, str(error.filename or "") or None)
+        wire = to_wire(error)
+        wire["message"] = wire["message"][:16000]
+        try:
+            self._sock.send(dumps({"error": wire}).encode())
+        except OSError:
+            return  # nobody is there to hear it
+
+
+def pair() -> "tuple[_socket.socket, _socket.socket]":
+    """A connected pair, close-on-exec."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+
+
+def raised(message: "dict[str, Any]") -> WherryError:
+    """The error that a message carries."""
+    return from_wire(message["error"])
