@@ -36,6 +36,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _XZ = b"\xfd7zXZ\x00"
 _BZIP2 = b"BZh"
 _SKIPPABLE = b"\x2a\x4d\x18"
+_LONGEST_MAGIC = 6
 
 
 class Stream:
@@ -74,7 +75,7 @@ class Stream:
         self._members = 0
         self._decompressor: Decompressor | None = None
         first = b""
-        while len(first) < 6 and (data := os.read(fd, _READ)):
+        while len(first) < _LONGEST_MAGIC and (data := os.read(fd, _READ)):
             first += data
         self._first = first
         self.format = _format(first)
@@ -154,13 +155,10 @@ class Stream:
     def _next_member(self, rest: bytes) -> bytes:
         """Start a decompressor if another member begins with `rest` or behind it; return its first bytes."""
         assert self._new
-        while len(rest) < 4 and (more := self._read(_READ)):
+        # xz pads its streams with zeros (.xz format, 2.2).
+        padding = b"\0" if self._members and self.format == "xz" else b""
+        while len(rest := rest.lstrip(padding)) < _LONGEST_MAGIC and (more := self._read(_READ)):
             rest += more
-        while self._members and self.format == "xz" and not rest.strip(b"\0"):
-            # xz pads its streams with zeros (.xz format, 2.2).
-            rest = self._read(_READ)
-            if not rest:
-                return b""
         if not rest:
             return b""
         self._members += 1
@@ -177,7 +175,7 @@ def _format(first: bytes) -> str:
         return "gzip"
     if first.startswith(_ZSTD) or (first[1:4] == _SKIPPABLE and first[0] & 0xF0 == 0x50):
         return "zstd"
-    if first.startswith(_XZ[: len(first)]) and len(first) >= 4:
+    if first.startswith(_XZ):
         return "xz"
     if first.startswith(_BZIP2):
         return "bzip2"

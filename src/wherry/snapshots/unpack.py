@@ -8,11 +8,10 @@ aufs's private notes and are ignored.
 `worker` is what the spawner runs: it confines itself before it reads the first header.
 """
 
-import json
 import os
 from errno import EFBIG, EINVAL, ENAMETOOLONG, ERANGE
 
-from wherry.errors import DigestMismatch, HostileInput, KernelError, WherryError, to_wire
+from wherry.errors import DigestMismatch, HostileInput, KernelError, WherryError
 from wherry.linux.libc import check, libc
 from wherry.snapshots.confine import confine
 from wherry.snapshots.inflate import Stream
@@ -78,27 +77,27 @@ def apply_layer(
     return _apply(Stream(source_fd, limits), dir_fd, limits, expect_diff_id)
 
 
-def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
-    """Run `apply_layer` as a process of its own, confined.
+def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+    """Run `apply_layer` as a process of its own, confined. Nothing can be imported in it afterwards.
 
     Args:
         args: `{"limits": {…}, "expect_diff_id": str | null}`.
-        fds: `source`, `target` (the directory), `result` (one JSON line is written to it: `{"ok": Applied fields}` or
-            `{"error": …}`).
+        fds: `source`, `target` (the directory); what else is in it stays open.
+
+    Returns:
+        the fields of `Applied`.
+
+    Raises:
+        As `apply_layer`.
     """
+    limits = Limits.from_json(args.get("limits"))
     try:
-        limits = Limits.from_json(args.get("limits"))
         # The first bytes name the decompressor, whose module must be imported while there is a path to it.
         stream = Stream(fds["source"], limits)
         confine(fds["target"], limits.max_bytes)
-        line = {"ok": _apply(stream, fds["target"], limits, args.get("expect_diff_id")).to_json()}
+        return _apply(stream, fds["target"], limits, args.get("expect_diff_id")).to_json()
     except MemoryError:
-        line = {"error": to_wire(HostileInput("layer asks for more memory than a worker has"))}
-    except Exception as error:  # noqa: BLE001 - whatever it is crosses to the caller
-        line = {"error": to_wire(error)}
-    data = json.dumps(line).encode() + b"\n"
-    while data:
-        data = data[os.write(fds["result"], data) :]
+        raise HostileInput("layer asks for more memory than a worker has") from None
 
 
 def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | None) -> Applied:
