@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wherry.paths import Roots
 from wherry.snapshots.limits import Limits
@@ -25,7 +25,7 @@ def member(
     *,
     link: str = "",
     pax: dict[str, str] | None = None,
-    encoding: int = tarfile.PAX_FORMAT,
+    encoding: Literal[0, 1, 2] = tarfile.PAX_FORMAT,
     **fields: Any,
 ) -> bytes:
     """One entry: header, data, padding. `fields` are TarInfo's (`mode`, `uid`, `mtime`, `devmajor`…)."""

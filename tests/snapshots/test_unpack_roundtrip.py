@@ -11,6 +11,7 @@ import sys
 import tarfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import zstandard
@@ -127,7 +128,7 @@ def test_compressed_layers(place: Place, tree: Path, squeeze: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_names_between_a_hundred_bytes_and_the_end_of_ustar(place: Place, encoding: int) -> None:
+def test_names_between_a_hundred_bytes_and_the_end_of_ustar(place: Place, encoding: Literal[0, 1, 2]) -> None:
     """Prefixes, long names and pax paths all give the whole name."""
     name = "p" * 90 + "/" + "n" * 99
     tree, _ = place.unpack(archive(member(name, data=b"x", encoding=encoding)))
