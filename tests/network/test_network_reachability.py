@@ -4,6 +4,7 @@ No process runs in them. A socket keeps the namespace in which it was made, so a
 "on the LAN" are both held by the test, and `accept` tells which source address arrived.
 """
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from wherry.network import sandbox
 from wherry.network.bridge import Bridge
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
+from wherry.network.guard import Guard
 from wherry.network.ports import PublishedPort
 from wherry.paths import Roots
 
@@ -313,6 +315,46 @@ def test_a_flushed_ruleset_comes_back(world: World, publish: Callable[..., None]
     assert world.at("host", world.firewall.present)
     assert world.tcp("neighbour", (HOST, 8084), "web", 80) == NEIGHBOUR
     assert world.tcp("neighbour", (HOST, 8085), "web", 80) == NEIGHBOUR
+
+
+def test_the_guard_restores_by_itself(world: World, publish: Callable[..., None]) -> None:
+    """With the guard on, a flushed table is back without anybody asking; our own changes do not stir it up."""
+    publish(("tcp", "0.0.0.0", 8088, 80))
+
+    async def watch() -> None:
+        guard = Guard(world.firewall)
+        guard.start()
+        try:
+            flush = await asyncio.create_subprocess_exec("nft", "flush", "ruleset")
+            assert await flush.wait() == 0
+            async with asyncio.timeout(5):
+                while not world.firewall.present():  # noqa: ASYNC110 - it is the kernel that is waited for
+                    await asyncio.sleep(0.02)
+        finally:
+            await guard.close()
+
+    world.at("host", lambda: asyncio.run(watch()))
+    assert world.tcp("neighbour", (HOST, 8088), "web", 80) == NEIGHBOUR
+
+
+def test_what_stands_in_the_way_is_named(world: World) -> None:
+    """A forward chain of another program that drops by policy is named; ours and harmless ones are not."""
+
+    def check() -> list[str]:
+        rules = (
+            "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
+            "add table ip fine; add chain ip fine FORWARD { type filter hook forward priority 0; policy accept; }",
+            "add table ip6 six; add chain ip6 six FORWARD { type filter hook forward priority 0; policy drop; }",
+        )
+        try:
+            for rule in rules:
+                subprocess.run(["nft", rule], check=True)
+            return world.firewall.obstacles()
+        finally:
+            subprocess.run(["nft", "delete table ip filter; delete table ip fine; delete table ip6 six"], check=True)
+
+    assert world.at("host", check) == ["table ip filter, chain FORWARD: policy drop"]
+    assert world.at("host", world.firewall.obstacles) == []
 
 
 def test_tables_of_others_are_left_alone(world: World) -> None:

@@ -6,11 +6,48 @@ Everything in one `run` is one transaction: all of it takes effect, or nothing.
 import ctypes
 import errno
 import os
+import socket
 import threading
 
 from wherry.errors import KernelError, NotSupported
 
 _LIBRARY = "libnftables.so.1"
+_NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
+
+
+class RulesetWatch:
+    """A socket that becomes readable when anybody changes a ruleset of the namespace in which it was opened.
+
+    Raises:
+        KernelError: the kernel gives no such news.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+            self._socket.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+        except OSError as error:
+            raise KernelError("watch the nftables ruleset", error.errno or 0) from error
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Take all news; what they say does not matter, nor that some were lost."""
+        while True:
+            try:
+                self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError("read the nftables ruleset's news", error.errno or 0) from error
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 class Nftables:

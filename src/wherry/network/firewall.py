@@ -150,6 +150,26 @@ class Firewall:
                 raise
             return True
 
+    def restore(self) -> bool:
+        """Put the table back if somebody flushed it; says whether that was so.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if self.present():
+            return False
+        self.rebuild()
+        return True
+
+    def obstacles(self) -> list[str]:
+        """Name the chains of others that drop forwarded packets by policy: what they do not allow reaches no container.
+
+        They are nobody's to change but the host owner's; an engine that says so saves a day of searching.
+        """
+        with self._lock:
+            listing = self._run("list chains", "look for chains that drop forwarded packets")
+        return find_obstacles(listing, self._table)
+
     def remove_table(self) -> None:
         """Delete the table with all that is published; none there is fine."""
         with self._lock:
@@ -203,6 +223,23 @@ def render(table: str, networks: Mapping[str, str]) -> str:
     )
     elements = f"elements = {{ {names} }}" if names else ""
     return _RULES.format(table=table, bridges=elements, between=between, masquerade=masquerade)
+
+
+def find_obstacles(listing: str, own_table: str) -> list[str]:
+    """Find base chains on IPv4's forward hook with policy drop in the output of `nft list chains`."""
+    found = []
+    table = chain = ""
+    for line in listing.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[0] == "table":
+            table = " ".join(words[1:3])
+        elif len(words) == 3 and words[0] == "chain":
+            chain = words[1]
+        elif "hook forward " in line and "policy drop" in line:
+            family, _, name = table.partition(" ")
+            if family in ("ip", "inet") and name != own_table:
+                found.append(f"table {table}, chain {chain}: policy drop")
+    return found
 
 
 def _elements(table: str, verb: str, ports: Iterable[PublishedPort]) -> str:
