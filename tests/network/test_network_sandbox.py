@@ -340,7 +340,7 @@ def test_engines_that_start_together_choose_apart(host: int, tmp_path: Path) -> 
 
 
 def test_strays_are_swept_and_live_links_kept(host: int, roots: Roots) -> None:
-    """At start-up links of nobody go; while a container lives its bridge keeps its address, whatever bip says."""
+    """At start-up links of ours that nobody owns go, others stay; a live container keeps the bridge its address."""
 
     def work() -> None:
         bridge = Bridge(roots, Config())
@@ -354,8 +354,10 @@ def test_strays_are_swept_and_live_links_kept(host: int, roots: Roots) -> None:
             again.ensure()
             assert again.subnet == bridge.subnet
             again.reserve(live)
+            owner = again.allocate("c" * 64).plan() | {"host_name": "lan-of-owner"}
+            sandbox.configure(fds[0], [owner | {"name": "eth1", "gateway": ""}])
             assert again.sweep() == [dead.host_name]
-            assert _names() == {"lo", again.link_name, live.host_name}
+            assert _names() == {"lo", again.link_name, live.host_name, "lan-of-owner"}
         finally:
             for fd in fds:
                 os.close(fd)

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Interface
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ from wherry.paths import Roots
 
 NAME = "bridge"
 _MTU = 1500
+_PORT = "veth"  # and ten hexadecimal digits: the name of a port of ours
 _CHOICE_SECONDS = 3.0
 
 
@@ -163,7 +164,7 @@ class Bridge:
             network_id=self.id,
             bridge=self.link_name,
             # new at each start: the former namespace may still be dying, and its link with it
-            host_name=f"veth{container_id[:6]}{secrets.token_hex(2)}",
+            host_name=f"{_PORT}{container_id[:6]}{secrets.token_hex(2)}",
             name="eth0",
             mac=mac.lower() if mac else derive_mac(address),
             address=address,
@@ -199,7 +200,9 @@ class Bridge:
         known = {endpoint.host_name for endpoint in self._endpoints.values()}
         with Netlink() as netlink:
             index = get_link(netlink, self.link_name).index
-            stray = [link.name for link in links(netlink) if link.master == index and link.name not in known]
+            # what the host's owner has put on the bridge stays
+            ports = [link.name for link in links(netlink) if link.master == index and link.kind == "veth"]
+        stray = [name for name in ports if _is_ours(name) and name not in known]
         remove_host_links(stray)
         return stray
 
@@ -242,11 +245,6 @@ class Bridge:
             "com.docker.network.driver.mtu": str(_MTU),
         }
 
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """Container id -> endpoint."""
-        return self._endpoints
-
 
 def _parse_bip(text: str) -> IPv4Interface:
     try:
@@ -259,6 +257,11 @@ def _parse_bip(text: str) -> IPv4Interface:
     if interface.ip in (network.network_address, network.broadcast_address):
         raise InvalidArgument(f"invalid bip {text!r}: want a host address of the network, such as 172.30.0.1/24")
     return interface
+
+
+def _is_ours(name: str) -> bool:
+    digits = name.removeprefix(_PORT)
+    return len(digits) == 10 and digits != name and all(digit in "0123456789abcdef" for digit in digits)
 
 
 def _find(netlink: Netlink, name: str) -> Link | None:

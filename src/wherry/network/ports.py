@@ -168,18 +168,6 @@ def _parse_number(text: str, whole: str, least: int = 0) -> int:
     raise InvalidArgument(f'invalid port specification: "{whole}"')
 
 
-def render_ports(exposed: Iterable[str] | None, published: Iterable[PublishedPort]) -> dict[str, Any]:
-    """Write `NetworkSettings.Ports`: each exposed or published port, with its host side or None."""
-    shown: dict[str, Any] = {}
-    for key in exposed or ():
-        number, protocol = parse_port_key(key)
-        shown[f"{number}/{protocol}"] = None
-    for port in published:
-        key = f"{port.container_port}/{port.protocol}"
-        shown[key] = [*(shown.get(key) or ()), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
-    return shown
-
-
 class HeldPort:
     """A published port and the socket that holds it: `fd`, or -1 where another process has it or the kernel cannot."""
 

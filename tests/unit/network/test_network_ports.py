@@ -3,7 +3,7 @@
 import pytest
 
 from wherry.errors import InvalidArgument, NotSupported
-from wherry.network.ports import PublishedPort, parse_port_key, parse_requests, render_ports
+from wherry.network.ports import PublishedPort, parse_port_key, parse_requests
 from wherry.wire.containers import PortBinding
 
 
@@ -59,12 +59,8 @@ def test_keys_and_addresses_that_are_none() -> None:
             _read({"80/tcp": [PortBinding(address, "80")]})
 
 
-def test_ports_are_shown_as_docker_does() -> None:
-    """Exposed ports show None, published ones their host sides, `Endpoint` JSON survives a round trip."""
-    ports = [PublishedPort("tcp", ip, 8080, "172.17.0.2", 80) for ip in ("0.0.0.0", "127.0.0.1")]
-    assert render_ports(["80/tcp", "81"], ports) == {
-        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8080"}],
-        "81/tcp": None,
-    }
-    assert PublishedPort.from_json(ports[0].to_json()) == ports[0]
-    assert str(ports[0]) == "0.0.0.0:8080:172.17.0.2:80/tcp"
+def test_a_published_port_survives_its_json() -> None:
+    """What a container's record keeps of a port gives the same port again, and its text is the one in errors."""
+    port = PublishedPort("tcp", "0.0.0.0", 8080, "172.17.0.2", 80)
+    assert PublishedPort.from_json(port.to_json()) == port
+    assert str(port) == "0.0.0.0:8080:172.17.0.2:80/tcp"
