@@ -227,7 +227,7 @@ class ExecStart(Struct):
     console_size: list[int] | None = field(default=None, name="ConsoleSize")
 
 
-class AttachOptions(Struct, frozen=True):
+class AttachOptions(Struct):
     """The query of `POST /containers/{id}/attach`; `detach_keys` as in `ctrl-p,ctrl-q`, empty: the default."""
 
     stream: bool = False
@@ -238,17 +238,14 @@ class AttachOptions(Struct, frozen=True):
     detach_keys: str = ""
 
 
-class LogOptions(Struct, frozen=True):
-    """The query of `GET /containers/{id}/logs`.
-
-    `since` and `until` are nanoseconds since the epoch, 0: no limit; `tail` is a number of lines, -1: all.
-    """
+class LogOptions(Struct):
+    """The query of `GET /containers/{id}/logs`; `since` and `until` as the client sent them."""
 
     follow: bool = False
     stdout: bool = False
     stderr: bool = False
-    since: int = 0
-    until: int = 0
+    since: str = ""
+    until: str = ""
     timestamps: bool = False
-    tail: int = -1
+    tail: str = "all"
     details: bool = False

@@ -1,0 +1,47 @@
+"""Docker's calls that this engine does not have, each with a clear answer."""
+
+from collections.abc import Awaitable, Callable
+
+from wherry.api.call import Call
+from wherry.api.reply import Reply, json_reply
+from wherry.errors import NotFound, NotSupported, Unavailable
+
+NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+SWARM = ("swarm", "services", "nodes", "tasks", "secrets", "configs")
+
+
+async def swarm(_call: Call) -> Reply:
+    """Answer all of swarm as dockerd does outside of one."""
+    raise Unavailable(NO_SWARM)
+
+
+async def swarm_start(_call: Call) -> Reply:
+    """POST /swarm/init and /swarm/join."""
+    raise NotSupported("swarm is not supported")
+
+
+async def swarm_leave(_call: Call) -> Reply:
+    """POST /swarm/leave."""
+    raise Unavailable("This node is not part of a swarm")
+
+
+async def plugins(_call: Call) -> Reply:
+    """GET /plugins: there are none."""
+    return json_reply([])
+
+
+async def plugin(call: Call) -> Reply:
+    """GET /plugins/{name}/json."""
+    raise NotFound(f'plugin "{call.name}" not found')
+
+
+def unsupported(what: str) -> Callable[[Call], Awaitable[Reply]]:
+    """Make the handler of a call that is not there."""
+
+    async def refuse(_call: Call) -> Reply:
+        raise NotSupported(f"{what} is not supported yet")
+
+    return refuse

@@ -1,0 +1,152 @@
+"""`/containers/…`: all but the streams (`streams.py`)."""
+
+from wherry.api.call import Call, required
+from wherry.api.reply import Reply, Stream, json_reply
+from wherry.errors import InvalidArgument
+from wherry.wire.containers import CreateRequest
+
+_CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+def no_content() -> Reply:
+    """204."""
+    return Reply(204)
+
+
+async def create(call: Call) -> Reply:
+    """POST /containers/create."""
+    call.check_content_type()
+    if not call.has_body:
+        raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    request = await call.json(CreateRequest)
+    if request is None or request == CreateRequest():
+        raise InvalidArgument("config cannot be empty in order to create a container")
+    name, platform = call.text("name") or None, call.text("platform") or None
+    return json_reply(await call.engine.containers.create(request, name, platform), 201)
+
+
+async def listing(call: Call) -> Reply:
+    """GET /containers/json."""
+    limit = call.number("limit", -1)
+    assert limit is not None
+    filters = call.filters()
+    every = call.flag("all") or limit > 0
+    return json_reply(await call.engine.containers.list(every, max(limit, 0), call.flag("size"), filters))
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /containers/{id}/json."""
+    return json_reply(await call.engine.containers.inspect(call.name, call.flag("size")))
+
+
+async def start(call: Call) -> Reply:
+    """POST /containers/{id}/start."""
+    if call.has_body and (await call.body()).strip() not in (b"", b"{}", b"null"):
+        raise InvalidArgument(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
+    await call.engine.containers.start(call.name, call.text("detachKeys"))
+    return no_content()
+
+
+async def stop(call: Call) -> Reply:
+    """POST /containers/{id}/stop."""
+    await call.engine.containers.stop(call.name, _timeout(call), call.text("signal") or None)
+    return no_content()
+
+
+async def restart(call: Call) -> Reply:
+    """POST /containers/{id}/restart."""
+    await call.engine.containers.restart(call.name, _timeout(call), call.text("signal") or None)
+    return no_content()
+
+
+def _timeout(call: Call) -> int | None:
+    return call.number("t") if call.text("t") else None
+
+
+async def kill(call: Call) -> Reply:
+    """POST /containers/{id}/kill."""
+    await call.engine.containers.kill(call.name, call.text("signal") or "SIGKILL")
+    return no_content()
+
+
+async def pause(call: Call) -> Reply:
+    """POST /containers/{id}/pause."""
+    await call.engine.containers.pause(call.name)
+    return no_content()
+
+
+async def unpause(call: Call) -> Reply:
+    """POST /containers/{id}/unpause."""
+    await call.engine.containers.unpause(call.name)
+    return no_content()
+
+
+async def remove(call: Call) -> Reply:
+    """DELETE /containers/{id}."""
+    await call.engine.containers.remove(call.name, call.flag("force"), call.flag("v"), call.flag("link"))
+    return no_content()
+
+
+async def rename(call: Call) -> Reply:
+    """POST /containers/{id}/rename."""
+    name = required(call.text("name"), "Neither old nor new names may be empty")
+    await call.engine.containers.rename(call.name, name)
+    return no_content()
+
+
+def dimensions(call: Call) -> tuple[int, int]:
+    """Read `h` and `w` of a resize: character cells.
+
+    Raises:
+        InvalidArgument: missing, no number, or more than a terminal can have.
+    """
+    sizes = []
+    for key in ("h", "w"):
+        text = call.text(key)
+        if not text:
+            raise InvalidArgument('strconv.Atoi: parsing "": invalid syntax')
+        value = call.number(key)
+        if value is None or not 0 <= value < 1 << 16:
+            raise InvalidArgument(f'strconv.ParseUint: parsing "{text}": value out of range')
+        sizes.append(value)
+    return sizes[0], sizes[1]
+
+
+async def resize(call: Call) -> Reply:
+    """POST /containers/{id}/resize."""
+    height, width = dimensions(call)
+    await call.engine.containers.resize(call.name, height, width)
+    return Reply(200)
+
+
+async def wait(call: Call) -> Stream:
+    """POST /containers/{id}/wait.
+
+    The head is sent as soon as the engine watches: the docker command starts the container when it has it.
+    """
+    condition = call.text("condition") or "not-running"
+    if condition not in _CONDITIONS:
+        raise InvalidArgument(f'invalid condition: "{condition}"')
+    with call.while_client_stays():
+        outcome = await call.engine.containers.wait(call.name, condition)
+        stream = call.stream()
+        stream.open()
+        result = await outcome
+    answer = {"StatusCode": result["StatusCode"]}
+    if result.get("Error"):
+        answer["Error"] = result["Error"]
+    stream.send_json(answer)
+    await stream.finish()
+    return stream
+
+
+async def top(call: Call) -> Reply:
+    """GET /containers/{id}/top."""
+    return json_reply(await call.engine.containers.top(call.name, call.text("ps_args") or "-ef"))
+
+
+async def prune(call: Call) -> Reply:
+    """POST /containers/prune."""
+    return json_reply(await call.engine.containers.prune(call.filters()))

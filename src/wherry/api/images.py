@@ -1,0 +1,115 @@
+"""`/images/…`: names may hold slashes, and their end tells the verb."""
+
+from typing import Any
+
+from wherry.api.call import Call
+from wherry.api.reply import Reply, Stream, json_reply
+from wherry.errors import InvalidArgument, NotSupported
+from wherry.wire import images as wire
+
+TAR = "application/x-tar"
+
+
+async def listing(call: Call) -> Reply:
+    """GET /images/json."""
+    found = await call.engine.images.list(call.filters(), call.flag("all"))
+    lines = [wire.summary(image, call.version) for image in found]
+    lines.sort(key=lambda line: line["Created"], reverse=True)
+    return json_reply(lines)
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /images/{name}/json."""
+    return json_reply(wire.inspect(await call.engine.images.resolve(call.name), call.version))
+
+
+async def history(call: Call) -> Reply:
+    """GET /images/{name}/history."""
+    return json_reply(await call.engine.images.history(call.name))
+
+
+async def tag(call: Call) -> Reply:
+    """POST /images/{name}/tag."""
+    await call.engine.images.tag(call.name, call.text("repo"), call.text("tag"))
+    return Reply(201)
+
+
+async def remove(call: Call) -> Reply:
+    """DELETE /images/{name}."""
+    return json_reply(await call.engine.images.remove(call.name, call.flag("force"), call.flag("noprune")))
+
+
+async def prune(call: Call) -> Reply:
+    """POST /images/prune."""
+    return json_reply(await call.engine.images.prune(call.filters()))
+
+
+async def load(call: Call) -> Stream:
+    """POST /images/load: progress as JSON lines, an error in band (dockerd's status is 200 in any case)."""
+    stream = call.stream()
+    stream.open()
+    await call.engine.images.load(call.chunks(), stream.send_json, call.flag("quiet", True))
+    await stream.finish()
+    return stream
+
+
+async def save_one(call: Call) -> Stream:
+    """GET /images/{name}/get."""
+    return await _save(call, [call.name])
+
+
+async def save_many(call: Call) -> Stream:
+    """GET /images/get?names=…"""
+    # the docker command repeats the parameter, other clients separate by commas
+    names = [name for value in call.texts("names") for name in value.split(",") if name]
+    if not names:
+        raise InvalidArgument("no image names given")
+    return await _save(call, names)
+
+
+async def _save(call: Call, names: list[str]) -> Stream:
+    stream = call.stream(TAR)
+    # errors before the first byte have a status; after it, the connection breaks off
+    async for chunk in call.engine.images.save(names):
+        await stream.write(chunk)
+    await stream.finish()
+    return stream
+
+
+async def create(call: Call) -> Reply | Stream:
+    """POST /images/create: import (`fromSrc`), or pull (`fromImage`)."""
+    source, image = call.text("fromSrc"), call.text("fromImage")
+    if image:
+        return await _pull(call, image)
+    if source != "-":
+        if source:
+            raise NotSupported("import from a URL is not supported")
+        raise InvalidArgument("one of fromImage and fromSrc must be given")
+    image_id = await call.engine.images.import_(
+        call.chunks(),
+        call.text("repo"),
+        call.text("tag"),
+        call.texts("changes"),
+        call.text("message"),
+        call.text("platform"),
+    )
+    stream = call.stream()
+    stream.send_json({"status": image_id})
+    await stream.finish()
+    return stream
+
+
+async def _pull(call: Call, image: str) -> Stream:
+    pull: Any = getattr(call.engine.images, "pull", None)
+    if pull is None:
+        raise NotSupported("pull is not supported yet")
+    stream = call.stream()
+    auth = call.request.headers.get("X-Registry-Auth", "")
+    await pull(image, call.text("tag"), call.text("platform"), auth, stream.send_json)
+    await stream.finish()
+    return stream
+
+
+async def search(_call: Call) -> Reply:
+    """GET /images/search."""
+    raise NotSupported("image search is not supported")

@@ -1,0 +1,180 @@
+"""Which handler answers a method and a path. Dictionaries, not patterns: a look-up costs the same for every route.
+
+A path is `/collection/verb`, `/collection/{name}` or `/collection/{name}/verb`; a name may hold slashes.
+"""
+
+import posixpath
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote, unquote_to_bytes
+
+from wherry.api import absent, containers, images, ours, streams, system
+from wherry.api.call import Call
+from wherry.api.reply import Answer
+
+Handler = Callable[[Call], Awaitable[Answer]]
+_not = absent.unsupported
+
+# one path, no name in it
+EXACT: dict[tuple[str, str], Handler] = {
+    ("GET", "/_ping"): system.ping,
+    ("HEAD", "/_ping"): system.ping,
+    ("GET", "/version"): system.version,
+    ("GET", "/info"): system.info,
+    ("GET", "/events"): system.events,
+    ("GET", "/system/df"): _not("disk usage"),
+    ("POST", "/auth"): _not("log-in to a registry"),
+    ("POST", "/build"): _not("build"),
+    ("POST", "/build/prune"): _not("build cache"),
+    ("POST", "/build/cancel"): _not("build"),
+    ("POST", "/commit"): _not("commit"),
+    ("POST", "/session"): _not("BuildKit"),
+    ("POST", "/grpc"): _not("BuildKit"),
+    ("POST", "/containers/create"): containers.create,
+    ("GET", "/containers/json"): containers.listing,
+    ("POST", "/containers/prune"): containers.prune,
+    ("GET", "/images/json"): images.listing,
+    ("POST", "/images/create"): images.create,
+    ("POST", "/images/load"): images.load,
+    ("POST", "/images/prune"): images.prune,
+    ("GET", "/images/get"): images.save_many,
+    ("GET", "/images/search"): images.search,
+    ("GET", "/networks"): system.networks,
+    ("GET", "/networks/"): system.networks,
+    ("POST", "/networks/create"): _not("network create"),
+    ("POST", "/networks/prune"): _not("network prune"),
+    ("GET", "/volumes"): _not("volumes"),
+    ("POST", "/volumes/create"): _not("volumes"),
+    ("POST", "/volumes/prune"): _not("volumes"),
+    ("GET", "/plugins"): absent.plugins,
+    ("POST", "/swarm/init"): absent.swarm_start,
+    ("POST", "/swarm/join"): absent.swarm_start,
+    ("POST", "/swarm/leave"): absent.swarm_leave,
+}
+
+# (method, collection, verb); the verb of `DELETE /containers/{id}` is empty
+NAMED: dict[tuple[str, str, str], Handler] = {
+    ("GET", "containers", "json"): containers.inspect,
+    ("POST", "containers", "start"): containers.start,
+    ("POST", "containers", "stop"): containers.stop,
+    ("POST", "containers", "restart"): containers.restart,
+    ("POST", "containers", "kill"): containers.kill,
+    ("POST", "containers", "pause"): containers.pause,
+    ("POST", "containers", "unpause"): containers.unpause,
+    ("POST", "containers", "wait"): containers.wait,
+    ("POST", "containers", "rename"): containers.rename,
+    ("POST", "containers", "resize"): containers.resize,
+    ("POST", "containers", "attach"): streams.attach,
+    ("GET", "containers", "attach/ws"): streams.attach_websocket,
+    ("GET", "containers", "logs"): streams.logs,
+    ("POST", "containers", "exec"): streams.exec_create,
+    ("GET", "containers", "top"): containers.top,
+    ("DELETE", "containers", ""): containers.remove,
+    ("POST", "containers", "update"): _not("update of a container"),
+    ("GET", "containers", "changes"): _not("diff of a container"),
+    ("GET", "containers", "stats"): _not("statistics"),
+    ("GET", "containers", "export"): _not("export"),
+    ("HEAD", "containers", "archive"): _not("copy"),
+    ("GET", "containers", "archive"): _not("copy"),
+    ("PUT", "containers", "archive"): _not("copy"),
+    ("POST", "exec", "start"): streams.exec_start,
+    ("POST", "exec", "resize"): streams.exec_resize,
+    ("GET", "exec", "json"): streams.exec_inspect,
+    ("GET", "images", "json"): images.inspect,
+    ("GET", "images", "history"): images.history,
+    ("POST", "images", "tag"): images.tag,
+    ("POST", "images", "push"): _not("push"),
+    ("GET", "images", "get"): images.save_one,
+    ("DELETE", "images", ""): images.remove,
+    ("GET", "distribution", "json"): _not("reading a registry"),
+    ("GET", "networks", ""): system.network,
+    ("DELETE", "networks", ""): _not("network remove"),
+    ("POST", "networks", "connect"): _not("network connect"),
+    ("POST", "networks", "disconnect"): _not("network disconnect"),
+    ("GET", "volumes", ""): _not("volumes"),
+    ("PUT", "volumes", ""): _not("volumes"),
+    ("DELETE", "volumes", ""): _not("volumes"),
+    ("GET", "plugins", "json"): absent.plugin,
+    ("POST", "plugins", ""): _not("plugins"),
+    ("DELETE", "plugins", ""): _not("plugins"),
+}
+
+# these have no version: they are ours
+OURS: dict[tuple[str, str], Handler] = {
+    ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
+}
+
+_VERSION = re.compile(r"/v([0-9.]+)(/.*)\Z", re.DOTALL)
+
+
+class BadPath(Exception):
+    """A request target that is no path (400)."""
+
+
+class Moved(Exception):
+    """A path that is not in its clean form; `location` is where it should have gone (301, as dockerd)."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Divide a request target into decoded path and raw query.
+
+    A byte that is no UTF-8 becomes U+FFFD, which no name has.
+
+    Raises:
+        BadPath: not a path, or a broken percent escape.
+        Moved: `//`, `/./` or `/../` in it.
+    """
+    path, _, query = target.partition("?")
+    if not path.startswith("/"):
+        # the absolute form that proxies send
+        scheme, found, rest = path.partition("://")
+        if not found or scheme.lower() not in ("http", "https", "unix"):
+            raise BadPath
+        path = "/" + rest.partition("/")[2]
+    if "%" in path:
+        if re.search(r"%(?![0-9a-fA-F]{2})", path):
+            raise BadPath
+        path = unquote_to_bytes(path).decode("utf-8", "replace")
+    if "//" in path or "/." in path:
+        clean = posixpath.normpath(path).replace("//", "/")
+        if path.endswith("/") and clean != "/":
+            clean += "/"
+        if clean != path:
+            location = quote(clean, safe="/:@!$&'()*+,;=~")
+            raise Moved(f"{location}?{query}" if query else location)
+    return path, query
+
+
+def split_version(path: str) -> tuple[str | None, str]:
+    """Take `/v1.41` off a path."""
+    if path.startswith("/v"):
+        found = _VERSION.match(path)
+        if found:
+            return found[1], found[2]
+    return None, path
+
+
+def find(method: str, path: str) -> tuple[Handler, str] | None:
+    """Find handler and name for a clean path without version; None: there is no such page."""
+    handler = EXACT.get((method, path))
+    if handler is not None:
+        return handler, ""
+    collection, _, rest = path[1:].partition("/")
+    if rest:
+        name, _, verb = rest.rpartition("/")
+        if name:
+            if verb == "ws" and name.endswith("/attach"):
+                name, verb = name[: -len("/attach")], "attach/ws"
+            handler = NAMED.get((method, collection, verb))
+            if handler is not None:
+                return handler, name
+        handler = NAMED.get((method, collection, ""))
+        if handler is not None:
+            return handler, rest
+    if collection in absent.SWARM:
+        return absent.swarm, rest
+    return None

@@ -1,0 +1,106 @@
+"""Attach, logs and exec: the requests whose connection is given away."""
+
+from wherry.api.call import Call
+from wherry.api.containers import dimensions
+from wherry.api.facade import Ticket
+from wherry.api.hijack import HandedOver, Hijack
+from wherry.api.reply import Answer, Reply, head, json_reply
+from wherry.errors import InvalidArgument, NotSupported
+from wherry.wire.containers import AttachOptions, ExecConfig, ExecStart, LogOptions
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_MULTIPLEXED_SINCE = (1, 42)
+
+
+def _content_type(call: Call, ticket: Ticket) -> str:
+    return MULTIPLEXED if not ticket.tty and call.version >= _MULTIPLEXED_SINCE else RAW
+
+
+def _hijack(call: Call) -> Hijack:
+    hijack = call.connection.pending(call.request.raw_path)
+    if hijack is None:
+        # pipelined behind another request, or too large: the parser has already read what is not HTTP
+        raise InvalidArgument("a request that takes over its connection must be sent on its own")
+    return hijack
+
+
+async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket) -> HandedOver:
+    # dockerd sends no further headers here
+    if hijack.upgrade:
+        kind = _content_type(call, ticket)
+        text = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    else:
+        text = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n"
+    return await call.connection.hand_over(text.encode(), ticket, hijack.tail)
+
+
+async def attach(call: Call) -> HandedOver:
+    """POST /containers/{id}/attach."""
+    hijack = _hijack(call)
+    options = AttachOptions(
+        stream=call.flag("stream"),
+        stdin=call.flag("stdin"),
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        logs=call.flag("logs"),
+        detach_keys=call.text("detachKeys"),
+    )
+    ticket = await call.engine.containers.attach(call.name, options)
+    return await _upgrade(call, hijack, ticket)
+
+
+async def attach_websocket(_call: Call) -> Reply:
+    """GET /containers/{id}/attach/ws."""
+    raise NotSupported("attach over a WebSocket is not supported")
+
+
+async def logs(call: Call) -> HandedOver:
+    """GET /containers/{id}/logs: the log reader writes the body, until the connection's end."""
+    options = LogOptions(
+        follow=call.flag("follow"),
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        since=call.text("since"),
+        until=call.text("until"),
+        timestamps=call.flag("timestamps"),
+        tail=call.text("tail") or "all",
+        details=call.flag("details"),
+    )
+    if not options.stdout and not options.stderr:
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    ticket = await call.engine.containers.logs(call.name, options)
+    return await call.connection.hand_over(
+        head(200, f"Content-Type: {_content_type(call, ticket)}\r\n", keep_alive=False), ticket
+    )
+
+
+async def exec_create(call: Call) -> Reply:
+    """POST /containers/{id}/exec."""
+    config = await call.json(ExecConfig) or ExecConfig()
+    if not config.cmd:
+        raise InvalidArgument("No exec command specified")
+    return json_reply({"Id": await call.engine.containers.exec_create(call.name, config)}, 201)
+
+
+async def exec_start(call: Call) -> Answer:
+    """POST /exec/{id}/start."""
+    hijack = _hijack(call)
+    options = await call.json(ExecStart) or ExecStart()
+    if options.detach:
+        await call.engine.containers.exec_start_detached(call.name, options)
+        return Reply(200)
+    ticket = await call.engine.containers.exec_start(call.name, options)
+    return await _upgrade(call, hijack, ticket)
+
+
+async def exec_inspect(call: Call) -> Reply:
+    """GET /exec/{id}/json."""
+    return json_reply(await call.engine.containers.exec_inspect(call.name))
+
+
+async def exec_resize(call: Call) -> Reply:
+    """POST /exec/{id}/resize."""
+    height, width = dimensions(call)
+    await call.engine.containers.exec_resize(call.name, height, width)
+    return Reply(200)

@@ -1,0 +1,365 @@
+"""An engine without containers: it answers like one, and its streams really run over the client's socket."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound
+from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+
+ID = "c0ffee" + "0" * 58
+Json = dict[str, Any]
+JsonList = list[Json]
+Filters = dict[str, list[str]]
+Names = list[str]
+Behaviour = Callable[[socket.socket, bytes], None]
+
+
+def frame(data: bytes, stream: int = 1) -> bytes:
+    """Wrap output as Docker does where there is no terminal."""
+    return struct.pack(">BxxxL", stream, len(data)) + data
+
+
+def echo(sock: socket.socket, tail: bytes, *, framed: bool = True) -> None:
+    """Send back what comes, tail first, until the client ends its side; then say so."""
+    wrap = frame if framed else bytes
+    data = tail
+    while True:
+        if data:
+            sock.sendall(wrap(data))
+        data = sock.recv(65536)
+        if not data:
+            break
+    sock.sendall(wrap(b"<end>"))
+
+
+def shell(sock: socket.socket, tail: bytes) -> None:
+    """A terminal that echoes lines in capitals and ends at `exit`."""
+    sock.sendall(b"/ # ")
+    line = tail
+    while b"exit" not in line:
+        data = sock.recv(4096)
+        if not data:
+            return
+        line += data
+        if b"\r" in line or b"\n" in line:
+            sock.sendall(b"\r\n" + line.strip().upper() + b"\r\n/ # ")
+            if b"exit" in line:
+                break
+            line = b""
+
+
+def count(sock: socket.socket, tail: bytes) -> None:
+    """Count bytes until the client ends its side."""
+    total = len(tail)
+    while data := sock.recv(1 << 18):
+        total += len(data)
+    sock.sendall(frame(b"%d" % total))
+
+
+def log_lines(sock: socket.socket, tail: bytes) -> None:
+    """Three lines on both streams."""
+    sock.sendall(frame(b"one\n") + frame(b"two\n", 2) + frame(b"three\n"))
+
+
+class FakeTicket:
+    """Runs a behaviour over the socket in a thread, as a monitor would in a process."""
+
+    def __init__(self, engine: "FakeEngine", behaviour: Behaviour, tty: bool) -> None:
+        self.engine = engine
+        self.behaviour = behaviour
+        self.tty = tty
+
+    async def connect(self, fd: int, tail: bytes = b"") -> None:
+        """Take the socket over."""
+        self.engine.tails.append(tail)
+        thread = threading.Thread(target=self._run, args=(fd, tail))
+        self.engine.threads.append(thread)
+        thread.start()
+
+    def _run(self, fd: int, tail: bytes) -> None:
+        with socket.socket(fileno=fd) as sock:
+            sock.setblocking(True)
+            sock.settimeout(20)
+            try:
+                self.behaviour(sock, tail)
+            except OSError as error:
+                self.engine.stream_errors.append(error)
+            finally:
+                self.engine.exited.set()
+
+
+class FakeContainers:
+    """One container, `c1`."""
+
+    def __init__(self, engine: "FakeEngine") -> None:
+        self.engine = engine
+        self.calls: list[tuple[Any, ...]] = []
+        self.tty = False
+        self.behaviour: Behaviour = echo
+        self.raises: Exception | None = None
+        self.exit: asyncio.Future[dict[str, Any]] | None = None
+        self.requests: list[CreateRequest] = []
+
+    def _called(self, name: str, ref: str, *args: Any) -> None:
+        self.calls.append((name, ref, *args))
+        if self.raises is not None:
+            raise self.raises
+        if ref not in ("c1", ID, ID[:12]):
+            raise ContainerNotFound(ref)
+
+    async def create(self, request: CreateRequest, name: str | None, platform: str | None) -> CreateResponse:
+        if request.image == "missing":
+            raise ImageNotFound("missing:latest")
+        self.requests.append(request)
+        self._called("create", "c1", name, platform)
+        self.tty = request.tty
+        return CreateResponse(id=ID)
+
+    async def start(self, ref: str, detach_keys: str = "") -> None:
+        self._called("start", ref, detach_keys)
+
+    async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        self._called("stop", ref, timeout, signal)
+        raise AlreadyInState("not running")
+
+    async def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        self._called("restart", ref, timeout, signal)
+
+    async def kill(self, ref: str, signal: str) -> None:
+        self._called("kill", ref, signal)
+
+    async def pause(self, ref: str) -> None:
+        self._called("pause", ref)
+
+    async def unpause(self, ref: str) -> None:
+        self._called("unpause", ref)
+
+    async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
+        self._called("remove", ref, force, volumes, link)
+
+    async def rename(self, ref: str, name: str) -> None:
+        self._called("rename", ref, name)
+
+    async def resize(self, ref: str, height: int, width: int) -> None:
+        self._called("resize", ref, height, width)
+
+    async def wait(self, ref: str, condition: str) -> Awaitable[dict[str, Any]]:
+        self._called("wait", ref, condition)
+        if self.exit is not None:
+            return self.exit
+
+        async def exited() -> dict[str, Any]:
+            await asyncio.to_thread(self.engine.exited.wait, 20)
+            return {"StatusCode": 7, "Error": None}
+
+        return asyncio.ensure_future(exited())
+
+    async def list(self, all: bool, limit: int, size: bool, filters: Filters) -> JsonList:  # noqa: A002
+        self._called("list", "c1", all, limit, size, filters)
+        return [
+            {
+                "Id": ID,
+                "Names": ["/c1"],
+                "Image": "busybox",
+                "ImageID": "sha256:1",
+                "Command": "sh",
+                "Created": 1700000000,
+                "Ports": [],
+                "Labels": {},
+                "State": "running",
+                "Status": "Up 3 seconds",
+                "HostConfig": {"NetworkMode": "default"},
+                "NetworkSettings": {"Networks": {}},
+                "Mounts": [],
+            }
+        ]
+
+    async def inspect(self, ref: str, size: bool = False) -> dict[str, Any]:
+        self._called("inspect", ref, size)
+        return {
+            "Id": ID,
+            "Name": "/c1",
+            "Config": {"Tty": self.tty, "OpenStdin": True, "AttachStdin": True},
+            "State": {"Running": True, "Status": "running", "ExitCode": 7},
+            "HostConfig": {"LogConfig": {"Type": "json-file"}},
+        }
+
+    async def attach(self, ref: str, options: AttachOptions) -> FakeTicket:
+        self._called("attach", ref, options)
+        return FakeTicket(self.engine, self.behaviour, self.tty)
+
+    async def logs(self, ref: str, options: LogOptions) -> FakeTicket:
+        self._called("logs", ref, options)
+        return FakeTicket(self.engine, log_lines, self.tty)
+
+    async def exec_create(self, ref: str, config: ExecConfig) -> str:
+        self._called("exec_create", ref, config)
+        self.tty = config.tty
+        return "e1"
+
+    async def exec_start(self, exec_id: str, start: ExecStart) -> FakeTicket:
+        self.calls.append(("exec_start", exec_id, start))
+        if exec_id != "e1":
+            raise ExecNotFound(f"No such exec instance: {exec_id}")
+        return FakeTicket(self.engine, self.behaviour, self.tty)
+
+    async def exec_start_detached(self, exec_id: str, start: ExecStart) -> None:
+        self.calls.append(("exec_start_detached", exec_id, start))
+
+    async def exec_inspect(self, exec_id: str) -> dict[str, Any]:
+        return {"ID": exec_id, "ExitCode": 5, "Running": False, "ProcessConfig": {"tty": self.tty}}
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        self.calls.append(("exec_resize", exec_id, height, width))
+
+    async def top(self, ref: str, ps_args: str) -> dict[str, Any]:
+        self._called("top", ref, ps_args)
+        return {"Titles": ["PID", "CMD"], "Processes": [["1", "sh"]]}
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        return {"ContainersDeleted": None, "SpaceReclaimed": 0}
+
+
+class FakeImage:
+    """What an image shows."""
+
+    id = "sha256:" + "4" * 64
+    names = ("busybox:latest", "hub.c.163.com/public/ubuntu:14.04")
+    repo_digests: tuple[str, ...] = ()
+    size = 1982298
+    raw_config = (
+        b'{"architecture":"amd64","os":"linux","created":"2026-11-24T08:20:12.751308442Z","comment":"Imported from -",'
+        b'"docker_version":"26.1.5+dfsg1","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:41"]},'
+        b'"history":[]}'
+    )
+
+
+Found = list[FakeImage]
+
+
+class FakeImages:
+    """One image with two names."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.received = b""
+        self.raises: Exception | None = None
+
+    async def resolve(self, ref: str) -> FakeImage:
+        if ref not in FakeImage.names and ref != "busybox":
+            raise ImageNotFound(f"No such image: {ref}:latest")
+        return FakeImage()
+
+    async def list(self, filters: Filters, all: bool) -> Found:  # noqa: A002
+        return [FakeImage()]
+
+    async def tag(self, source: str, repo: str, tag: str) -> None:
+        self.calls.append(("tag", source, repo, tag))
+
+    async def remove(self, ref: str, force: bool, noprune: bool) -> JsonList:
+        self.calls.append(("remove", ref, force, noprune))
+        return [{"Untagged": ref}]
+
+    async def history(self, ref: str) -> JsonList:
+        await self.resolve(ref)
+        return [{"Id": FakeImage.id, "Created": 1, "CreatedBy": "", "Tags": None, "Size": 1, "Comment": ""}]
+
+    async def load(self, chunks: AsyncIterator[bytes], progress: Callable[[Any], None], quiet: bool) -> None:
+        async for chunk in chunks:
+            self.received += chunk
+        progress({"stream": "Loaded image: busybox:latest\n"})
+        if self.raises is not None:
+            raise self.raises
+
+    async def save(self, names: Names) -> AsyncIterator[bytes]:
+        self.calls.append(("save", *names))
+        for name in names:
+            await self.resolve(name)
+        yield b"a" * 100000
+        if self.raises is not None:
+            raise self.raises
+        yield b"b" * 1000
+
+    async def import_(
+        self, chunks: AsyncIterator[bytes], repo: str, tag: str, changes: Names, message: str, platform: str
+    ) -> str:
+        async for chunk in chunks:
+            self.received += chunk
+        self.calls.append(("import", repo, tag, changes, message, platform))
+        return FakeImage.id
+
+    async def bootstrap(self, name: str, progress: Callable[[Any], None]) -> str:
+        progress({"status": f"making {name}"})
+        return FakeImage.id
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        return {"ImagesDeleted": None, "SpaceReclaimed": 0}
+
+
+class FakeNetworks:
+    """The bridge."""
+
+    async def list(self, filters: Filters) -> JsonList:
+        return [
+            {"Name": "bridge", "Id": "b" * 64, "Driver": "bridge", "Scope": "local", "Created": "2026-11-24T08:20:12Z"}
+        ]
+
+    async def inspect(self, ref: str) -> dict[str, Any]:
+        if ref != "bridge":
+            raise NetworkNotFound(f"network {ref} not found")
+        return {"Name": "bridge"}
+
+
+class FakeSystem:
+    """This machine, roughly."""
+
+    async def info(self) -> dict[str, Any]:
+        return {"ID": "x", "Containers": 1, "NCPU": 2, "OSType": "linux"}
+
+    async def version(self) -> dict[str, Any]:
+        return {
+            "Version": "0.1.0",
+            "GitCommit": "",
+            "GoVersion": "",
+            "Components": [{"Name": "Engine", "Version": "1"}],
+        }
+
+    async def ping(self) -> None:
+        """Nothing to see to."""
+
+
+class FakeEvents:
+    """Two events, then silence unless `until` was given."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    async def subscribe(self, since: int | None, until: int | None, filters: Filters) -> AsyncIterator[dict[str, Any]]:
+        try:
+            for action in ("create", "start"):
+                yield {"Type": "container", "Action": action, "since": since, "until": until}
+            if until is None:
+                await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+
+class FakeEngine(SimpleNamespace):
+    """The facade."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tails: list[bytes] = []
+        self.threads: list[threading.Thread] = []
+        self.stream_errors: list[OSError] = []
+        self.exited = threading.Event()
+        self.containers = FakeContainers(self)
+        self.images = FakeImages()
+        self.networks = FakeNetworks()
+        self.system = FakeSystem()
+        self.events = FakeEvents()

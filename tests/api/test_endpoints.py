@@ -1,0 +1,470 @@
+"""Every endpoint over the fake engine; status, headers and words as a dockerd 26 answered them."""
+
+import json
+import os
+import socket
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from wherry import errors
+
+from .fake_engine import ID, FakeImage
+from .raw import Reader, Response, ask, request
+
+NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+
+TOO_OLD = (
+    "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer "
+    "version"
+)
+TEXT = "Content-Type: text/plain\r\n"
+NOT_JSON = "unsupported Content-Type header (text/plain): must be 'application/json'"
+
+
+@pytest.fixture
+def sock(server: Any) -> Any:
+    with server.connect() as connection:
+        yield connection
+
+
+def test_ping(sock: socket.socket) -> None:
+    """GET and HEAD /_ping give the headers by which clients decide version and builder."""
+    for method, body in (("GET", b"OK"), ("HEAD", b"")):
+        answer = ask(sock, method, "/_ping")
+        assert (answer.status, answer.body) == (200, body)
+        wanted = {
+            "api-version": "1.51",
+            "builder-version": "1",
+            "cache-control": "no-cache, no-store, must-revalidate",
+            "docker-experimental": "false",
+            "ostype": "linux",
+            "pragma": "no-cache",
+            "swarm": "inactive",
+        }
+        assert wanted.items() <= answer.headers.items()
+        assert answer.headers["server"].startswith("Wherry/")
+
+
+def test_golden_error_answer(sock: socket.socket) -> None:
+    """An error is one line of JSON with dockerd's headers."""
+    sock.sendall(request("GET", "/containers/nope/json"))
+    reader = Reader(sock)
+    head = reader.head().decode()
+    lines = [line for line in head.split("\r\n") if not line.startswith(("Date:", "Server:"))]
+    assert lines == [
+        "HTTP/1.1 404 Not Found",
+        "Api-Version: 1.51",
+        "Docker-Experimental: false",
+        "Ostype: linux",
+        "Content-Length: 38",
+        "Content-Type: application/json",
+    ]
+    assert reader.exactly(38) == b'{"message":"No such container: nope"}\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (
+            "/v1.12/_ping",
+            400,
+            TOO_OLD,
+        ),
+        ("/v1.99/_ping", 400, "client version 1.99 is too new. Maximum supported API version is 1.51"),
+        ("/v2/info", 400, "client version 2 is too new. Maximum supported API version is 1.51"),
+        ("/v1.45/nope", 404, "page not found"),
+        ("/nope", 404, "page not found"),
+        ("/vxx/version", 404, "page not found"),
+        ("/", 404, "page not found"),
+        ("/containers/a%2Fb/json", 404, "No such container: a/b"),
+        ("/containers/%ff/json", 404, "No such container: \ufffd"),
+        ("/containers/%00/json", 404, "No such container: \x00"),
+        ("/containers/%zz/json", 400, "malformed request path"),
+        ("/containers/c1/logs", 400, "Bad parameters: you must choose at least one stream"),
+        ("/containers/json?filters=x", 400, "invalid filter"),
+        ("/containers/json?filters=%5B%5D", 400, "invalid filter"),
+        ("/containers/json?limit=x", 400, 'strconv.Atoi: parsing "x": invalid syntax'),
+        ("/exec/nope/attach", 404, "page not found"),
+        ("/images/nope/json", 404, "No such image: nope:latest"),
+        ("/images/get?names=nope", 404, "No such image: nope:latest"),
+        ("/images/search?term=x", 501, "image search is not supported"),
+        ("/networks/nope", 404, "network nope not found"),
+        ("/events?until=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ("/plugins/x/json", 404, 'plugin "x" not found'),
+        ("/containers/c1/attach/ws", 501, "attach over a WebSocket is not supported"),
+        ("/volumes", 501, "volumes is not supported yet"),
+        *((f"/{path}", 503, NO_SWARM) for path in ("swarm", "services", "nodes/x", "tasks", "secrets", "configs/x")),
+    ],
+)
+def test_get_errors(sock: socket.socket, path: str, status: int, message: str) -> None:
+    """Status and words of what cannot be answered."""
+    answer = ask(sock, "GET", path)
+    assert (answer.status, answer.message) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/containers//json", "/containers/json"),
+        ("/containers/../info", "/info"),
+        ("/containers/%2e%2e/json", "/json"),
+        ("/images/gensokyo.jp//kirisame/json", "/images/gensokyo.jp/kirisame/json"),
+        ("/v1.45//evil.example/x?a=b", "/v1.45/evil.example/x?a=b"),
+        ("//evil.example/", "/evil.example/"),
+        ("/..//..//etc/%0d%0aX: y", "/etc/%0D%0AX:%20y"),
+    ],
+)
+def test_unclean_paths_are_redirected(sock: socket.socket, path: str, location: str) -> None:
+    """Dots and double slashes never reach a handler; the redirect stays on this host."""
+    answer = ask(sock, "GET", path.replace(" ", "%20"))
+    assert (answer.status, answer.headers["location"]) == (301, location)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message"),
+    [
+        ("", "", "invalid JSON: got EOF while reading request body"),
+        ("null", "", "config cannot be empty in order to create a container"),
+        ("{}", "", "config cannot be empty in order to create a container"),
+        ("{", "", "invalid JSON: unexpected EOF"),
+        ("{}x", "", "unexpected content after JSON"),
+        ("hello", "", "invalid JSON: invalid character 'h' looking for beginning of value"),
+        ("[" * 100000, "", "invalid JSON: exceeded max depth"),
+        (
+            '{"Image":"b"}',
+            "Content-Type: text/plain\r\n",
+            "unsupported Content-Type header (text/plain): must be 'application/json'",
+        ),
+        ('{"Image":"b"}', "Content-Type: \r\n", "malformed Content-Type header (): mime: no media type"),
+    ],
+)
+def test_create_refuses(sock: socket.socket, body: str, headers: str, message: str) -> None:
+    """A body that is no create request is refused in dockerd's words."""
+    answer = ask(sock, "POST", "/containers/create", body, headers)
+    assert (answer.status, answer.message) == (400, message)
+    assert ask(sock, "GET", "/_ping").status == 200
+
+
+def test_create(server: Any, sock: socket.socket) -> None:
+    """Nulls are absent, keys fit in any case, the answer is Docker's."""
+    body = {"Image": "busybox", "cmd": ["cat"], "Env": None, "HostConfig": {"Memory": None, "autoremove": True}}
+    answer = ask(sock, "POST", "/v1.41/containers/create?name=web&platform=linux/amd64", json.dumps(body))
+    assert (answer.status, answer.json) == (201, {"Id": ID, "Warnings": []})
+    made = server.engine.containers.requests[0]
+    assert (made.image, made.cmd, made.env) == ("busybox", ["cat"], None)
+    assert (made.host_config.memory, made.host_config.auto_remove) == (0, True)
+    assert server.engine.containers.calls[-1] == ("create", "c1", "web", "linux/amd64")
+    answer = ask(
+        sock, "POST", "/containers/create", '{"Image":"missing"}', "Content-Type: application/json; charset=utf-8\r\n"
+    )
+    assert (answer.status, answer.message) == (404, "No such image: missing:latest")
+
+
+def test_create_with_a_chunked_body(server: Any, sock: socket.socket) -> None:
+    """Length unknown in advance is fine, and so is a client that waits for 100 Continue."""
+    head = request(
+        "POST",
+        "/containers/create",
+        None,
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n",
+    )
+    sock.sendall(head)
+    reader = Reader(sock)
+    assert reader.head() == b"HTTP/1.1 100 Continue"
+    sock.sendall(b'7\r\n{"Image\r\n9\r\n":"busy"}\r\n0\r\n\r\n')
+    assert reader.response().status == 201
+    assert server.engine.containers.requests[0].image == "busy"
+
+
+def test_create_body_has_a_limit(sock: socket.socket) -> None:
+    """A body of megabytes is refused while it comes."""
+    answer = ask(sock, "POST", "/containers/create", '{"Image":"' + "x" * (5 << 20) + '"}')
+    assert answer.status == 400
+    assert "larger than" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "call"),
+    [
+        ("POST", "/containers/c1/start?detachKeys=ctrl-a", 204, ("start", "c1", "ctrl-a")),
+        ("POST", "/containers/c1/stop?t=3&signal=TERM", 304, ("stop", "c1", 3, "TERM")),
+        ("POST", "/containers/c1/stop?t=-1", 304, ("stop", "c1", -1, None)),
+        ("POST", "/containers/c1/restart", 204, ("restart", "c1", None, None)),
+        ("POST", "/containers/c1/kill", 204, ("kill", "c1", "SIGKILL")),
+        ("POST", "/containers/c1/kill?signal=HUP", 204, ("kill", "c1", "HUP")),
+        ("POST", "/containers/c1/pause", 204, ("pause", "c1")),
+        ("POST", "/containers/c1/unpause", 204, ("unpause", "c1")),
+        ("POST", "/containers/c1/rename?name=c2", 204, ("rename", "c1", "c2")),
+        ("POST", "/containers/c1/resize?h=24&w=80", 200, ("resize", "c1", 24, 80)),
+        ("POST", "/exec/e1/resize?h=24&w=80", 200, ("exec_resize", "e1", 24, 80)),
+        ("DELETE", "/containers/c1?force=1&v=True&link=false", 204, ("remove", "c1", True, True, False)),
+        ("GET", "/containers/c1/json?size=1", 200, ("inspect", "c1", True)),
+        ("GET", "/containers/c1/top?ps_args=aux", 200, ("top", "c1", "aux")),
+        (
+            "GET",
+            "/containers/json?all=1&limit=2&size=0&filters=" + quote('{"label":{"a=b":true},"status":["exited"]}'),
+            200,
+            ("list", "c1", True, 2, False, {"label": ["a=b"], "status": ["exited"]}),
+        ),
+    ],
+)
+def test_container_calls(
+    server: Any, sock: socket.socket, method: str, path: str, status: int, call: tuple[Any, ...]
+) -> None:
+    """Paths and queries become the facade's arguments, results become statuses."""
+    answer = ask(sock, method, path)
+    assert answer.status == status
+    assert server.engine.containers.calls[-1] == call
+    if status in (204, 304):
+        assert "content-length" not in answer.headers
+        assert "content-type" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/containers/c1/wait?condition=foo", 'invalid condition: "foo"'),
+        ("/containers/c1/resize?h=a&w=1", 'strconv.Atoi: parsing "a": invalid syntax'),
+        ("/containers/c1/resize", 'strconv.Atoi: parsing "": invalid syntax'),
+        ("/containers/c1/resize?h=70000&w=1", 'strconv.ParseUint: parsing "70000": value out of range'),
+        ("/containers/c1/stop?t=abc", 'strconv.Atoi: parsing "abc": invalid syntax'),
+        ("/containers/c1/rename", "Neither old nor new names may be empty"),
+        ("/containers/c1/exec", "No exec command specified"),
+        ("/containers/prune?filters=x", "invalid filter"),
+        ("/images/create", "one of fromImage and fromSrc must be given"),
+    ],
+)
+def test_post_errors(sock: socket.socket, path: str, message: str) -> None:
+    """Words of what is refused before the engine is asked."""
+    answer = ask(sock, "POST", path)
+    assert (answer.status, answer.message) == (400, message)
+
+
+def test_start_with_a_body(sock: socket.socket) -> None:
+    """A host config at start was removed from the API long ago; an empty object is forgiven."""
+    answer = ask(sock, "POST", "/containers/c1/start", '{"Binds":[]}')
+    assert answer.status == 400
+    assert answer.message.startswith("starting container with non-empty request body was deprecated")
+    assert ask(sock, "POST", "/containers/c1/start", "{}").status == 204
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidSpec("x"), 400),
+        (errors.CommandNotFound("x"), 400),
+        (errors.Forbidden("x"), 403),
+        (errors.ImageNotFound("x y"), 404),
+        (errors.NameInUse("x"), 409),
+        (errors.NotSupported("x"), 501),
+        (errors.MonitorLost("x"), 503),
+        (errors.KernelError("mount", 1), 500),
+        (errors.StoreCorrupt("x"), 500),
+        (errors.WherryError("x"), 500),
+    ],
+)
+def test_error_classes_become_statuses(server: Any, sock: socket.socket, error: Exception, status: int) -> None:
+    """The table is looked up along the MRO, and the words are the error's."""
+    server.engine.containers.raises = error
+    answer = ask(sock, "POST", "/containers/c1/start")
+    assert (answer.status, answer.message) == (status, str(error))
+
+
+def test_foreign_error_is_logged_with_an_id(server: Any, sock: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug tells the client an id, and the log the rest."""
+    server.engine.containers.raises = ValueError("secret path /x")
+    answer = ask(sock, "POST", "/containers/c1/start")
+    assert answer.status == 500
+    assert "secret" not in answer.message
+    request_id = answer.message.split("request ")[1].split(" ")[0]
+    assert request_id in caplog.text
+    assert "ValueError" in caplog.text
+    assert ask(sock, "GET", "/_ping").status == 200
+
+
+def test_wait_sends_its_head_at_once(server: Any, sock: socket.socket) -> None:
+    """The docker command starts the container only when it has wait's status."""
+    sock.sendall(request("POST", "/containers/c1/wait?condition=next-exit"))
+    reader = Reader(sock)
+    head = reader.head()
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert b"Transfer-Encoding: chunked" in head
+    server.engine.exited.set()
+    assert reader.until(b"0\r\n\r\n") == b'11\r\n{"StatusCode":7}\n\r\n0\r\n\r\n'
+    assert ask(sock, "POST", "/containers/nope/wait").status == 404
+
+
+def test_wait_is_given_up_when_the_client_goes(server: Any) -> None:
+    """A waiter whose client left does not stay until the container ends."""
+
+    def make_future() -> None:
+        server.engine.containers.exit = server.loop.create_future()
+
+    server.call(make_future)
+    with server.connect() as sock:
+        sock.sendall(request("POST", "/containers/c1/wait"))
+        Reader(sock).head()
+    deadline = time.monotonic() + 10
+    while not server.engine.containers.exit.cancelled():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_events(server: Any, sock: socket.socket) -> None:
+    """Events are JSON lines, at once; `until` ends them, and so does the client."""
+    answer = ask(sock, "GET", "/events?since=1.5&until=2")
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert [line["Action"] for line in lines] == ["create", "start"]
+    assert (lines[0]["since"], lines[0]["until"]) == (1_500_000_000, 2_000_000_000)
+    server.engine.events.closed.clear()
+    with server.connect() as other:
+        other.sendall(request("GET", "/events"))
+        Reader(other).until(b'"start"')
+    assert server.engine.events.closed.wait(10)
+
+
+def test_half_closed_client_gets_its_answer(server: Any) -> None:
+    """`nc` ends its side after the request."""
+    with server.connect() as sock:
+        sock.sendall(request("GET", "/version"))
+        sock.shutdown(socket.SHUT_WR)
+        reader = Reader(sock)
+        assert reader.response().status == 200
+        assert reader.rest() == b""
+
+
+def test_pipelined_requests_and_an_old_client(server: Any) -> None:
+    """Requests sent ahead are answered in order; HTTP/1.0 gets no chunks and no keep-alive."""
+    with server.connect() as sock:
+        sock.sendall(request("GET", "/_ping") + request("GET", "/info") + request("POST", "/containers/c1/start"))
+        reader = Reader(sock)
+        assert [reader.response().status for _ in range(3)] == [200, 200, 204]
+    with server.connect() as sock:
+        sock.sendall(b"GET /events?until=1 HTTP/1.0\r\n\r\n")
+        answer = Reader(sock).response()
+        assert "transfer-encoding" not in answer.headers
+        assert len(answer.body.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nbad\r\n\r\n", b"GET  / HTTP/9.9\r\n\r\n"]
+)
+def test_what_is_no_http_gets_400(server: Any, data: bytes) -> None:
+    """Garbage is answered in JSON, without a traceback in the log."""
+    with server.connect() as sock:
+        sock.sendall(data)
+        answer = Reader(sock).response()
+        assert answer.status == 400
+        assert answer.message
+
+
+def test_image_endpoints(server: Any, sock: socket.socket) -> None:
+    """Names with slashes work plain and escaped."""
+    name = "hub.c.163.com/public/ubuntu:14.04"
+    for path in (name, quote(name, safe=""), "busybox"):
+        assert ask(sock, "GET", f"/images/{path}/json").json["Id"] == FakeImage.id
+        assert ask(sock, "GET", f"/v1.40/images/{path}/history").json[0]["Id"] == FakeImage.id
+    assert ask(sock, "POST", f"/images/{name}/tag?repo=a/b&tag=c").status == 201
+    assert ask(sock, "DELETE", f"/images/{name}?force=1").json == [{"Untagged": name}]
+    assert server.engine.images.calls == [("tag", name, "a/b", "c"), ("remove", name, True, False)]
+    assert ask(sock, "POST", "/images/prune").json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+    assert ask(sock, "POST", "/images/create?fromImage=busybox&tag=1").message == "pull is not supported yet"
+
+
+def test_image_load(server: Any, sock: socket.socket) -> None:
+    """Progress is JSON lines; after the status an error is told in band."""
+    body = os.urandom(3 << 20)
+    answer = ask(sock, "POST", "/images/load?quiet=1", body, "Content-Type: application/x-tar\r\n")
+    assert answer.json == {"stream": "Loaded image: busybox:latest\n"}
+    assert server.engine.images.received == body
+    server.engine.images.raises = errors.HostileInput("unexpected EOF")
+    answer = ask(sock, "POST", "/images/load", b"x", "Content-Type: application/x-tar\r\n")
+    assert answer.status == 200
+    assert answer.body.splitlines()[1] == b'{"errorDetail":{"message":"unexpected EOF"},"error":"unexpected EOF"}'
+
+
+def test_image_save(server: Any, sock: socket.socket) -> None:
+    """A tar stream; when it breaks, the client does not take the part for the whole."""
+    answer = ask(sock, "GET", "/images/busybox/get")
+    assert (answer.headers["content-type"], len(answer.body)) == ("application/x-tar", 101000)
+    ask(sock, "GET", "/images/get?names=busybox,busybox:latest&names=busybox")
+    assert server.engine.images.calls[-1] == ("save", "busybox", "busybox:latest", "busybox")
+    server.engine.images.raises = errors.StoreCorrupt("gone")
+    sock.sendall(request("GET", "/images/busybox/get"))
+    with pytest.raises((AssertionError, ConnectionResetError)):
+        Reader(sock).response()
+
+
+def test_image_import_and_bootstrap(server: Any, sock: socket.socket) -> None:
+    """Import answers the id as a status line, bootstrap its progress and the id."""
+    answer = ask(
+        sock,
+        "POST",
+        "/images/create?fromSrc=-&repo=a&tag=b&changes=CMD+x&changes=ENV+y&message=m",
+        b"tar",
+        "Content-Type: text/plain\r\n",
+    )
+    assert answer.json == {"status": FakeImage.id}
+    assert server.engine.images.calls == [("import", "a", "b", ["CMD x", "ENV y"], "m", "")]
+    answer = ask(sock, "POST", "/wherry/v1/bootstrap?name=busybox")
+    assert [json.loads(line) for line in answer.body.splitlines()] == [
+        {"status": "making busybox"},
+        {"aux": {"ID": FakeImage.id}},
+    ]
+    assert ask(sock, "POST", "/wherry/v1/bootstrap").status == 400
+    assert ask(sock, "POST", "/v1.41/wherry/v1/bootstrap").status == 404
+
+
+def test_other_endpoints(sock: socket.socket) -> None:
+    """Networks, system, exec, and the empty list of plugins."""
+    assert ask(sock, "GET", "/networks").json[0]["Name"] == "bridge"
+    assert ask(sock, "GET", "/networks/bridge?scope=local").json == {"Name": "bridge"}
+    version = ask(sock, "GET", "/version").json
+    assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.51", "1.24", "linux")
+    assert ask(sock, "GET", "/info").json["NCPU"] == 2
+    assert ask(sock, "GET", "/plugins").json == []
+    assert ask(sock, "POST", "/containers/prune").json == {"ContainersDeleted": None, "SpaceReclaimed": 0}
+    assert ask(sock, "POST", "/containers/c1/exec", '{"Cmd":["true"],"detachKeys":"ctrl-x"}').json == {"Id": "e1"}
+    assert ask(sock, "GET", "/exec/e1/json").json["ExitCode"] == 5
+    assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"
+    for path in ("/auth", "/build", "/commit", "/networks/create", "/images/x/push", "/volumes/create"):
+        assert ask(sock, "POST", path, b"", TEXT).status == 501
+    assert ask(sock, "PUT", "/version").status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Host: 127.0.0.1:2375\r\n", 200),
+        ("Host: localhost\r\n", 200),
+        ("Host: [::1]:2375\r\n", 200),
+        ("Host: docker:2375\r\n", 200),
+        ("Host: evil.example:2375\r\n", 403),
+        ("Host: 127.0.0.1.evil.example\r\n", 403),
+        ("Host: localhost\r\nOrigin: http://evil.example\r\n", 403),
+        ("Host: localhost\r\nOrigin: null\r\n", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+    ],
+)
+def test_browsers_are_kept_out_of_tcp(server: Any, headers: str, status: int) -> None:
+    """DNS rebinding and cross-site requests find nothing; the unix socket has no such callers."""
+    data = f"GET /info HTTP/1.1\r\n{headers}\r\n".encode()
+    with server.connect_tcp() as sock:
+        sock.sendall(data)
+        assert Reader(sock).response().status == status
+    with server.connect() as sock:
+        sock.sendall(data)
+        assert Reader(sock).response().status == 200
+
+
+def test_large_upload_to_an_unknown_page(sock: socket.socket) -> None:
+    """A body nobody wants is passed over, and the connection stays in step."""
+    answer: Response = ask(sock, "POST", "/nope", b"x" * (1 << 20))
+    assert answer.status == 404
+    assert ask(sock, "GET", "/_ping").body == b"OK"
