@@ -1,0 +1,107 @@
+"""What every forked process of this package does first: let go of what it was not given.
+
+A child keeps the descriptors it was given and nothing else, has its own session and no terminal, default signals and an
+empty mask, and a name that `ps` shows.
+"""
+
+import ctypes
+import os
+import signal
+
+from wherry.linux.libc import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_PR_SET_NAME = 15
+_ARG_START, _ARG_END = 47, 48  # fields 48 and 49 of /proc/<pid>/stat, counted from 0
+
+_argument_area: "tuple[int, int]" = (0, 0)
+
+
+def remember_arguments() -> None:
+    """Find the memory that `ps` reads the command line from; once, before the first fork."""
+    global _argument_area
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read()
+    # the command name may hold blanks and parentheses: count from its end, where field 3 begins
+    values = fields[fields.rindex(b")") + 2 :].split()
+    start, end = int(values[_ARG_START - 2]), int(values[_ARG_END - 2])
+    if 0 < start < end:
+        _argument_area = (start, end - start)
+
+
+def set_title(name: str, detail: str = "") -> None:
+    """Name this process: `name` (15 characters count) for `ps -o comm`, with `detail` for its command line."""
+    libc.prctl(_PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0)
+    address, size = _argument_area
+    if size > 1:
+        title = f"{name} {detail}".strip().encode()[: size - 1]
+        ctypes.memset(address, 0, size)
+        ctypes.memmove(address, title, len(title))
+
+
+def close_all_but(keep: "Iterable[int]") -> None:
+    """Close every descriptor but those (close_range(2), one call per gap)."""
+    low = 0
+    for fd in sorted(set(keep)):
+        if fd > low:
+            os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, 0x7FFFFFFF)
+
+
+def become_child(keep: "Sequence[int]", title: str, detail: str = "") -> None:
+    """Turn a fresh fork into a process of its own; see the module. Standard streams are /dev/null."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        if fd not in keep and fd != null:
+            os.dup2(null, fd)
+    close_all_but([*keep, 0, 1, 2])
+    reset_signals()
+    os.umask(0o022)
+    os.chdir("/")
+    set_title(title, detail)
+
+
+def reset_signals() -> None:
+    """Default dispositions (but SIGPIPE, which Python's own writes need ignored) and an empty mask."""
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # 32 and 33 belong to the C library
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks since boot (field 22 of /proc/<pid>/stat): with the pid, its identity.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read()
+    return int(fields[fields.rindex(b")") + 2 :].split()[19])
+
+
+def fork_task(action: "Callable[[], None]", title: str) -> int:
+    """Run `action` in a forked process that holds no descriptor of ours; its exit status is 0 unless it raised.
+
+    Returns:
+        The child's pid: the caller reaps it.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            become_child((), title)
+            os.nice(10)
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid

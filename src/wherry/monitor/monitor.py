@@ -1,0 +1,422 @@
+"""The monitor: parent of one container, from its launch to the order to end.
+
+    starting ──> running <──> paused          `again` starts it once more in the same sandbox (network namespace kept)
+        └──────────┴──> stopped ──> again | end
+
+It needs nobody while the container runs: output is logged, process 1 is reaped, and what happened is on disk before
+anybody is told. It never decides to restart. The messages are those of `client.py`.
+"""
+
+import os
+import signal
+import time
+
+from wherry.errors import AlreadyRunning, InvalidArgument, NotRunning, NotSupported, Paused, WherryError, to_wire
+from wherry.linux.channel import VERSION, Channel
+from wherry.linux.libc import libc
+from wherry.monitor.child import fork_task, start_time
+from wherry.monitor.children import watch_child
+from wherry.monitor.control import Control
+from wherry.monitor.execs import Execs
+from wherry.monitor.logwriter import JsonFileLog, compress_file
+from wherry.monitor.loop import Loop
+from wherry.monitor.record import Record
+from wherry.monitor.sandbox import Sandbox
+from wherry.monitor.streams import Streams, client_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# how long a container outlives the owner that it should end with: time for a new connection to replace a broken one
+OWNER_GRACE = 1.0
+# how long, after `end`, a client may take for output that is already here
+LINGER = 3600.0
+_MAX_ERRORS = 64 * 1024
+
+
+class Monitor:
+    """One container's parent; see the module.
+
+    Args:
+        launch: the launch object of the contract.
+        fds: descriptors that came with it, by name; owned.
+        make_sandbox: what containers live in (tests give another).
+    """
+
+    __slots__ = (
+        "_control",
+        "_ending",
+        "_execs",
+        "_fds",
+        "_init",
+        "_launch",
+        "_log",
+        "_loop",
+        "_oom_before",
+        "_record",
+        "_run_dir",
+        "_sandbox",
+        "_streams",
+    )
+
+    def __init__(
+        self,
+        launch: "dict[str, Any]",
+        fds: "dict[str, int]",
+        make_sandbox: "Callable[[dict[str, Any], dict[str, int]], Sandbox]" = Sandbox,
+    ) -> None:
+        self._loop = Loop(self._internal_error)
+        self._run_dir = launch["run_dir"]
+        self._launch = launch
+        self._fds = fds
+        self._log: JsonFileLog | None = None
+        self._streams: Streams | None = None
+        self._init: tuple[int, int] | None = None  # pid and pidfd of process 1 while it runs
+        self._ending = False
+        self._oom_before = 0
+        self._control = Control(self._loop, Channel.from_fd(fds.pop("control")), self._dispatch, self._owner_lost)
+        self._record = Record(
+            self._run_dir,
+            launch["data_dir"],
+            id=launch["id"],
+            status="starting",
+            monitor={"pid": os.getpid(), "start_time": start_time(os.getpid())},
+            init=None,
+            started_at=None,
+            exit=None,
+            netns_fd=None,
+            cgroup=launch["cgroup"],
+            endpoints=[],
+            execs=[],
+        )
+        self._sandbox = make_sandbox(launch, fds)
+        self._execs = Execs(
+            self._loop, self._sandbox, self._record, launch["data_dir"], self._control.event, self._client_gone
+        )
+
+    def run(self) -> None:
+        """Launch the container and serve until the order to end."""
+        self._control.listen(self._run_dir)
+        self._start(self._launch, self._fds)
+        self._loop.run()
+
+    # ---- life
+
+    def _start(self, launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
+        self._launch = launch
+        tty = bool(launch.get("tty"))
+        streams = self._streams = Streams(
+            self._loop,
+            launch["data_dir"],
+            tty=tty,
+            stdin=bool(launch.get("open_stdin")),
+            stdin_once=bool(launch.get("stdin_once")),
+            on_client=self._client_moved,
+            on_idle=self._client_gone,
+        )
+        started_at = 0
+        try:
+            for entry in launch.get("attach") or ():
+                streams.attach(fds.pop(entry["fd"]), **client_options(entry))
+            self._record.update(status="starting", init=None, exit=None, execs=[])
+            streams.log = self._open_log(launch.get("log") or {})
+            self._oom_before = self._sandbox.oom_count()
+            stdio = None if tty else streams.open_pipes()
+            launched = self._sandbox.launch(launch, fds, stdio)
+            started_at = time.time_ns()
+        except Exception as error:  # noqa: BLE001 - whatever it was, wherryd hears of it
+            self._start_failed(streams, error)
+            return
+        streams.close_child_ends()
+        if launched.master is not None:
+            streams.take_terminal(launched.master)
+            size = launch.get("console_size")
+            if size:
+                streams.resize(int(size[0]), int(size[1]))
+        self._init = (launched.pid, launched.pidfd)
+
+        def exited(code: int, number: "int | None") -> None:
+            self._exited(launched.pid, started_at, code, number)
+
+        watch_child(self._loop, launched.pid, launched.pidfd, exited)
+        streams.begin_input()
+        self._record.update(
+            status="running",
+            init={"pid": launched.pid, "start_time": launched.start_time},
+            started_at=started_at,
+            netns_fd=self._sandbox.netns_fd,
+            endpoints=self._sandbox.endpoints,
+        )
+        self._control.event(
+            "started",
+            pid=launched.pid,
+            start_time=launched.start_time,
+            started_at=started_at,
+            netns_fd=self._sandbox.netns_fd,
+            endpoints=self._sandbox.endpoints,
+        )
+        self._loop.idle = _trim
+
+    def _start_failed(self, streams: Streams, error: Exception) -> None:
+        wire = to_wire(error)
+        if not isinstance(error, WherryError):
+            self._internal_error(error)
+        streams.discard()
+        streams.finish()
+        self._sandbox.start_failed()
+        code = {"CommandNotFound": 127, "CommandNotExecutable": 126}.get(wire["class"], 128)
+        ended = {
+            "code": code,
+            "signal": None,
+            "oom": False,
+            "started_at": None,
+            "finished_at": time.time_ns(),
+            "pid": None,
+            "error": wire,
+        }
+        self._write_end(ended)
+        self._control.event("start-failed", error=wire)
+        self._stopped()
+
+    def _exited(self, pid: int, started_at: int, code: int, number: "int | None") -> None:
+        finished_at = time.time_ns()
+        self._init = None
+        self._sandbox.kill_rest()
+        oom = number == signal.SIGKILL and self._sandbox.oom_count() > self._oom_before
+        if self._streams is not None:
+            self._streams.drain()
+            if self._log is not None:
+                self._log.flush()
+            self._streams.finish()
+        ended = {
+            "code": code,
+            "signal": number,
+            "oom": oom,
+            "started_at": started_at,
+            "finished_at": finished_at,
+            "pid": pid,
+            "error": None,
+        }
+        self._write_end(ended)
+        self._control.event("exited", code=code, signal=number, oom=oom, finished_at=finished_at)
+        self._stopped()
+
+    def _write_end(self, ended: "dict[str, Any]") -> None:
+        try:
+            self._record.ended(ended)
+        except WherryError as error:
+            self._internal_error(error)  # a full disk: the event and state.json still tell
+        self._record.update(status="stopped", init=None, exit=ended)
+
+    def _stopped(self) -> None:
+        if self._ending or (self._launch.get("stop_on_control_close") and not self._control.connected):
+            self._end()
+
+    def _owner_lost(self) -> None:
+        if self._launch.get("stop_on_control_close"):
+            self._loop.call_later(OWNER_GRACE, self._owner_is_gone)
+
+    def _owner_is_gone(self) -> None:
+        if not self._control.connected:
+            self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        if self._init is not None:
+            self._sandbox.kill()  # `_exited` comes back here
+            return
+        self._sandbox.remove_cgroup()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self._loop.call_later(LINGER, self._loop.stop)
+        self._loop.call_later(0, self._leave)
+
+    def _leave(self) -> None:
+        # after the reply: the kernel takes its time over links
+        self._sandbox.close()
+        self._client_gone()
+
+    def _client_gone(self) -> None:
+        if self._ending and self._init is None and self._execs.flushed:
+            streams = self._streams
+            if streams is None or streams.flushed:
+                self._control.flush()
+                self._control.close()
+                self._loop.stop()
+
+    def _client_moved(self, what: str) -> None:
+        self._control.event(what, exec_id=None)
+
+    # ---- requests
+
+    def _dispatch(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        if not VERSION - 2 <= int(message.get("v") or 0) <= VERSION:
+            raise NotSupported(f"protocol {message.get('v')} is not spoken here")
+        handler = _OPERATIONS.get(str(message.get("op")))
+        if handler is None:
+            raise NotSupported(f"no operation {message.get('op')!r}")
+        try:
+            return handler(self, message, fds)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidArgument(f"{message.get('op')}: {type(error).__name__}: {error}") from error
+
+    def _running(self) -> "tuple[int, int]":
+        if self._init is None:
+            raise NotRunning(f"container {self._launch['id']} is not running", id=self._launch["id"])
+        return self._init
+
+    def _op_attach(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        if message.get("exec_id"):
+            self._execs.attach(message["exec_id"], message, fds)
+            return {}
+        self._running()
+        if "client" not in fds or self._streams is None:
+            raise InvalidArgument("attach needs the descriptor `client`")
+        self._streams.attach(fds.pop("client"), **client_options(message))
+        return {}
+
+    def _op_exec(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        pid, _ = self._running()
+        if self._record.values["status"] == "paused":
+            raise Paused(f"Container {self._launch['id']} is paused, unpause the container before exec")
+        self._loop.idle = _trim
+        return self._execs.start(pid, message, fds)
+
+    def _op_resize(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        rows, columns = int(message["height"]), int(message["width"])
+        if message.get("exec_id"):
+            self._execs.resize(message["exec_id"], rows, columns)
+        else:
+            self._running()
+            if self._streams is not None:
+                self._streams.resize(rows, columns)
+        return {}
+
+    def _op_signal(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        number = int(message["signal"])
+        if message.get("exec_id"):
+            self._execs.signal(message["exec_id"], number)
+            return {}
+        _, pidfd = self._running()
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            raise NotRunning(f"container {self._launch['id']} is not running", id=self._launch["id"]) from None
+        if number == signal.SIGKILL and self._record.values["status"] == "paused":
+            self._freeze(False)  # a frozen process does not even die (cgroup v1)
+        return {}
+
+    def _freeze(self, on: bool) -> None:
+        self._sandbox.freeze(on)
+        self._record.update(status="paused" if on else "running")
+
+    def _op_freeze(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        self._running()
+        self._freeze(bool(message["on"]))
+        return {}
+
+    def _op_pids(self, _message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        self._running()
+        return {"pids": self._sandbox.pids()}
+
+    def _op_update(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        self._sandbox.update(message["resources"])
+        return {}
+
+    def _op_state(self, _message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        return {"state": self._record.values}
+
+    def _op_again(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        if self._init is not None:
+            raise AlreadyRunning(f"container {self._launch['id']} is running", id=self._launch["id"])
+        if self._ending:
+            raise NotRunning(f"container {self._launch['id']} is ending", id=self._launch["id"])
+        launch, taken = message["launch"], dict(fds)
+        fds.clear()
+        # the reply comes first, its result as an event, as at birth
+        self._loop.call_later(0, lambda: self._start(launch, taken))
+        return {}
+
+    def _op_end(self, _message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
+        self._end()
+        return {"stopping": self._init is not None}
+
+    # ---- parts
+
+    def _open_log(self, log: "dict[str, Any]") -> "JsonFileLog | None":
+        driver = log.get("driver") or "none"
+        if driver == "none":
+            if self._log is not None:
+                self._log.close()
+            self._log = None
+        elif driver == "json-file":
+            if self._log is None or self._log.path != log["path"]:
+                if self._log is not None:
+                    self._log.close()
+                self._log = JsonFileLog(
+                    log["path"],
+                    max_size=int(log.get("max_size") or 0),
+                    max_files=int(log.get("max_file") or 1),
+                    attrs=log.get("attrs"),
+                    compress=self._compress,
+                    on_error=self._internal_error,
+                )
+        else:
+            raise NotSupported(f"logger: no log driver named '{driver}' is registered")
+        return self._log
+
+    def _compress(self, source: str, target: str, done: "Callable[[bool], None]") -> None:
+        pid = fork_task(lambda: compress_file(source, target), "wherry-compress")
+        watch_child(self._loop, pid, os.pidfd_open(pid), lambda code, _signal: done(code == 0))
+
+    def _internal_error(self, error: BaseException) -> None:
+        note_error(self._run_dir, error)
+
+
+_OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict[str, Any]]]" = {
+    "attach": Monitor._op_attach,
+    "exec": Monitor._op_exec,
+    "resize": Monitor._op_resize,
+    "signal": Monitor._op_signal,
+    "freeze": Monitor._op_freeze,
+    "pids": Monitor._op_pids,
+    "update": Monitor._op_update,
+    "state": Monitor._op_state,
+    "again": Monitor._op_again,
+    "end": Monitor._op_end,
+}
+
+
+def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
+    """Run a monitor in this (forked) process until its container is over."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a container's parent does not die of what was meant for a terminal
+    try:
+        Monitor(launch, fds).run()
+    except BaseException as error:
+        note_error(launch["run_dir"], error)
+        raise
+
+
+def note_error(run_dir: str, error: BaseException) -> None:
+    """Append an error nobody expected to `<run_dir>/monitor.err`, up to a size: there is no other place to say it."""
+    import traceback
+
+    text = f"{time.time_ns()} {''.join(traceback.format_exception(error))}\n".encode()
+    try:
+        fd = os.open(f"{run_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(fd).st_size < _MAX_ERRORS:
+                os.write(fd, text)
+        finally:
+            os.close(fd)
+    except OSError:
+        return
+
+
+def _trim() -> None:
+    # a burst of output or a launch leaves free memory in the heap, and twenty idle monitors are twenty heaps
+    libc.malloc_trim(0)

@@ -1,0 +1,178 @@
+"""What a container's processes live in: cgroup, network namespace, configuration. The seam to the runtime."""
+
+import os
+from json import loads
+
+from wherry.errors import InvalidSpec, KernelError, WherryError
+from wherry.network.sandbox import configure, create_namespace, remove_host_links
+from wherry.oci.mount import Mount
+from wherry.oci.runtime_config import RuntimeConfig, parse, parse_process
+from wherry.runtime.cgroups import open_cgroup
+from wherry.runtime.join import join
+from wherry.runtime.launch import Launched, Stdio, launch
+from wherry.runtime.plan import plan_container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.runtime.cgroups import Cgroup
+
+
+class Sandbox:
+    """One container's surroundings; kept from launch to launch.
+
+    Args:
+        values: the launch object; `cgroup` and `network` count here.
+        fds: its descriptors; a `ns:network` that is joined is taken out.
+    """
+
+    __slots__ = ("_cgroup", "_own_pids", "endpoints", "links", "netns_fd")
+
+    def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
+        self._cgroup: Cgroup = open_cgroup(values["cgroup"])
+        self._own_pids = True
+        self.netns_fd: int | None = fds.pop("ns:network", None)
+        self.endpoints: list[dict[str, Any]] = []
+        self.links: list[str] = []
+
+    def launch(self, values: "dict[str, Any]", fds: "dict[str, int]", stdio: "tuple[int, int, int] | None") -> Launched:
+        """Start process 1.
+
+        Args:
+            values: the launch object.
+            fds: descriptors named `ns:<type>` are namespaces to join; they are closed.
+            stdio: the child's ends, or None for a terminal.
+
+        Raises:
+            WherryError: what `launch` and the network say.
+        """
+        config = _read_config(values["config_path"])
+        joined = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
+        namespaces = dict(joined)
+        try:
+            network = values.get("network")
+            fresh = self._prepare_network(network, namespaces)
+            plan = plan_container(
+                config,
+                os.path.dirname(values["config_path"]),
+                root_mounts=[_mount(entry) for entry in values.get("root_mounts") or ()],
+                namespaces=namespaces,
+                container_id=values["id"],
+            )
+            kinds = dict(config.linux.namespaces)
+            self._own_pids = "pid" in kinds and not kinds["pid"] and "pid" not in namespaces
+
+            def concurrently(_pid: int) -> None:
+                if fresh and self.netns_fd is not None and network is not None:
+                    endpoints = network.get("endpoints") or ()
+                    self.endpoints = configure(self.netns_fd, endpoints)
+                    self.links = [endpoint["host_name"] for endpoint in self.endpoints]
+
+            return launch(
+                plan,
+                Stdio(terminal=True) if stdio is None else Stdio(*stdio),
+                cgroup=self._cgroup,
+                seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
+                concurrently=concurrently,
+            )
+        finally:
+            for name in [name for name in fds if name.startswith("ns:")]:
+                os.close(fds.pop(name))
+
+    def _prepare_network(self, network: "dict[str, Any] | None", namespaces: "dict[str, int]") -> bool:
+        """Fill in the network namespace; true where it is new and has its endpoints still to get."""
+        kind = network["namespace"] if network is not None else "host"
+        if kind == "host":
+            return False
+        fresh = False
+        if self.netns_fd is None:
+            if kind != "new":
+                raise InvalidSpec("network: the descriptor `ns:network` to join is missing")
+            self.netns_fd = create_namespace()
+            fresh = True
+        namespaces["network"] = self.netns_fd
+        return fresh
+
+    def join(
+        self, init_pid: int, process: "dict[str, Any]", stdio: "tuple[int, int, int] | None", seccomp: "str | None"
+    ) -> Launched:
+        """Start a process beside process 1; raises as `runtime.join.join`."""
+        return join(
+            init_pid,
+            parse_process(process),
+            Stdio(terminal=True) if stdio is None else Stdio(*stdio),
+            cgroup=self._cgroup,
+            seccomp=_read(seccomp) if seccomp else None,
+        )
+
+    def start_failed(self) -> None:
+        """A launch has failed: kill what it may have left; a namespace whose links were not made is given up."""
+        self.kill()
+        if self.netns_fd is not None and not self.endpoints:
+            os.close(self.netns_fd)
+            self.netns_fd = None
+
+    def oom_count(self) -> int:
+        """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
+        try:
+            return self._cgroup.oom_count() if self._cgroup.exists() else 0
+        except WherryError:
+            return 0
+
+    def freeze(self, on: bool) -> None:
+        """Freeze or thaw every process."""
+        self._cgroup.freeze(on)
+
+    def pids(self) -> "list[int]":
+        """Every process, as the host numbers them."""
+        return self._cgroup.pids()
+
+    def update(self, resources: "dict[str, Any]") -> None:
+        """Change limits (an OCI resources object)."""
+        self._cgroup.update(resources)
+
+    def kill(self) -> None:
+        """Kill every process."""
+        if self._cgroup.exists():
+            self._cgroup.kill()
+
+    def kill_rest(self) -> None:
+        """Process 1 is dead: in a pid namespace of its own so is everything else, in another's it must be killed."""
+        if not self._own_pids:
+            self.kill()
+
+    def remove_cgroup(self) -> None:
+        """Remove the cgroup and what still runs in it; raises KernelError when it stays."""
+        if self._cgroup.exists():
+            if self._cgroup.pids():
+                self._cgroup.kill()
+            self._cgroup.remove()
+
+    def close(self) -> None:
+        """Give up the network namespace. Its links are removed by name: a survivor may still hold it."""
+        if self.netns_fd is not None:
+            os.close(self.netns_fd)
+            self.netns_fd = None
+        if self.links:
+            links, self.links = self.links, []
+            remove_host_links(links)
+
+
+def _mount(entry: "dict[str, Any]") -> Mount:
+    return Mount(entry["destination"], entry["type"], entry["source"], tuple(entry.get("options") or ()))
+
+
+def _read_config(path: str) -> RuntimeConfig:
+    try:
+        return parse(loads(_read(path)))
+    except ValueError as error:
+        raise InvalidSpec(f"{path}: {error}") from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise KernelError("read", error.errno or 0, path) from None

@@ -1,0 +1,51 @@
+"""Short workers: processes that the spawner forks for one task, and their one table.
+
+A worker is `callable(args, fds) -> result values or None`. Its descriptors are those of the request. Where one is named
+`result`, progress lines (`progress`) and at the end one line of JSON go there: `{"ok": …}` or `{"error": …}`.
+"""
+
+import os
+from json import dumps
+
+from wherry.errors import to_wire
+from wherry.monitor import logreader, removal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+def _unpack(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.unpack import worker
+
+    return worker(args, fds)
+
+
+KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
+    "logs": logreader.worker,
+    "remove": removal.worker,
+    "unpack": _unpack,
+}
+
+
+def run_worker(kind: str, args: "dict[str, Any]", fds: "dict[str, int]") -> None:
+    """Run one task and report its end; raises what the task raised, after reporting it."""
+    result = fds.get("result", -1)
+    try:
+        value = KINDS[kind](args, fds)
+    except BaseException as error:
+        _report(result, {"error": to_wire(error)})
+        raise
+    _report(result, {"ok": value or {}})
+
+
+def _report(fd: int, value: "dict[str, Any]") -> None:
+    if fd < 0:
+        return
+    data = memoryview(dumps(value).encode() + b"\n")
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        return  # nobody waits for it any more
