@@ -129,7 +129,7 @@ def user(text: str, group_add: Sequence[str] | None) -> dict[str, Any]:
 
 
 def capability_sets(names: Sequence[str]) -> dict[str, list[str]]:
-    """Bounding, effective and permitted; inheritable and ambient stay empty: a user who is not root executes with none."""
+    """Bounding, effective and permitted. Inheritable and ambient stay empty: whoever is not root executes with none."""
     return {kind: list(names) for kind in ("bounding", "effective", "permitted")}
 
 
