@@ -7,9 +7,9 @@ interpreter's lock held (PyDLL), from a process without threads.
 import ctypes
 import errno
 import os
-import signal
 
 from wherry.errors import KernelError
+from wherry.linux import signals
 
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
@@ -48,8 +48,6 @@ for _hook in (_before, _after_parent, _after_child):
     _hook.restype = None
     _hook.argtypes = ()
 
-_EVERY_SIGNAL = signal.valid_signals()
-
 
 def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -> "tuple[int, int]":
     """Fork, with new namespaces.
@@ -72,14 +70,14 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
     args = _CloneArgs()
     args.flags = flags | CLONE_PIDFD
     args.pidfd = ctypes.addressof(pidfd)
-    args.exit_signal = signal.SIGCHLD
+    args.exit_signal = signals.SIGCHLD
     if cgroup is not None:
         args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup
     if sibling:
         args.flags |= CLONE_PARENT
         args.exit_signal = 0
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY_SIGNAL)
+    mask = signals.block()
     _before()
     pid: int = _clone3(_SYS_CLONE3, args, ctypes.sizeof(args))
     if pid == 0:
@@ -87,7 +85,7 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
         return 0, -1
     number = ctypes.get_errno()
     _after_parent()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    signals.set_mask(mask)
     if pid < 0:
         raise KernelError("clone3", number, None)
     return pid, pidfd.value

@@ -1,11 +1,11 @@
-"""One process: pidfds, start times, capabilities, prctl(2), descriptors and signals before an exec."""
+"""One process: pidfds, start times, capabilities, prctl(2), descriptors before an exec."""
 
 import ctypes
 import errno
 import os
-import signal
 
 from wherry.errors import KernelError
+from wherry.linux import signals
 from wherry.linux.libc import libc
 
 PR_SET_PDEATHSIG = 1
@@ -111,7 +111,7 @@ def pidfd_open(pid: int) -> int:
 def pidfd_send_signal(pidfd: int, number: int) -> bool:
     """Signal the process that `pidfd` holds. False if it is gone."""
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        signals.send_by_pidfd(pidfd, number)
     except ProcessLookupError:
         return False
     except OSError as error:
@@ -173,14 +173,6 @@ def _close(first: int, last: int) -> None:
                     os.close(int(name))
                 except OSError:
                     continue  # the listing's own descriptor
-
-
-def reset_signals() -> None:
-    """Give every signal its default action and unblock all: Python ignores SIGPIPE and SIGXFSZ, and exec keeps that."""
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def new_session_keyring() -> None:

@@ -10,6 +10,7 @@ import stat
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError
 from wherry.linux import process as p
+from wherry.linux import signals
 from wherry.linux.identity import home_of, read_accounts, resolve
 from wherry.linux.terminal import take
 from wherry.runtime import command
@@ -65,7 +66,7 @@ def _attribute(names: "tuple[str, ...]", what: str, evidence: str) -> int:
 def isolate() -> None:
     """First thing in a child: default signals, no dumps (CVE-2016-9962), own session, no umask."""
     p.prctl(p.PR_SET_DUMPABLE, 0, what="prctl PR_SET_DUMPABLE")
-    p.reset_signals()
+    signals.reset()
     os.setsid()
     os.umask(0)
 

@@ -70,6 +70,8 @@ class Child:
             else:
                 b.connect(self.stdio.stdin, self.stdio.stdout, self.stdio.stderr)
             fifo = self.inherited.start_fifo
+            if set(self.inherited.cgroup_paths) != {""}:
+                self._enter_cgroup_namespace()
             b.become(
                 self.plan.process,
                 seccomp=self.seccomp,
@@ -97,7 +99,13 @@ class Child:
             os.setresuid(0, 0, 0)
             os.setgroups([])
             p.prctl(p.PR_SET_DUMPABLE, 0, what="prctl PR_SET_DUMPABLE")
-        if plan.new_namespaces & CLONE_NEWCGROUP:
+        if set(self.inherited.cgroup_paths) == {""}:
+            self._enter_cgroup_namespace()
+
+    def _enter_cgroup_namespace(self) -> None:
+        """With v2 the child was born in its cgroup, and a cgroup2 mount shows the namespace it is made in; with v1 the
+        directories are bind mounted from outside, and there is time until the parent has moved us."""
+        if self.plan.new_namespaces & CLONE_NEWCGROUP:
             self.sync.wait(CGROUP)
             unshare(CLONE_NEWCGROUP)
 

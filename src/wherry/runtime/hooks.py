@@ -3,9 +3,9 @@
 import json
 import os
 import select
-import signal
 
 from wherry.errors import KernelError, WherryError
+from wherry.linux import signals
 from wherry.linux.clone import reap
 from wherry.linux.process import pidfd_open, pidfd_send_signal
 
@@ -65,7 +65,7 @@ def _run(hook: "Hook", state: bytes) -> None:
                     (os.POSIX_SPAWN_DUP2, output, 2),
                 ],
                 setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT),
+                setsigdef=(signals.SIGPIPE, signals.SIGXFSZ, signals.SIGINT),
             )
         except OSError as error:
             raise KernelError("start hook", error.errno or 0, hook.path) from None
@@ -86,7 +86,7 @@ def _wait(pid: int, timeout: int | None) -> int | None:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(None if timeout is None else timeout * 1000):
-            pidfd_send_signal(pidfd, signal.SIGKILL)
+            pidfd_send_signal(pidfd, signals.SIGKILL)
             reap(pidfd)
             return None
         return reap(pidfd)

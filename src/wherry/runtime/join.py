@@ -7,13 +7,13 @@ is not dumpable until it executes (CVE-2016-9962), and is the caller's own to re
 import errno
 import gc
 import os
-import signal
 
 from wherry.errors import KernelError, NotRunning, WherryError
 from wherry.linux.clone import clone, reap
 from wherry.linux.files import O_PATH
 from wherry.linux.namespace import NAMESPACES, namespace_id, open_namespace, setns
 from wherry.linux.process import PR_SET_DUMPABLE, is_alive, pidfd_open, pidfd_send_signal, prctl, start_time
+from wherry.linux.signals import SIGKILL
 from wherry.runtime import become as b
 from wherry.runtime import sync
 from wherry.runtime.execute import make_terminal
@@ -227,7 +227,7 @@ def _accompany(
                 master = fd
             executing = executing or message.get("at") == "exec"
     except BaseException:
-        pidfd_send_signal(pidfd, signal.SIGKILL)
+        pidfd_send_signal(pidfd, SIGKILL)
         reap(pidfd)
         os.close(pidfd)
         if master is not None:

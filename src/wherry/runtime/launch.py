@@ -7,12 +7,12 @@ with the child's namespace.
 
 import errno
 import os
-import signal
 
 from wherry.errors import KernelError, WherryError
 from wherry.linux.clone import clone, reap
 from wherry.linux.namespace import CLONE_NEWTIME, NAMESPACES, open_namespace, setns, unshare
 from wherry.linux.process import pidfd_send_signal, start_time
+from wherry.linux.signals import SIGKILL
 from wherry.runtime import rootfs, sync
 from wherry.runtime.become import warm
 from wherry.runtime.devices import open_device_sources
@@ -185,7 +185,7 @@ class _Parent:
 
     def abandon(self) -> None:
         """Kill and reap the child; with process 1 goes its whole pid namespace."""
-        pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        pidfd_send_signal(self.pidfd, SIGKILL)
         reap(self.pidfd)
         os.close(self.pidfd)
         if self.master is not None:

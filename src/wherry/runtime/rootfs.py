@@ -114,15 +114,21 @@ def make_mounts(
 ) -> None:
     """Make every mount of the plan, in its order. `cgroup_paths` waits until the container is in its cgroup."""
     readonly: list[MountStep] = []
+    late: list[MountStep] = []
     for index, step in enumerate(plan.mounts):
         if step.kind == BIND:
             _bind(root, step, trees[index])
         elif step.kind == CGROUP:
-            _cgroup(root, step, cgroup_paths())
+            if any(other.destination.startswith(step.destination + "/") for other in plan.mounts):
+                _cgroup(root, step, cgroup_paths())
+            else:
+                late.append(step)  # the parent is still making the cgroup: there is other work to do meanwhile
         else:
             _filesystem(root, step)
             if step.fstype == "tmpfs" and step.options.flags & m.MS_RDONLY:
                 readonly.append(step)
+    for step in late:
+        _cgroup(root, step, cgroup_paths())
     plan_readonly = [open_in_root(root, step.destination, O_PATH) for step in readonly]
     for fd in plan_readonly:
         # the last thing in the plan's order: mount points were made in it until now
