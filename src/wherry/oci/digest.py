@@ -17,7 +17,11 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Digest(str):
-    """A verified digest. A `str`, so that it is a dictionary key and a JSON value as it is; made by `parse` only."""
+    """A verified digest, made by `parse` or by hashing.
+
+    A `str`, so that it is a dictionary key as it is; what leaves for JSON is `str(digest)`, since msgspec encodes no
+    subclasses.
+    """
 
     __slots__ = ()
 

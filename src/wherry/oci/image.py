@@ -243,7 +243,8 @@ def read_config(raw: bytes) -> ImageConfig:
         raise HostileInput(f"image config has {len(image.rootfs.diff_ids)} layers, more than {LAYERS_LIMIT}")
     try:
         for diff_id in image.rootfs.diff_ids:
-            digests.parse(diff_id)
+            if digests.parse(diff_id).algorithm != "sha256":
+                raise InvalidReference("unsupported digest algorithm")
     except InvalidReference as error:
         raise InvalidSpec(f"invalid image config: diff_ids: {error}") from None
     return image
@@ -273,7 +274,13 @@ def chain_ids(diff_ids: "list[str] | tuple[str, ...]") -> list[str]:
 
 def encode(document: object) -> bytes:
     """Encode a document that we make ourselves: compact, keys in the order of the fields."""
-    return msgspec.json.encode(document)
+    return msgspec.json.encode(document, enc_hook=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(type(value))
 
 
 def _load(raw: bytes, limit: int, what: str) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Durable writes and removals: what a crash can interrupt leaves the old state or the new, never half of one.
 
 A write is a temporary name, fsync, rename, fsync of the directory. A removal is a rename into the trash (which must be
-on the same file system), and the deletion of what lies there whenever there is time.
+on the same file system); what lies there is deleted whenever there is time.
 """
 
 import os
 import secrets
-import shutil
 
 _TEMPORARY = ".tmp-"
 
@@ -68,23 +67,3 @@ def discard(path: str, trash: str) -> str | None:
         os.makedirs(trash, 0o700, exist_ok=True)
         return discard(path, trash) if os.path.lexists(path) else None
     return target
-
-
-def empty_trash(trash: str) -> int:
-    """Delete what lies in `trash`; slow for large trees. Returns how many entries went."""
-    count = 0
-    try:
-        names = os.listdir(trash)
-    except FileNotFoundError:
-        return 0
-    for name in names:
-        path = os.path.join(trash, name)
-        try:
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        except FileNotFoundError:
-            continue  # another sweep was faster
-        count += 1
-    return count

@@ -4,6 +4,8 @@
     ingest/<key>/data            what is being written
     ingest/<key>/ref             who wrote it and may go on (resumable ones only)
 
+A key is 64 hex digits for a resumable ingest, `_` and 32 for another; what else lies there is not this module's.
+
 A blob is visible only after its ingest was committed: length and digest checked, fsync, rename, fsync of the
 directory. What a crash leaves is an ingest: one with a `ref` is taken up again, the others go with `sweep`.
 All methods are plain file operations and may block; callers on an event loop use a thread.
@@ -123,6 +125,8 @@ class Blobs:
         """
         count = 0
         for key in os.listdir(self.ingests):
+            if not (digests.is_hex(key) or (key.startswith("_") and digests.is_hex(key[1:]))):
+                continue
             directory = f"{self.ingests}/{key}"
             try:
                 fresh = os.path.exists(f"{directory}/ref") and time.time() - os.stat(directory).st_mtime < keep_seconds

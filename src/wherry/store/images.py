@@ -72,6 +72,7 @@ class ImageRecords:
         self.by_id: dict[str, ImageRecord] = {}
         self.names: dict[str, str] = {}
         self._named: dict[str, dict[str, int]] = {}
+        self.version = 0  # grows with every change: what was resolved before may mean something else now
         decoder = msgspec.json.Decoder(tuple[LayerRecord, ...])
         for id_, manifest, layers, stored_at, parent in database.read(
             "SELECT id, manifest, layers, stored_at, parent FROM images"
@@ -113,6 +114,7 @@ class ImageRecords:
             )
 
         await self._database.write(change)
+        self.version += 1
         self.by_id.update(new)
         replaced: dict[str, str] = {}
         for name, id_ in names.items():
@@ -132,6 +134,7 @@ class ImageRecords:
             connection.executemany("DELETE FROM images WHERE id = ?", [(id_,) for id_ in gone_ids])
 
         await self._database.write(change)
+        self.version += 1
         for name in gone:
             self._unpoint(name)
         for id_ in gone_ids:

@@ -1,0 +1,249 @@
+"""`--change` of import and commit: Dockerfile instructions that only touch an image's config.
+
+The grammar is the Dockerfile's: JSON form or shell form, `KEY=value` words with quotes and backslashes. Refusals are
+Docker's (`FOO is not a valid change command`).
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from wherry.errors import InvalidArgument
+
+Config = dict[str, Any]
+
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/([A-Za-z]+))?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_SHELL = ["/bin/sh", "-c"]
+
+
+def apply(config: Config, changes: Iterable[str]) -> Config:
+    """Return a copy of an image's `config` object with the instructions applied, in order.
+
+    Args:
+        config: with Docker's keys (`Env`, `Cmd`…).
+        changes: each one or more lines of a Dockerfile.
+
+    Raises:
+        InvalidArgument: an instruction that is not allowed here, or with wrong arguments.
+    """
+    changed = dict(config)
+    for change in changes:
+        for line in change.replace("\\\n", "").splitlines():
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            word, _, rest = text.partition(" ")
+            instruction = _INSTRUCTIONS.get(word.upper())
+            if instruction is None:
+                raise InvalidArgument(f"{word.upper()} is not a valid change command")
+            instruction(changed, rest.strip())
+    return changed
+
+
+def words(text: str) -> list[str]:
+    """Split at blanks as the Dockerfile does: quotes and backslashes keep a blank; both are taken away."""
+    found: list[str] = []
+    word, started, quote = "", False, ""
+    position = 0
+    while position < len(text):
+        char = text[position]
+        if quote:
+            if char == quote:
+                quote = ""
+            elif char == "\\" and quote == '"' and text[position + 1 : position + 2] in ('"', "\\", "$"):
+                position += 1
+                word += text[position]
+            else:
+                word += char
+        elif char in "\"'":
+            quote, started = char, True
+        elif char == "\\" and position + 1 < len(text):
+            position += 1
+            word += text[position]
+            started = True
+        elif char.isspace():
+            if started:
+                found.append(word)
+            word, started = "", False
+        else:
+            word += char
+            started = True
+        position += 1
+    if started:
+        found.append(word)
+    return found
+
+
+def _list(text: str) -> list[str] | None:
+    """The JSON form of an instruction's arguments, or None where it is not that."""
+    if not text.startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    return None
+
+
+def _command(text: str) -> list[str]:
+    parsed = _list(text)
+    if parsed is not None:
+        return parsed
+    return [*_SHELL, text] if text else []
+
+
+def _cmd(config: Config, text: str) -> None:
+    config["Cmd"] = _command(text)
+
+
+def _entrypoint(config: Config, text: str) -> None:
+    config["Entrypoint"] = _command(text) or None
+
+
+def _pairs(name: str, text: str) -> list[tuple[str, str]]:
+    if not text:
+        raise InvalidArgument(f"{name} requires at least one argument")
+    found = words(text)
+    if "=" not in found[0]:
+        key, _, value = text.partition(" ")
+        if not value.strip():
+            raise InvalidArgument(f"{name} must have two arguments")
+        return [(key, value.strip())]
+    pairs: list[tuple[str, str]] = []
+    for word in found:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidArgument(f"Syntax error - can't find = in {json.dumps(word)}. Must be of the form: name=value")
+        if not key:
+            raise InvalidArgument(f"{name} names can not be blank")
+        pairs.append((key, value))
+    return pairs
+
+
+def _env(config: Config, text: str) -> None:
+    # a variable that was there keeps its place
+    merged = {key: value for key, _, value in (item.partition("=") for item in config.get("Env") or [])}
+    merged.update(_pairs("ENV", text))
+    config["Env"] = [f"{key}={value}" for key, value in merged.items()]
+
+
+def _label(config: Config, text: str) -> None:
+    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs("LABEL", text))}
+
+
+def _expose(config: Config, text: str) -> None:
+    found = words(text)
+    if not found:
+        raise InvalidArgument("EXPOSE requires at least one argument")
+    ports: dict[str, Any] = dict(config.get("ExposedPorts") or {})
+    for word in found:
+        match = _PORT.fullmatch(word.rpartition(":")[2])
+        if match is None:
+            raise InvalidArgument(f"Invalid containerPort: {word}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        protocol = (match[3] or "tcp").lower()
+        if not 0 < first <= last < 65536:
+            raise InvalidArgument(f"Invalid containerPort: {word}")
+        if protocol not in ("tcp", "udp", "sctp"):
+            raise InvalidArgument(f"Invalid proto: {match[3]}")
+        for port in range(first, last + 1):
+            ports[f"{port}/{protocol}"] = {}
+    config["ExposedPorts"] = dict(sorted(ports.items()))
+
+
+def _user(config: Config, text: str) -> None:
+    config["User"] = _one("USER", text)
+
+
+def _stop_signal(config: Config, text: str) -> None:
+    config["StopSignal"] = _one("STOPSIGNAL", text)
+
+
+def _one(name: str, text: str) -> str:
+    if not text:
+        raise InvalidArgument(f"{name} requires exactly one argument")
+    return text
+
+
+def _volume(config: Config, text: str) -> None:
+    paths = _list(text) or words(text)
+    if not paths:
+        raise InvalidArgument("VOLUME requires at least one argument")
+    volumes = dict(config.get("Volumes") or {})
+    for path in paths:
+        if not path.strip():
+            raise InvalidArgument("VOLUME specified can not be an empty string")
+        volumes[path.strip()] = {}
+    config["Volumes"] = volumes
+
+
+def _workdir(config: Config, text: str) -> None:
+    path = _one("WORKDIR", text)
+    config["WorkingDir"] = posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", path))
+
+
+def _on_build(config: Config, text: str) -> None:
+    word = _one("ONBUILD", text).split()[0].upper()
+    if word == "ONBUILD":
+        raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if word in ("MAINTAINER", "FROM"):
+        raise InvalidArgument(f"{word} isn't allowed as an ONBUILD trigger")
+    config["OnBuild"] = [*(config.get("OnBuild") or []), text]
+
+
+def _healthcheck(config: Config, text: str) -> None:
+    check: dict[str, Any] = {}
+    flags = {
+        "--interval": "Interval",
+        "--timeout": "Timeout",
+        "--start-period": "StartPeriod",
+        "--start-interval": "StartInterval",
+    }
+    while text.startswith("--"):
+        word, _, text = text.partition(" ")
+        text = text.strip()
+        flag, _, value = word.partition("=")
+        if flag in flags:
+            check[flags[flag]] = _duration(value)
+        elif flag == "--retries" and value.isdigit():
+            check["Retries"] = int(value)
+        else:
+            raise InvalidArgument(f"unknown flag: {flag}" if flag != "--retries" else f"invalid --retries: {value}")
+    kind, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if kind.upper() == "NONE" and not rest:
+        config["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if kind.upper() != "CMD":
+        raise InvalidArgument(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
+    if not rest:
+        raise InvalidArgument("Missing command after HEALTHCHECK CMD")
+    parsed = _list(rest)
+    config["Healthcheck"] = {"Test": ["CMD", *parsed] if parsed else ["CMD-SHELL", rest], **check}
+
+
+def _duration(text: str) -> int:
+    if not _DURATION.match(text) or _DURATION.sub("", text):
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return sum(int(float(number) * _UNITS[unit]) for number, unit in _DURATION.findall(text))
+
+
+_INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _on_build,
+    "STOPSIGNAL": _stop_signal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}

@@ -1,0 +1,161 @@
+"""The images of an engine: one object, one method for each thing that can be done with them.
+
+Each verb lives in a module of its own; this class only holds what they work on. All methods are for the event loop's
+thread, and none blocks it for long.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from wherry.images import bootstrap, history, layers, load, remove, resolve, save, sweep, tag
+from wherry.images import import_ as importing
+from wherry.images import list as listing
+from wherry.images.feed import Source
+from wherry.images.list import Filters
+from wherry.images.model import Image
+from wherry.images.remove import InUse
+from wherry.images.stores import Progress, Stores, Unpack
+from wherry.oci import platform as platforms
+from wherry.oci.reference import Reference
+from wherry.paths import Roots
+from wherry.snapshots.overlay import Overlay
+from wherry.store.blobs import Blobs
+from wherry.store.database import Database
+
+Entries = list[dict[str, Any]]
+Report = list[dict[str, str]]
+Ids = list[str]
+
+_log = logging.getLogger(__name__)
+
+
+class Images:
+    """Everything about images.
+
+    Args:
+        roots: where things lie.
+        blobs: the blob store.
+        database: an open database.
+        overlay: the snapshots.
+        unpack: how a layer is unpacked (`stores.Unpack`).
+        layers_in_use: returns the chain ids that containers stand on; those are never removed.
+    """
+
+    def __init__(
+        self,
+        roots: Roots,
+        blobs: Blobs,
+        database: Database,
+        overlay: Overlay,
+        unpack: Unpack,
+        layers_in_use: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self._stores = Stores(roots, blobs, database, overlay, unpack, layers_in_use)
+        self._resolved: dict[str, Image] = {}
+        self._at = -1
+
+    # -- finding
+
+    def resolve(self, name_or_id: str) -> Image:
+        """Return the image of a name, an id, or the beginning of one. From memory.
+
+        Raises:
+            InvalidReference, ImageNotFound, AmbiguousPrefix: Docker's words.
+        """
+        version = self._stores.records.version
+        if version != self._at:
+            self._resolved.clear()
+            self._at = version
+        image = self._resolved.get(name_or_id)
+        if image is None:
+            image = resolve.resolve(self._stores, name_or_id)
+            self._resolved[name_or_id] = image
+        return image
+
+    def list(self, filters: Filters | None = None, all: bool = False) -> Entries:  # noqa: A002
+        """Return Docker's entries of `GET /images/json`, newest first."""
+        return listing.summaries(self._stores, filters, everything=all)
+
+    def inspect(self, name_or_id: str) -> dict[str, Any]:
+        """Return Docker's answer to `GET /images/{name}/json`."""
+        return listing.inspect(self._stores, name_or_id)
+
+    def history(self, name_or_id: str) -> Entries:
+        """Return Docker's history entries, newest step first."""
+        return history.history(self.resolve(name_or_id))
+
+    @property
+    def count(self) -> int:
+        """How many images are stored."""
+        return len(self._stores.records.by_id)
+
+    # -- changing
+
+    async def tag(self, source: str, repo: str, tag_: str = "") -> Reference:
+        """Let one more name point at an image."""
+        return await tag.tag(self._stores, source, repo, tag_)
+
+    async def remove(self, name_or_id: str, force: bool = False, noprune: bool = False, *, in_use: InUse) -> Report:
+        """Remove a name or an image; `in_use(image id)` gives (container id, whether it runs) of its containers."""
+        return await remove.remove(self._stores, name_or_id, in_use=in_use, force=force, prune=not noprune)
+
+    async def prune(self, filters: Filters | None = None, *, in_use: InUse) -> dict[str, Any]:
+        """Remove dangling images, or with `dangling=false` all that no container uses; Docker's answer."""
+        report, freed = await remove.prune(self._stores, listing.prunable(self._stores, filters), in_use=in_use)
+        return {"ImagesDeleted": report or None, "SpaceReclaimed": freed}
+
+    async def load(self, source: Source, progress: Progress, quiet: bool = False, platform: str | None = None) -> Ids:
+        """Load an archive (chunks, or a descriptor); returns the ids."""
+        wanted = platforms.parse(platform) if platform else None
+        return await load.load(self._stores, source, progress, quiet=quiet, platform=wanted)
+
+    async def import_(
+        self,
+        source: Source,
+        repo: str = "",
+        tag_: str = "",
+        changes: Iterable[str] = (),
+        message: str = "",
+        platform: str | None = None,
+    ) -> str:
+        """Make an image from a root file system archive; returns its id."""
+        name = tag.target(repo, tag_) if repo else None
+        runs_on = platforms.parse(platform) if platform else None
+        return await importing.import_(self._stores, source, name, edits=changes, message=message, platform=runs_on)
+
+    def save(self, names: Iterable[str]) -> AsyncIterator[bytes]:
+        """Return an archive of images as Docker 25 and later write it; names are resolved at once."""
+        return save.save(self._stores, list(names))
+
+    async def bootstrap(self, name: str, progress: Progress) -> str:
+        """Make a base image from the machine's packages; returns its id."""
+        return await bootstrap.bootstrap(self._stores, name, progress)
+
+    # -- keeping
+
+    async def ensure(self, image: Image) -> None:
+        """Unpack again what is missing of an image's snapshots."""
+        await layers.ensure(self._stores, image)
+
+    async def recover(self) -> int:
+        """Clean what a crash left and find images that the database does not know. Before anything else is done.
+
+        Returns:
+            how many images were found again.
+        """
+        await asyncio.to_thread(sweep.sweep, self._stores)
+        if self._stores.records.by_id:
+            return 0
+        found = await asyncio.to_thread(sweep.find_images, self._stores)
+        if found:
+            await self._stores.records.put_all(found, {})
+            _log.warning("found %d images that the database did not know; their names are lost", len(found))
+        return len(found)
+
+    async def collect(self) -> int:
+        """Remove snapshots and blobs that nothing needs; only when all containers are known to `layers_in_use`."""
+        count = await remove.collect(self._stores)
+        await asyncio.to_thread(sweep.empty_trash, self._stores.roots.trash)
+        return count

@@ -1,0 +1,97 @@
+"""From layer blobs to snapshots: unpack what is not there yet, several at once."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from wherry.errors import DigestMismatch, StoreCorrupt
+from wherry.images.model import Image
+from wherry.images.stores import Stores
+from wherry.oci import digest as digests
+from wherry.snapshots.inflate import Stream
+from wherry.snapshots.limits import Limits
+
+T = TypeVar("T")
+AT_ONCE = max(2, os.cpu_count() or 1)
+
+
+async def unpack_layer(stores: Stores, source_fd: int, chain_id: str, diff_id: str, parent: str | None) -> int:
+    """Make the snapshot `chain_id` from a layer, unless it is there.
+
+    Args:
+        source_fd: the layer's blob, at its beginning; stays open.
+        chain_id, diff_id: of that layer.
+        parent: chain id of the layer below it.
+
+    Returns:
+        bytes of its files.
+
+    Raises:
+        DigestMismatch, HostileInput, StoreCorrupt: the layer is not what it should be; nothing is left of it.
+    """
+    overlay = stores.overlay
+    if overlay.exists(chain_id):
+        return overlay.size(chain_id)
+    staging = overlay.stage()
+    try:
+        dir_fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            applied = await stores.unpack(source_fd, dir_fd, diff_id)
+        finally:
+            os.close(dir_fd)
+        if applied["diff_id"] != diff_id:
+            raise DigestMismatch(f"layer content is {applied['diff_id']}, expected {diff_id}")
+        size = int(applied["size"])
+        await asyncio.to_thread(overlay.commit, staging, chain_id, size, diff_id=diff_id, parent=parent)
+    except BaseException:
+        overlay.abandon(staging)
+        raise
+    return size
+
+
+async def ensure(stores: Stores, image: Image) -> None:
+    """Make every snapshot of an image that is missing (lost by hand, or with a damaged disk) from its blob.
+
+    Raises:
+        StoreCorrupt: a blob is gone too.
+    """
+    record = image.record
+    parents = [None, *image.chain_ids]
+    for layer, chain_id, parent in zip(record.layers, image.chain_ids, parents, strict=False):
+        if stores.overlay.exists(chain_id):
+            continue
+        digest = digests.parse(layer.blob)
+        if not stores.blobs.exists(digest):
+            raise StoreCorrupt(f"image {image.short_id}: layer {digest} is missing: load or pull it again")
+        fd = stores.blobs.open(digest)
+        try:
+            await unpack_layer(stores, fd, chain_id, layer.diff_id, parent)
+        finally:
+            os.close(fd)
+
+
+def verify_diff_id(fd: int, diff_id: str) -> None:
+    """Read a layer blob to its end; raise `DigestMismatch` where its content is another. Blocks: for a thread."""
+    stream = Stream(fd, Limits())
+    stream.drain()
+    if stream.digest != diff_id:
+        raise DigestMismatch(f"layer content is {stream.digest}, expected {diff_id}")
+
+
+async def gather_limited(calls: Iterable[Callable[[], Awaitable[T]]], at_once: int = AT_ONCE) -> list[T]:
+    """Run calls, a few at once, and return their results in order; on an error wait until none runs, then raise it."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def run(call: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await call()
+
+    tasks = [asyncio.ensure_future(run(call)) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,155 @@
+"""`save`: images as a tar that every engine reads: docker-archive and OCI layout in one, as Docker writes it since 25.
+
+blobs/sha256/<hex>    configs, manifests and layers, as they were stored
+index.json            the OCI layout's way in, names as annotations
+manifest.json         the docker-archive's way in
+oci-layout
+repositories          for readers from before 2016
+"""
+
+import asyncio
+import os
+import tarfile
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from wherry.errors import ImageNotFound
+from wherry.images.model import Image
+from wherry.images.resolve import resolve
+from wherry.images.stores import Stores
+from wherry.oci import image as documents
+from wherry.oci.digest import Digest
+from wherry.oci.reference import Reference, parse_any, parse_normalized
+
+_CHUNK = 1 << 20
+
+
+def save(stores: Stores, names: Sequence[str]) -> AsyncIterator[bytes]:
+    """Return the archive of some images.
+
+    Args:
+        names: names or ids; a name without a tag means all tags of that repository; an id saves the image nameless.
+
+    Raises:
+        ImageNotFound, InvalidReference, AmbiguousPrefix: at once, before the first byte.
+    """
+    chosen: dict[str, tuple[Image, list[Reference]]] = {}
+    for name in names:
+        for image, reference in _meant(stores, name):
+            _, references = chosen.setdefault(image.id, (image, []))
+            if reference is not None and reference not in references:
+                references.append(reference)
+    return _write(stores, list(chosen.values()))
+
+
+def _meant(stores: Stores, name: str) -> list[tuple[Image, Reference | None]]:
+    meant = parse_any(name)
+    if isinstance(meant, Reference) and not meant.tag and not meant.digest:
+        tagged = [parse_normalized(known) for known in sorted(stores.records.names)]
+        found = [known for known in tagged if known.name == meant.name and known.tag]
+        if found:
+            return [(stores.image(stores.records.names[str(known)]), known) for known in found]
+    try:
+        image = resolve(stores, name)
+    except ImageNotFound:
+        raise ImageNotFound(f"No such image: {name}", kind="image", ref=name) from None
+    if isinstance(meant, Reference) and stores.records.names.get(str(meant.with_default_tag())) == image.id:
+        return [(image, meant.with_default_tag())]
+    return [(image, None)]
+
+
+async def _write(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> AsyncIterator[bytes]:
+    lease = await stores.leases.take()
+    try:
+        await lease.add(*{digest for image, _ in chosen for digest in image.record.blobs})
+        yield _directory("blobs") + _directory("blobs/sha256")
+        written: set[str] = set()
+        for digest in sorted(digest for image, _ in chosen for digest in image.record.blobs):
+            if digest in written:
+                continue
+            written.add(digest)
+            async for chunk in _blob(stores, Digest(digest)):
+                yield chunk
+        for name, value in _documents(stores, chosen).items():
+            yield _file(name, documents.encode(value))
+        yield bytes(2 * tarfile.BLOCKSIZE)
+    finally:
+        await lease.release()
+
+
+async def _blob(stores: Stores, digest: Digest) -> AsyncIterator[bytes]:
+    fd = stores.blobs.open(digest)
+    try:
+        size = os.fstat(fd).st_size
+        yield _header(f"blobs/{digest.algorithm}/{digest.hex}", tarfile.REGTYPE, 0o644, size)
+        left = size
+        while left:
+            chunk = await asyncio.to_thread(os.read, fd, min(left, _CHUNK))
+            if not chunk:
+                raise OSError(f"blob {digest} became shorter")
+            left -= len(chunk)
+            yield chunk
+        yield bytes(-size % tarfile.BLOCKSIZE)
+    finally:
+        os.close(fd)
+
+
+def _documents(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> dict[str, Any]:
+    manifest_list: list[dict[str, Any]] = []
+    descriptors: list[dict[str, Any]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for image, references in chosen:
+        layers = image.record.layers
+        manifest_list.append(
+            {
+                "Config": _path(image.id),
+                "RepoTags": [reference.familiar() for reference in references] or None,
+                "Layers": [_path(layer.blob) for layer in layers],
+            }
+        )
+        descriptor: dict[str, Any] = {
+            "mediaType": documents.read_manifest(
+                stores.blobs.read(Digest(image.manifest), documents.MANIFEST_LIMIT)
+            ).media_type
+            or documents.OCI_MANIFEST,
+            "digest": image.manifest,
+            "size": stores.blobs.size(Digest(image.manifest)),
+        }
+        if not references:
+            descriptors.append(descriptor)
+        for reference in references:
+            annotations = {
+                documents.ANNOTATION_IMAGE_NAME: str(reference),
+                documents.ANNOTATION_REF_NAME: reference.tag,
+            }
+            descriptors.append({**descriptor, "annotations": annotations})
+            if image.chain_ids:
+                tags = repositories.setdefault(reference.familiar_name(), {})
+                tags[reference.tag or ""] = Digest(image.chain_ids[-1]).hex
+    index = {"schemaVersion": 2, "mediaType": documents.OCI_INDEX, "manifests": descriptors}
+    made: dict[str, Any] = {
+        "index.json": index,
+        "manifest.json": manifest_list,
+        "oci-layout": {"imageLayoutVersion": "1.0.0"},
+    }
+    if repositories:
+        made["repositories"] = repositories
+    return made
+
+
+def _path(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _header(name: str, kind: bytes, mode: int, size: int = 0) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.type, header.mode, header.size = kind, mode, size
+    return header.tobuf(tarfile.GNU_FORMAT)
+
+
+def _directory(name: str) -> bytes:
+    return _header(name + "/", tarfile.DIRTYPE, 0o755)
+
+
+def _file(name: str, data: bytes) -> bytes:
+    return _header(name, tarfile.REGTYPE, 0o644, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)

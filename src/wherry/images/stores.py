@@ -1,0 +1,115 @@
+"""What the verbs of this package work on: blobs, records, leases, snapshots, and the way to unpack a layer."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from wherry.images.model import Image
+from wherry.oci import image as documents
+from wherry.oci.digest import Digest
+from wherry.paths import Roots
+from wherry.snapshots.overlay import Overlay
+from wherry.store.blobs import Blobs
+from wherry.store.database import Database
+from wherry.store.images import ImageRecords
+from wherry.store.leases import Leases
+
+
+class Unpack(Protocol):
+    """Unpacks one layer; the engine wires it to a confined worker.
+
+    Args:
+        source_fd: the layer blob, compressed or not, at its beginning; stays the caller's.
+        target_dir_fd: an empty directory; stays the caller's.
+        expect_diff_id: what the uncompressed stream must hash to; None takes what comes.
+
+    Returns:
+        `{"diff_id", "size", …}`: digest of the uncompressed stream, bytes of file content.
+
+    Raises:
+        DigestMismatch, HostileInput: the layer is not what it should be.
+    """
+
+    def __call__(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> Awaitable[dict[str, Any]]: ...
+
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Stores:
+    """The stores of one data root. Used on the event loop's thread, except where a method says otherwise.
+
+    Args:
+        roots: where things lie.
+        blobs, database, overlay: the stores.
+        unpack: how a layer is unpacked.
+        layers_in_use: chain ids of the snapshots that containers stand on, whatever became of their images.
+    """
+
+    def __init__(
+        self,
+        roots: Roots,
+        blobs: Blobs,
+        database: Database,
+        overlay: Overlay,
+        unpack: Unpack,
+        layers_in_use: Callable[[], Iterable[str]],
+    ) -> None:
+        self.roots = roots
+        self.blobs = blobs
+        self.overlay = overlay
+        self.unpack = unpack
+        self.layers_in_use = layers_in_use
+        self.records = ImageRecords(database)
+        self.leases = Leases(database)
+        # one change of records at a time: a name that is checked is still so when it is written
+        self.changing = asyncio.Lock()
+        self._images: dict[str, Image] = {}
+        self._pinned: Counter[str] = Counter()
+
+    def image(self, id_: str) -> Image:
+        """Return the image of a known id; its config is read once and then kept.
+
+        Raises:
+            StoreCorrupt, NotFound: its config blob is damaged or gone.
+        """
+        record = self.records.by_id[id_]
+        image = self._images.get(id_)
+        if image is None:
+            image = Image(record, self.blobs.read(Digest(id_), documents.CONFIG_LIMIT))
+            self._images[id_] = image
+        image.set_names(self.records.names_of(id_), self.records.named_at(id_))
+        return image
+
+    def forget(self, id_: str) -> None:
+        """Drop a removed image from memory."""
+        self._images.pop(id_, None)
+
+    @contextmanager
+    def pinned(self, chain_ids: Iterable[str]) -> Iterator[None]:
+        """Keep these snapshots from being removed while an image that will stand on them is not recorded yet."""
+        held = list(chain_ids)
+        self._pinned.update(held)
+        try:
+            yield
+        finally:
+            for chain_id in held:
+                self._pinned[chain_id] -= 1
+                if not self._pinned[chain_id]:
+                    del self._pinned[chain_id]
+
+    def needed_layers(self) -> set[str]:
+        """Chain ids of all snapshots that an image, a container or a running load needs."""
+        needed = {*self.layers_in_use(), *self._pinned}
+        for record in self.records.by_id.values():
+            needed.update(record.chain_ids)
+        return needed
+
+    def needed_blobs(self) -> set[str]:
+        """Digests of all blobs that an image or a lease needs."""
+        needed = self.leases.protected()
+        for record in self.records.by_id.values():
+            needed |= record.blobs
+        return needed
