@@ -17,18 +17,18 @@ MAX_ID = 0xFFFFFFFE  # (uid_t)-1 means "no change" to the kernel: it must never 
 
 
 class User:
-    """`process.user`. `username` (`name[:group]`), looked up in the container's own files, wins over the numbers."""
+    """`process.user`. `username` (`name[:group]`), looked up in the container's own files, wins over the numbers.
+    With it `additionalGroups` (names or numbers; our addition to the specification) are looked up too."""
 
-    __slots__ = ("additional_gids", "gid", "uid", "umask", "username")
+    __slots__ = ("additional_gids", "additional_groups", "gid", "uid", "umask", "username")
 
-    def __init__(
-        self, uid: int, gid: int, umask: int | None, additional_gids: "tuple[int, ...]", username: str
-    ) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.umask = umask
-        self.additional_gids = additional_gids
-        self.username = username
+    def __init__(self, value: "_Object") -> None:
+        self.uid = value.number("uid", 0, MAX_ID)
+        self.gid = value.number("gid", 0, MAX_ID)
+        self.umask = value.optional_number("umask", 0, 0o777)
+        self.additional_gids = value.numbers("additionalGids", 0, MAX_ID)
+        self.additional_groups = value.strings("additionalGroups")
+        self.username = value.string("username")
 
 
 class Capabilities:
@@ -84,7 +84,7 @@ class Process:
         self.oom_score_adj = value.optional_number("oomScoreAdj", -1000, 1000)
         self.apparmor_profile = value.string("apparmorProfile")
         self.selinux_label = value.string("selinuxLabel")
-        self.user = _user(value.object("user"))
+        self.user = User(value.object("user"))
         self.capabilities = _capabilities(value.optional_object("capabilities"))
         self.rlimits = _rlimits(value)
         if not self.cwd.startswith("/"):
@@ -358,16 +358,6 @@ def _clean(text: str, name: str) -> str:
     if "\0" in text:
         raise InvalidSpec(f"{name} must not hold a NUL byte")
     return text
-
-
-def _user(value: _Object) -> User:
-    return User(
-        value.number("uid", 0, MAX_ID),
-        value.number("gid", 0, MAX_ID),
-        value.optional_number("umask", 0, 0o777),
-        value.numbers("additionalGids", 0, MAX_ID),
-        value.string("username"),
-    )
 
 
 def _capabilities(value: "_Object | None") -> "Capabilities | None":

@@ -12,6 +12,7 @@ from wherry.errors import HostileInput, InvalidArgument, KernelError
 from wherry.linux import process as p
 from wherry.linux import signals
 from wherry.linux.identity import home_of, read_accounts, resolve
+from wherry.linux.seccomp import install_filter
 from wherry.linux.terminal import take
 from wherry.runtime import command
 
@@ -164,8 +165,6 @@ def become(
             # the filter needs CAP_SYS_ADMIN, which setuid took out of the effective set; keepcaps kept it permitted
             _, permitted, inheritable = p.capget()
             p.capset(permitted, permitted, inheritable)
-        from wherry.linux.seccomp import install_filter
-
         install_filter(seccomp)
     p.capset(caps.effective, caps.permitted, caps.inheritable)
     p.prctl(p.PR_CAP_AMBIENT, p.PR_CAP_AMBIENT_CLEAR_ALL, what="prctl PR_CAP_AMBIENT_CLEAR_ALL")
@@ -178,7 +177,7 @@ def become(
 
 def _identify(plan: "ProcessPlan", environment: "dict[str, str]") -> "tuple[int, int, tuple[int, ...]]":
     if plan.username:
-        who = resolve(plan.username, read_accounts("/etc/passwd"), read_accounts("/etc/group"))
+        who = resolve(plan.username, read_accounts("/etc/passwd"), read_accounts("/etc/group"), plan.group_names)
         if not environment.get("HOME"):
             environment["HOME"] = who.home
         return who.uid, who.gid, tuple(dict.fromkeys(who.groups + plan.groups))

@@ -54,6 +54,7 @@ class ProcessPlan:
         "cwd",
         "env",
         "gid",
+        "group_names",
         "groups",
         "no_new_privileges",
         "oom_score_adj",
@@ -75,6 +76,7 @@ class ProcessPlan:
         self.uid = process.user.uid
         self.gid = process.user.gid
         self.groups = process.user.additional_gids
+        self.group_names = process.user.additional_groups
         self.umask = 0o022 if process.user.umask is None else process.user.umask
         self.username = process.user.username
         self.terminal = process.terminal
