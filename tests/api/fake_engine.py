@@ -251,7 +251,7 @@ class FakeImages:
         self.raises: Exception | None = None
 
     async def resolve(self, ref: str) -> FakeImage:
-        if ref not in FakeImage.names and ref != "busybox":
+        if ref not in (*FakeImage.names, FakeImage.id, "busybox"):
             raise ImageNotFound(f"No such image: {ref}:latest")
         return FakeImage()
 

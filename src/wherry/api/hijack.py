@@ -14,9 +14,12 @@ The descriptor given away shares its file status flags with the socket asyncio u
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import re
+import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import BaseRequest, RequestHandler
@@ -196,8 +199,14 @@ class Connection(RequestHandler):
         elif self.transport is not None:
             self.transport.resume_reading()
 
-    async def hand_over(self, head: bytes, ticket: Ticket, tail: bytes = b"") -> HandedOver:
+    async def hand_over(
+        self, head: bytes, ticket: Ticket, tail: bytes = b"", *, head_first: bool = False
+    ) -> HandedOver:
         """Answer with `head` and give the socket away.
+
+        Args:
+            head_first: connect the ticket only when the client has read the head (or after a moment). For clients
+                that lose what comes in the same packet.
 
         Once the head is out an error can only be told in the stream; that is the ticket's to do.
 
@@ -218,6 +227,8 @@ class Connection(RequestHandler):
         fd = os.dup(transport.get_extra_info("socket").fileno())
         # closes our descriptor in the next turn of the loop; the connection lives on in `fd`
         transport.abort()
+        if head_first:
+            await _until_read(fd)
         try:
             await ticket.connect(fd, tail)
         except WherryError as error:
@@ -232,6 +243,19 @@ class ConnectionServer(BaseServer):
     def connection(self, guarded: bool) -> Connection:
         """Make the protocol of one accepted connection."""
         return Connection(self, guarded=guarded, loop=self._loop, **self._kwargs)
+
+
+async def _until_read(fd: int, seconds: float = 0.05) -> None:
+    """Wait until the peer of a unix socket has read all that was sent; of TCP the kernel only says what arrived."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while loop.time() < deadline:
+        try:
+            if not int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+                return
+        except OSError:
+            return
+        await asyncio.sleep(0.0002)
 
 
 def _split(data: bytes) -> tuple[int, Hijack | None, bytes]:

@@ -25,14 +25,14 @@ def _hijack(call: Call) -> Hijack:
     return hijack
 
 
-async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket) -> HandedOver:
+async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket, *, head_first: bool = False) -> HandedOver:
     # dockerd sends no further headers here
     if hijack.upgrade:
         kind = _content_type(call, ticket)
         text = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
     else:
         text = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n"
-    return await call.connection.hand_over(text.encode(), ticket, hijack.tail)
+    return await call.connection.hand_over(text.encode(), ticket, hijack.tail, head_first=head_first)
 
 
 async def attach(call: Call) -> HandedOver:
@@ -91,7 +91,9 @@ async def exec_start(call: Call) -> Answer:
         await call.engine.containers.exec_start_detached(call.name, options)
         return Reply(200)
     ticket = await call.engine.containers.exec_start(call.name, options)
-    return await _upgrade(call, hijack, ticket)
+    # docker-py reads the stream past its own buffer, and so loses output that comes as fast as ours
+    head_first = "docker-sdk-python" in call.request.headers.get("User-Agent", "")
+    return await _upgrade(call, hijack, ticket, head_first=head_first)
 
 
 async def exec_inspect(call: Call) -> Reply:
