@@ -1,0 +1,40 @@
+"""Real engines for the end-to-end tests: each with roots of its own, and nothing left when it goes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.harness import EngineProcess
+
+
+@pytest.fixture(scope="session")
+def shared_engine() -> Iterator[EngineProcess]:
+    """Give an engine with busybox in it, for tests that leave it as they found it."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+@pytest.fixture
+def engine(shared_engine: EngineProcess) -> Iterator[EngineProcess]:
+    """Give the shared engine; whatever containers the test made are removed after it."""
+    yield shared_engine
+    shared_engine.remove_all()
+
+
+@pytest.fixture
+def own_engine() -> Iterator[EngineProcess]:
+    """Give an engine of the test's own, with busybox in it, that may be killed and restarted."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()

@@ -1,0 +1,233 @@
+"""One wherryd as a subprocess, and the clients that people use against it."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from wherry.paths import Roots
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Done:
+    """A finished command: `code`, and `out` and `err` as text."""
+
+    def __init__(self, code: int, out: bytes, err: bytes) -> None:
+        self.code = code
+        self.out = out.decode(errors="replace")
+        self.err = err.decode(errors="replace")
+
+    def __repr__(self) -> str:
+        return f"Done(code={self.code}, out={self.out!r}, err={self.err!r})"
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Poll `condition` until it is true; fails the test, naming `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        select.select([], [], [], 0.01)
+
+
+class EngineProcess:
+    """A wherryd with unique roots.
+
+    Args:
+        flags: further flags of wherryd.
+    """
+
+    def __init__(self, *flags: str) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
+        self.roots = Roots(str(self.base / "data"), str(self.base / "run"))
+        self.flags = flags
+        self.host = f"unix://{self.roots.socket}"
+        self.log = self.base / "wherryd.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment in which `docker` and `wherry` talk to this engine."""
+        return {**os.environ, "DOCKER_HOST": self.host, "WHERRY_HOST": self.host}
+
+    @property
+    def pid(self) -> int:
+        """wherryd's pid."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def spawner(self) -> int:
+        """The spawner's pid."""
+        return children(self.pid)[0]
+
+    def start(self) -> None:
+        """Execute wherryd and wait until it answers."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(BIN / "wherryd"),
+                    *("--data-root", self.roots.data, "--exec-root", self.roots.run),
+                    *self.flags,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+
+        def answers() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, f"wherryd ended: {self.log.read_text()[-3000:]}"
+            return self.docker("version", check=False).code == 0
+
+        until(answers, "wherryd answers", 30)
+
+    def stop(self) -> None:
+        """End wherryd by SIGTERM; its containers go on."""
+        if self.process is not None:
+            self.process.terminate()
+            assert self.process.wait(30) == 0, self.log.read_text()[-3000:]
+            self.process = None
+
+    def kill(self) -> None:
+        """`kill -9` wherryd."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def run(
+        self,
+        *argv: str,
+        stdin: bytes | None = None,
+        code: int | None = 0,
+        env: dict[str, str] | None = None,
+        seconds: float = 120,
+    ) -> Done:
+        """Run a command against this engine; `code` is the wanted exit code (None: any)."""
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env={**self.env, **(env or {})},
+            timeout=seconds,
+            check=False,
+        )
+        result = Done(done.returncode, done.stdout, done.stderr)
+        assert code is None or result.code == code, f"{' '.join(argv)}: {result}\n{self.log_tail()}"
+        return result
+
+    def docker(self, *argv: str, stdin: bytes | None = None, code: int = 0, check: bool = True) -> Done:
+        """Run the docker command."""
+        return self.run("docker", *argv, stdin=stdin, code=code if check else None)
+
+    def wherry(self, *argv: str, stdin: bytes | None = None, code: int = 0, check: bool = True) -> Done:
+        """Run the wherry command."""
+        return self.run(str(BIN / "wherry"), *argv, stdin=stdin, code=code if check else None)
+
+    def log_tail(self) -> str:
+        """The end of wherryd's log, for failures."""
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+    def remove_all(self) -> None:
+        """Remove every container."""
+        ids = self.docker("ps", "-aq", "--no-trunc").out.split()
+        if ids:
+            self.docker("rm", "-f", *ids, check=False)
+        until(lambda: not self.docker("ps", "-aq").out.strip(), "all containers are removed")
+
+    def destroy(self) -> None:
+        """End the engine and whatever it left; never raises for what is already gone."""
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            if self.process is None:
+                self.start()
+            self.remove_all()
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+            self.process = None
+        subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
+        subprocess.run(["nft", "delete", "table", "ip", self.roots.scope], check=False, capture_output=True)
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: not self.cgroups(remove=True), "cgroups are removed")
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    # what an engine may leave
+
+    def processes(self) -> list[int]:
+        """Processes in this engine's cgroups."""
+        found: set[int] = set()
+        for procs in Path("/sys/fs/cgroup").glob(f"**/{self.roots.scope}/**/cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found.update(int(line) for line in procs.read_text().split())
+        return sorted(found)
+
+    def cgroups(self, *, remove: bool = False) -> list[str]:
+        """Cgroup directories of this engine's containers; with `remove`, of the whole engine, removed where empty."""
+        tops = [
+            path
+            for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
+            if (path := hierarchy / self.roots.scope).is_dir()
+        ]
+        if remove:
+            for top in tops:
+                for directory in sorted((p for p in top.glob("**/") if p.is_dir()), reverse=True):
+                    with contextlib.suppress(OSError):
+                        directory.rmdir()
+            return [str(top) for top in tops if top.exists()]
+        return [
+            str(path)
+            for top in tops
+            if (top / "containers").is_dir()
+            for path in (top / "containers").iterdir()
+            if path.is_dir()
+        ]
+
+    def links(self) -> list[str]:
+        """Ports of this engine's bridge."""
+        directory = Path(f"/sys/class/net/{self.roots.bridge}/brif")
+        return [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
+
+    def mounts(self) -> list[str]:
+        """Mounts of this engine in the host's mount table."""
+        return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.base) in line]
+
+    def assert_nothing_runs(self) -> None:
+        """No container left anything, while the engine goes on."""
+        until(lambda: not self.cgroups(), f"no cgroups: {self.cgroups()[:4]}")
+        until(lambda: not self.links(), f"no links: {self.links()[:4]}")
+        assert not self.mounts()
+        until(lambda: not os.listdir(self.roots.sandboxes), "the run root is empty")
+
+    def assert_clean(self) -> None:
+        """Nothing of a destroyed engine is left."""
+        assert not self.mounts()
+        assert not Path(f"/sys/class/net/{self.roots.bridge}").exists()
+        assert not self.processes()
+        assert not self.base.exists()
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cmdline(pid: int) -> bytes:
+    """The words of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -1,0 +1,228 @@
+"""What a run gives back: output, exit codes, errors in Docker's words."""
+
+import hashlib
+import os
+
+import pytest
+
+from tests.e2e.harness import BIN, EngineProcess, until
+
+pytestmark = pytest.mark.root
+
+COMMANDS = ("docker", str(BIN / "wherry"))
+
+
+@pytest.fixture(params=COMMANDS, ids=["docker", "wherry"])
+def command(request: pytest.FixtureRequest) -> str:
+    """Name each command that people type."""
+    return str(request.param)
+
+
+def test_output_and_streams_are_kept_apart(engine: EngineProcess, command: str) -> None:
+    """stdout and stderr of the container are the command's own."""
+    done = engine.run(command, "run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2")
+    assert (done.out, done.err) == ("out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (("run", "--rm", "busybox", "sh", "-c", "exit 42"), 42),
+        (("run", "--rm", "busybox", "sh", "-c", "kill -9 $$"), 137),
+        (("run", "--rm", "busybox", "/nowhere"), 127),
+        (("run", "--rm", "busybox", "nowhere"), 127),
+        (("run", "--rm", "busybox", "/etc/passwd"), 126),
+        (("run", "--rm", "--no-such-flag", "busybox", "true"), 125),
+        (("run", "--rm", "--pull=never", "no/such:image", "true"), 125),
+        (("run", "--rm", "-m", "1k", "busybox", "true"), 125),
+        (("run", "--rm", "--network", "container:nobody", "busybox", "true"), 125),
+        (("exec", "nobody", "true"), 1),
+        (("rm", "nobody"), 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_exit_codes(engine: EngineProcess, command: str, argv: tuple[str, ...], code: int) -> None:
+    """The exit code is the container's own, or 125, 126, 127, 128+n as Docker gives it."""
+    engine.run(command, *argv, code=code)
+    engine.assert_nothing_runs()
+
+
+def test_a_failed_start_leaves_a_created_container_with_its_code(engine: EngineProcess) -> None:
+    """A program that is not there: 127 in inspect, the reason in State.Error, and the container can be removed."""
+    done = engine.docker("run", "--name", "broken", "busybox", "nowhere", code=127)
+    assert 'exec: "nowhere": executable file not found in $PATH' in done.err
+    shown = engine.docker("inspect", "-f", "{{.State.ExitCode}} {{.State.Status}} {{.State.Error}}", "broken").out
+    assert shown.startswith("127 created")
+    assert "executable file not found" in shown
+    engine.docker("rm", "broken")
+
+
+def test_stdin_reaches_the_container(engine: EngineProcess, command: str) -> None:
+    """`-i` gives stdin to its end."""
+    data = os.urandom(3 << 20)
+    done = engine.run(command, "run", "--rm", "-i", "busybox", "sha256sum", stdin=data)
+    assert done.out.split()[0] == hashlib.sha256(data).hexdigest()
+
+
+def test_large_output_is_whole(engine: EngineProcess, command: str) -> None:
+    """Every byte of 20 MB arrives, in order."""
+    done = engine.run("sh", "-c", f"{command} run --rm busybox seq 1 3000000 | sha256sum")
+    wanted = hashlib.sha256(b"".join(b"%d\n" % n for n in range(1, 3_000_001))).hexdigest()
+    assert done.out.split()[0] == wanted
+
+
+def test_a_reader_that_stops_ends_the_run(engine: EngineProcess, command: str) -> None:
+    """`run … | head -1` ends, though the container would write for ever."""
+    done = engine.run("sh", "-c", f"{command} run --rm busybox yes | head -1", seconds=30)
+    assert done.out == "y\n"
+
+
+def test_environment_user_workdir_hostname(engine: EngineProcess, command: str) -> None:
+    """-e, --env-file, -u, -w, -h and --entrypoint do what they say."""
+    script = "echo $A/$B $(id -u):$(id -g) $(pwd) $(hostname)"
+    env_file = engine.base / "env"
+    env_file.write_text("B=from file\n")
+    flags = ("-e", "A=1", "--env-file", str(env_file), "-u", "12:34", "-w", "/srv/x", "-h", "named")
+    done = engine.run(command, "run", "--rm", *flags, "--entrypoint", "/bin/sh", "busybox", "-c", script)
+    assert done.out == "1/from file 12:34 /srv/x named\n"
+
+
+def test_binds_and_read_only_root(engine: EngineProcess, command: str) -> None:
+    """-v maps a host directory; ro is obeyed, also of the root; --tmpfs stays writable."""
+    (engine.base / "shared").mkdir()
+    (engine.base / "shared" / "file").write_text("from host\n")
+    script = (
+        "cat /data/file; echo x >/data/new; echo y >/ro/new; echo z >/root-file; echo t >/scratch/t && cat /scratch/t"
+    )
+    shared = str(engine.base / "shared")
+    flags = ("-v", f"{shared}:/data", "-v", f"{shared}:/ro:ro", "--read-only", "--tmpfs", "/scratch")
+    done = engine.run(command, "run", "--rm", *flags, "busybox", "sh", "-c", script)
+    assert done.out == "from host\nt\n"
+    assert done.err.count("Read-only file system") == 2
+    assert (engine.base / "shared" / "new").read_text() == "x\n"
+
+
+def test_limits_are_applied(engine: EngineProcess, command: str) -> None:
+    """Memory, pids and ulimit hold: the shell that eats too much is killed, and says so in inspect."""
+    flags = ("-m", "16m", "--memory-swap", "16m", "--name", "eater")
+    engine.run(command, "run", *flags, "busybox", "sh", "-c", "tail /dev/zero", code=137)
+    assert engine.docker("inspect", "-f", "{{.State.OOMKilled}}", "eater").out.strip() == "true"
+    done = engine.run(command, "run", "--rm", "--ulimit", "nofile=64:64", "busybox", "sh", "-c", "ulimit -n")
+    assert done.out == "64\n"
+    forks = "i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done; echo all"
+    done = engine.run(command, "run", "--rm", "--pids-limit", "8", "busybox", "sh", "-c", forks, code=None)
+    assert "can't fork" in done.err
+    assert "all" not in done.out
+
+
+def test_network_modes(engine: EngineProcess, command: str) -> None:
+    """bridge has an address, none only loopback, host the host's links, container:X the other's."""
+    links = "ls /sys/class/net | tr '\\n' ' '"
+    assert engine.run(command, "run", "--rm", "busybox", "sh", "-c", links).out.split() == ["eth0", "lo"]
+    assert engine.run(command, "run", "--rm", "--network", "none", "busybox", "sh", "-c", links).out.split() == ["lo"]
+    here = sorted(os.listdir("/sys/class/net"))
+    assert engine.roots.bridge in here
+    seen = engine.run(command, "run", "--rm", "--network", "host", "busybox", "sh", "-c", links).out.split()
+    assert engine.roots.bridge in seen
+    engine.docker("run", "-d", "--name", "other", "busybox", "sleep", "1000")
+    address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "other").out.strip()
+    done = engine.run(command, "run", "--rm", "--network", "container:other", "busybox", "ip", "addr")
+    assert f"inet {address}/" in done.out
+
+
+def test_a_published_port_answers(engine: EngineProcess, command: str) -> None:
+    """-p is reachable over 127.0.0.1, and gone with the container."""
+    page = "echo hello >/index.html; exec httpd -f -h / -p 80"
+    engine.run(command, "run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sh", "-c", page)
+    address = engine.run(command, "port", "web", "80/tcp").out.strip()
+
+    def fetched() -> bool:
+        return (
+            engine.run("busybox", "wget", "-q", "-T", "2", "-O", "-", f"http://{address}/", code=None).out == "hello\n"
+        )
+
+    until(fetched, "the page answers")
+    engine.docker("rm", "-f", "web")
+    until(lambda: not fetched(), "the port is gone")
+
+
+def test_a_port_is_given_once(engine: EngineProcess) -> None:
+    """The second container that wants a host port is refused in Docker's words, and does not run."""
+    engine.docker("run", "-d", "--name", "first", "-p", "127.0.0.1:48231:80", "busybox", "sleep", "1000")
+    done = engine.docker("run", "-d", "--name", "second", "-p", "127.0.0.1:48231:80", "busybox", "sleep", "1", code=125)
+    assert "Bind for 127.0.0.1:48231 failed: port is already allocated" in done.err
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "second").out.strip() == "false"
+
+
+def test_default_isolation(engine: EngineProcess) -> None:
+    """14 capabilities, a seccomp filter, masked paths, and clean signal dispositions."""
+    status = engine.docker("run", "--rm", "busybox", "cat", "/proc/self/status").out
+    fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    assert fields["CapEff"] == fields["CapPrm"] == fields["CapBnd"] == "00000000a80425fb"
+    assert fields["CapInh"] == fields["CapAmb"] == "0000000000000000"
+    assert fields["Seccomp"] == "2"
+    assert fields["SigIgn"] == fields["SigBlk"] == "0000000000000000"
+    masked = engine.docker(
+        "run", "--rm", "busybox", "sh", "-c", "wc -c </proc/kcore; ls -A /sys/firmware; echo 1 >/proc/sys/vm/swappiness"
+    )
+    assert masked.out == "0\n"
+    assert "Read-only" in masked.err
+
+
+@pytest.mark.parametrize("prefix", [1, 6, 12])
+def test_an_id_prefix_is_enough(engine: EngineProcess, prefix: int) -> None:
+    """Containers and images answer to an unambiguous beginning of their id."""
+    id_ = engine.docker("create", "busybox", "true").out.strip()
+    assert engine.docker("inspect", "-f", "{{.Id}}", id_[:prefix]).out.strip() == id_
+    image = engine.docker("inspect", "-f", "{{.Image}}", id_).out.strip()
+    short = image.removeprefix("sha256:")[: max(prefix, 6)]
+    assert engine.docker("image", "inspect", "-f", "{{.Id}}", short).out.strip() == image
+
+
+def test_a_running_container_needs_force(engine: EngineProcess) -> None:
+    """`rm` of a running container is refused in Docker's words; `rm -f` removes it."""
+    engine.docker("run", "-d", "--name", "busy", "busybox", "sleep", "1000")
+    refused = engine.docker("rm", "busy", code=1)
+    assert "cannot remove container" in refused.err
+    assert "stop the container before removing or force remove" in refused.err
+    engine.docker("rm", "-f", "busy")
+    engine.assert_nothing_runs()
+
+
+def test_an_image_in_use_stays(engine: EngineProcess) -> None:
+    """`rmi` is refused while a container uses the image, and only unties a name while others remain."""
+    engine.docker("create", "--name", "user", "busybox", "true")
+    engine.docker("tag", "busybox", "another/name:1")
+    assert engine.docker("rmi", "another/name:1").out == "Untagged: another/name:1\n"
+    refused = engine.docker("rmi", "busybox", code=1)
+    assert "conflict: unable to remove repository reference" in refused.err
+
+
+def test_lifecycle_verbs(engine: EngineProcess) -> None:
+    """create, start, pause, unpause, restart, stop, kill, wait and logs tell one story."""
+    engine.docker("create", "--name", "life", "busybox", "sh", "-c", "echo born; exec sleep 1000")
+    engine.docker("start", "life")
+
+    def state() -> str:
+        return engine.docker("inspect", "-f", "{{.State.Status}}", "life").out.strip()
+
+    assert state() == "running"
+    engine.docker("pause", "life")
+    assert state() == "paused"
+    assert "paused" in engine.docker("exec", "life", "true", code=1).err
+    engine.docker("unpause", "life")
+    engine.docker("restart", "-t", "0", "life")
+    assert state() == "running"
+    engine.docker("stop", "-t", "0", "life")
+    assert state() == "exited"
+    assert engine.docker("wait", "life").out.strip() == "137"
+    assert engine.docker("logs", "life").out == "born\nborn\n"
+    assert engine.docker("logs", "--tail", "1", "life").out == "born\n"
+
+
+def test_inspect_says_what_was_asked(engine: EngineProcess) -> None:
+    """Flags of create come back in inspect."""
+    flags = ("--label", "a=b", "-m", "64m", "--cpus", "0.5", "--restart", "on-failure:3", "--stop-signal", "SIGINT")
+    engine.docker("create", "--name", "asked", *flags, "busybox", "true")
+    line = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}} {{.Config.Labels.a}}"
+    assert engine.docker("inspect", "-f", line, "asked").out.strip() == "67108864 500000000 on-failure b"
