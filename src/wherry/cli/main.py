@@ -1,0 +1,165 @@
+"""`wherry`: global flags, then a command of `table`, whose module is imported only now."""
+
+import os
+
+import _signal
+from wherry.cli.failure import Failure
+from wherry.cli.flags import Flag, HelpRequested, Invocation, flag_failure, parse
+from wherry.cli.output import err, line
+from wherry.cli.table import COMMANDS, GROUPS, SYNONYMS, TOP
+from wherry.errors import WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.cli.flags import Command
+
+GLOBAL_FLAGS = (
+    Flag("debug", "D", "bool", "Enable debug mode"),
+    Flag("host", "H", "list", "Daemon socket to connect to"),
+    Flag(
+        "log-level",
+        "l",
+        "string",
+        'Set the logging level ("debug", "info", "warn", "error", "fatal") (default "info")',
+        "info",
+    ),
+    Flag("version", "v", "bool", "Print version information and quit"),
+)
+_USAGE = "wherry [OPTIONS] COMMAND [ARG...]"
+
+
+def main(argv: "Sequence[str]") -> int:
+    """Run one command line.
+
+    Args:
+        argv: the words behind the program's name.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        # what reads our output may go away: end as every filter does
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        _signal.signal(_signal.SIGINT, _ended_by_signal)
+        _signal.signal(_signal.SIGTERM, _ended_by_signal)
+    except ValueError:  # not the main thread: a program that calls us keeps its own
+        return _main(argv)
+    return _main(argv)
+
+
+def _ended_by_signal(number: int, _frame: object) -> None:
+    os._exit(128 + number)
+
+
+def _main(argv: "Sequence[str]") -> int:
+    try:
+        return _dispatch(argv)
+    except Failure as failure:
+        if failure.message:
+            err(failure.message)
+        return failure.status
+    except WherryError as error:
+        err(str(error))
+        return 1
+
+
+def _dispatch(argv: "Sequence[str]") -> int:
+    try:
+        options = parse(GLOBAL_FLAGS, argv, interspersed=False)
+    except HelpRequested:
+        return _help_root()
+    except ValueError as error:
+        raise flag_failure(str(error), "wherry", _USAGE) from None
+    words = options.args
+    if options["version"]:
+        from wherry import __version__
+
+        line(f"Wherry version {__version__}")
+        return 0
+    if not words:
+        return _help_root()
+    hosts = options["host"]
+    if len(hosts) > 1:
+        raise Failure("Specify only one -H")
+    if words[0] == "help":
+        return _help_topic(words[1:])
+    found = _find(words)
+    if isinstance(found, str):
+        return _group(found, words[1:])
+    path, name, module, rest = found
+    command = load(module, name)
+    try:
+        values = command.parse(path, rest)
+    except HelpRequested:
+        return _help_command(path, command)
+    return command.run(Invocation(path, values, hosts[0] if hosts else None)) or 0
+
+
+def load(module: str, name: str) -> "Command":
+    """Import a command's module and take the command out of it."""
+    commands: dict[str, Command] = __import__(f"wherry.cli.commands.{module}", fromlist=["COMMANDS"]).COMMANDS
+    return commands[name]
+
+
+def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str":
+    """(path, name in its module, module, remaining words), or the name of a group."""
+    name = words[0]
+    entry = TOP.get(name) or COMMANDS.get(name)
+    if entry:
+        return f"wherry {name}", name, entry[0], words[1:]
+    if name not in GROUPS:
+        raise Failure(f"wherry: unknown command: wherry {name}\n\nRun 'wherry --help' for more information")
+    if len(words) < 2 or words[1].startswith("-"):
+        return name
+    sub = SYNONYMS.get(name, {}).get(words[1], words[1])
+    commands = GROUPS[name][1]
+    if sub not in commands:
+        raise Failure(
+            f"wherry: unknown command: wherry {name} {words[1]}\n\nUsage:  wherry {name}\n\n"
+            f"Run 'wherry {name} --help' for more information"
+        )
+    return f"wherry {name} {sub}", f"{name} {sub}", commands[sub][0], words[2:]
+
+
+def _group(name: str, words: "Sequence[str]") -> int:
+    try:
+        parse((), words)
+    except HelpRequested:
+        words = ()
+    except ValueError as error:
+        raise flag_failure(str(error), f"wherry {name}", f"wherry {name} COMMAND") from None
+    from wherry.cli.help import group_help
+
+    line(group_help(name))
+    return 0
+
+
+def _help_root() -> int:
+    from wherry.cli.help import root_help
+
+    line(root_help(GLOBAL_FLAGS))
+    return 0
+
+
+def _help_command(path: str, command: "Command") -> int:
+    from wherry.cli.help import command_help
+
+    line(command_help(path, command))
+    return 0
+
+
+def _help_topic(words: "Sequence[str]") -> int:
+    if not words:
+        return _help_root()
+    try:
+        found = _find(words)
+    except Failure:
+        raise Failure(f"unknown help topic: {' '.join(words)}") from None
+    if isinstance(found, str):
+        return _group(found, ())
+    path, name, module, rest = found
+    if rest:
+        raise Failure(f"unknown help topic: {' '.join(words)}")
+    return _help_command(path, load(module, name))

@@ -1,0 +1,89 @@
+"""Which commands there are: name → (module under `commands`, summary). Help is printed from here, nothing imported."""
+
+TOP = {
+    "run": ("run", "Create and run a new container from an image"),
+    "exec": ("exec", "Execute a command in a running container"),
+    "ps": ("ps", "List containers"),
+    "images": ("images", "List images"),
+    "version": ("version", "Show the Wherry version information"),
+    "info": ("info", "Display system-wide information"),
+}
+
+COMMANDS = {
+    "attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
+    "create": ("run", "Create a new container"),
+    "events": ("events", "Get real time events from the server"),
+    "history": ("images", "Show the history of an image"),
+    "import": ("archives", "Import the contents from a tarball to create a filesystem image"),
+    "inspect": ("inspect", "Return low-level information on Wherry objects"),
+    "kill": ("lifecycle", "Kill one or more running containers"),
+    "load": ("archives", "Load an image from a tar archive or STDIN"),
+    "logs": ("logs", "Fetch the logs of a container"),
+    "pause": ("lifecycle", "Pause all processes within one or more containers"),
+    "port": ("port", "List port mappings or a specific mapping for the container"),
+    "rename": ("lifecycle", "Rename a container"),
+    "restart": ("lifecycle", "Restart one or more containers"),
+    "rm": ("lifecycle", "Remove one or more containers"),
+    "rmi": ("images", "Remove one or more images"),
+    "save": ("archives", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
+    "start": ("start", "Start one or more stopped containers"),
+    "stop": ("lifecycle", "Stop one or more running containers"),
+    "tag": ("images", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "top": ("port", "Display the running processes of a container"),
+    "unpause": ("lifecycle", "Unpause all processes within one or more containers"),
+    "wait": ("lifecycle", "Block until one or more containers stop, then print their exit codes"),
+}
+
+_CONTAINER = {
+    "attach": COMMANDS["attach"],
+    "create": COMMANDS["create"],
+    "exec": TOP["exec"],
+    "inspect": ("inspect", "Display detailed information on one or more containers"),
+    "kill": COMMANDS["kill"],
+    "logs": COMMANDS["logs"],
+    "ls": TOP["ps"],
+    "pause": COMMANDS["pause"],
+    "port": COMMANDS["port"],
+    "prune": ("prune", "Remove all stopped containers"),
+    "rename": COMMANDS["rename"],
+    "restart": COMMANDS["restart"],
+    "rm": COMMANDS["rm"],
+    "run": TOP["run"],
+    "start": COMMANDS["start"],
+    "stop": COMMANDS["stop"],
+    "top": COMMANDS["top"],
+    "unpause": COMMANDS["unpause"],
+    "wait": COMMANDS["wait"],
+}
+
+_IMAGE = {
+    "bootstrap": ("bootstrap", "Make a base image from this machine's Debian packages"),
+    "history": COMMANDS["history"],
+    "import": COMMANDS["import"],
+    "inspect": ("inspect", "Display detailed information on one or more images"),
+    "load": COMMANDS["load"],
+    "ls": TOP["images"],
+    "rm": COMMANDS["rmi"],
+    "save": COMMANDS["save"],
+    "tag": COMMANDS["tag"],
+}
+
+GROUPS = {
+    "container": ("Manage containers", _CONTAINER),
+    "image": ("Manage images", _IMAGE),
+    "network": (
+        "Manage networks",
+        {
+            "inspect": ("inspect", "Display detailed information on one or more networks"),
+            "ls": ("networks", "List networks"),
+        },
+    ),
+    "system": ("Manage Wherry", {"events": COMMANDS["events"], "info": TOP["info"]}),
+}
+
+# other names inside a group → the one that counts
+SYNONYMS = {
+    "container": {"list": "ls", "ps": "ls", "remove": "rm"},
+    "image": {"list": "ls", "remove": "rm"},
+    "network": {"list": "ls"},
+}
