@@ -27,6 +27,7 @@ from wherry.store.database import Database
 Entries = list[dict[str, Any]]
 Report = list[dict[str, str]]
 Ids = list[str]
+Selection = list[Image]
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,10 @@ class Images:
             image = resolve.resolve(self._stores, name_or_id)
             self._resolved[name_or_id] = image
         return image
+
+    def select(self, filters: Filters | None = None, all: bool = False) -> "Selection":  # noqa: A002
+        """Return the images that fit, newest first."""
+        return listing.select(self._stores, filters, everything=all)
 
     def list(self, filters: Filters | None = None, all: bool = False) -> Entries:  # noqa: A002
         """Return Docker's entries of `GET /images/json`, newest first."""

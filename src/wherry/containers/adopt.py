@@ -1,0 +1,182 @@
+"""After a crash, or an upgrade: read what is wanted, find what runs, take it over, and clean up the rest."""
+
+import asyncio
+import json
+import logging
+import os
+from typing import Any
+
+from wherry.containers import exits, launch, records, settle
+from wherry.containers.context import Context
+from wherry.containers.model import Container, ExitRecord
+from wherry.containers.states import recover
+from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, to_wire
+from wherry.runtime.cgroups import open_cgroup
+
+log = logging.getLogger("wherry.adopt")
+
+
+async def adopt_all(context: Context) -> list[Container]:
+    """Load every container and adopt those whose monitor lives.
+
+    Returns:
+        The containers that their restart policy wants started now.
+
+    Raises:
+        NewerSchema: one was written by a newer version.
+    """
+    os.makedirs(context.roots.containers, mode=0o710, exist_ok=True)
+    os.makedirs(context.roots.sandboxes, mode=0o700, exist_ok=True)
+    for id_ in sorted(os.listdir(context.roots.containers)):
+        container = _load(context, id_)
+        if container is not None:
+            context.registry.add(container)
+    for container in context.registry:
+        await _recover(context, container)
+    _sweep(context)
+    return [c for c in context.registry if _starts_now(c)]
+
+
+def _load(context: Context, id_: str) -> Container | None:
+    directory = context.roots.container(id_)
+    if not os.path.exists(f"{directory}/container.json"):
+        # killed between mkdir and the record: nobody was told of it
+        context.trash(directory)
+        return None
+    try:
+        record = records.load(context.roots, id_)
+        context.registry.reserve(record.name, record.id)
+    except (StoreCorrupt, NameInUse) as error:
+        log.error("%s; left as it is", error)
+        return None
+    return Container(record)
+
+
+async def _recover(context: Context, container: Container) -> None:
+    run = context.roots.sandbox(container.id)
+    saved = _read_json(f"{run}/state.json")
+    if saved is not None:
+        try:
+            await _take_over(context, container, run, saved)
+            return
+        except MonitorLost:
+            _note_lost(context, container, saved)
+    _from_record(context, container)
+    if os.path.isdir(run) or saved is not None:
+        await settle.settle(context, container, None)
+    if container.record.host_config.auto_remove and container.status == "exited":
+        from wherry.containers.remove import remove_exited
+
+        await remove_exited(context, container)
+
+
+async def _take_over(context: Context, container: Container, run: str, saved: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
+        exits.on_event(context, container, event)
+
+    def on_lost() -> None:
+        exits.on_lost(context, container)
+
+    container.settled.clear()
+    try:
+        container.monitor = await context.adopt(run, on_event, on_lost)
+        current = await container.monitor.request("state")
+    except BaseException:
+        container.monitor = None
+        container.settled.set()
+        raise
+    state = current.get("state", current)
+    container.started_at = state.get("started_at") or saved.get("started_at") or 0
+    held = _read_json(f"{run}/launch.json")
+    if held is not None:
+        container.network = context.restore(container, held)
+    if state["status"] in ("running", "paused"):
+        recover(container, state["status"])
+        container.pid = state["init"]["pid"]
+        if container.network is not None:
+            await container.network.publish()
+        return
+    recover(container, "running")
+    exits.exited(
+        context,
+        container,
+        records.load_exit(context.roots, container.id) or ExitRecord(code=255, error=to_wire(MonitorLost(exits.LOST))),
+    )
+
+
+def _note_lost(context: Context, container: Container, saved: dict[str, Any]) -> None:
+    """Monitor and engine both died: what the monitor left behind tells, or nothing does."""
+    init = saved.get("init") or {}
+    record = records.load_exit(context.roots, container.id)
+    started_at = saved.get("started_at") or 0
+    if record is not None and record.finished_at >= started_at:
+        open_cgroup(launch.cgroup_path(context, container.id)).kill()
+        return
+    exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"))
+
+
+def _from_record(context: Context, container: Container) -> None:
+    record = records.load_exit(context.roots, container.id)
+    if record is None:
+        return
+    container.exit = record
+    container.started_at = record.started_at
+    container.error = record.message
+    container.record.started_once = True
+    recover(container, "exited")
+
+
+def _starts_now(container: Container) -> bool:
+    policy = container.record.host_config.restart_policy.name
+    if container.running or container.record.wanted != "running":
+        return False
+    return policy in ("always", "unless-stopped") or (policy == "on-failure" and container.exit.code != 0)
+
+
+def _sweep(context: Context) -> None:
+    """Remove what no container owns: cgroups and volatile directories that a crash left."""
+    known = {container.id for container in context.registry}
+    for id_ in os.listdir(context.roots.sandboxes):
+        if id_ not in known:
+            context.trash(context.roots.sandbox(id_))
+    group = open_cgroup(f"/{context.roots.scope}/containers")
+    for child in _below(group.directories()):
+        if child not in known:
+            orphan = open_cgroup(launch.cgroup_path(context, child))
+            orphan.kill()
+            orphan.remove()
+
+
+def _below(directories: list[str]) -> set[str]:
+    found: set[str] = set()
+    for directory in directories:
+        try:
+            found.update(entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+async def start_wanted(context: Context, containers: list[Container]) -> None:
+    """Start what restart policies want, a few at a time; one that fails stops nobody."""
+    from wherry.containers.start import start
+
+    gate = asyncio.Semaphore(4)
+
+    async def one(container: Container) -> None:
+        async with gate:
+            try:
+                await start(context, container)
+            except Exception as error:  # noqa: BLE001 - one container's failure is logged, the others go on
+                log.error("container %s: restart policy: %s", container.id[:12], error)
+
+    await asyncio.gather(*(one(container) for container in containers))

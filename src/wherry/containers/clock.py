@@ -1,0 +1,92 @@
+"""Times as clients parse them: RFC 3339 with nanoseconds, UTC. Inside, times are nanoseconds since the epoch."""
+
+import calendar
+import re
+import time
+
+from wherry.errors import InvalidArgument
+
+ZERO = "0001-01-01T00:00:00Z"
+
+
+def now() -> int:
+    """Nanoseconds since the epoch."""
+    return time.time_ns()
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """Format a time; 0 gives Go's zero time. Trailing zeros of the fraction are cut, as Go does."""
+    if not nanoseconds:
+        return ZERO
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fraction = f".{rest:09d}".rstrip("0").rstrip(".")
+    return f"{whole}{fraction}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Read back what `rfc3339` wrote; Go's zero time gives 0.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    if text == ZERO or not text:
+        return 0
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def ago(nanoseconds: int, reference: int) -> str:
+    """A duration as Docker words it (`5 seconds`, `About a minute`, `2 hours`)."""
+    seconds = max(0, reference - nanoseconds) // 1_000_000_000
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    minutes = seconds // 60
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{hours // 24 // 365} years"
+
+
+_SECONDS = re.compile(r"^(\d+)(?:\.(\d{1,9}))?$")
+
+
+def parse_time(text: str) -> int | None:
+    """Read `1700000000.5`, RFC 3339, or a Go duration before now (`10m`); nanoseconds, None where empty or zero.
+
+    Raises:
+        InvalidArgument: none of these.
+    """
+    if not text or text == "0":
+        return None
+    found = _SECONDS.match(text)
+    if found:
+        return int(found[1]) * 1_000_000_000 + int((found[2] or "0").ljust(9, "0"))
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        pass
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
+    parts = re.findall(r"([\d.]+)(ms|h|m|s)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise InvalidArgument(
+            f'invalid value for "since" or "until": failed to parse value as time or duration: "{text}"'
+        )
+    return int((time.time() - sum(float(n) * units[u] for n, u in parts)) * 1e9)

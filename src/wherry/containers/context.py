@@ -1,0 +1,121 @@
+"""The wiring of the verbs: everything they need of others, in one value made by `engine/`."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from wherry.config import EngineConfig
+from wherry.containers.model import Container, Exec
+from wherry.containers.ports import AdoptMonitor, Image, Layers, RunWorker, SandboxNetwork, SpawnMonitor
+from wherry.containers.records import Registry
+from wherry.paths import Roots
+
+log = logging.getLogger("wherry.containers")
+
+
+class ResolveImage(Protocol):
+    """Find an image by name or id; raises `ImageNotFound`, `AmbiguousPrefix`."""
+
+    def __call__(self, name_or_id: str) -> Image: ...
+
+
+class ConnectSandbox(Protocol):
+    """Allot what a container's network mode asks for: addresses, host ports, or another's namespace."""
+
+    async def __call__(self, container: Container) -> SandboxNetwork: ...
+
+
+class RestoreSandbox(Protocol):
+    """Take back, after a crash, what a live sandbox holds (`SandboxNetwork.to_json`)."""
+
+    def __call__(self, container: Container, saved: Mapping[str, Any]) -> SandboxNetwork: ...
+
+
+class Machine:
+    """What this host can do, looked up once."""
+
+    __slots__ = ("capabilities", "cgroup_version", "cpus", "memory", "tini")
+
+    def __init__(
+        self, *, capabilities: frozenset[str], cgroup_version: str, cpus: int, memory: int, tini: str | None
+    ) -> None:
+        self.capabilities = capabilities
+        self.cgroup_version = cgroup_version
+        self.cpus = cpus
+        self.memory = memory
+        self.tini = tini
+
+
+class Context:
+    """What every verb is given.
+
+    Args:
+        roots: where files lie.
+        config: the engine's settings.
+        machine: what this host can do.
+        publish: takes an event (`type`, `action`, `id`, attributes) for the event stream.
+    """
+
+    def __init__(
+        self,
+        *,
+        roots: Roots,
+        config: EngineConfig,
+        machine: Machine,
+        resolve_image: ResolveImage,
+        layers: Layers,
+        spawn: SpawnMonitor,
+        adopt: AdoptMonitor,
+        run_worker: RunWorker,
+        connect: ConnectSandbox,
+        restore: RestoreSandbox,
+        publish: Callable[[str, str, str, dict[str, str]], None],
+        trash: Callable[[str], None],
+    ) -> None:
+        self.roots = roots
+        self.config = config
+        self.machine = machine
+        self.resolve_image = resolve_image
+        self.layers = layers
+        self.spawn = spawn
+        self.adopt = adopt
+        self.run_worker = run_worker
+        self.connect = connect
+        self.restore = restore
+        self.publish = publish
+        self.trash = trash
+        self.registry = Registry()
+        self.execs: dict[str, Exec] = {}
+        self.closing = False
+        self.start_again: Callable[[Container], Awaitable[None]] = _unwired
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def keep(self, task: "asyncio.Task[Any]") -> None:
+        """Hold a background task until it ends, and log what it raises: the loop itself keeps only weak references."""
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s", error, exc_info=error)
+
+    async def drain(self) -> None:
+        """Wait for the background tasks, before the engine closes."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def event(self, container: Container, action: str, **attributes: str) -> None:
+        """Tell the event stream what happened to a container."""
+        labels = container.record.config.labels or {}
+        self.publish(
+            "container",
+            action,
+            container.id,
+            {**labels, "image": container.record.config.image, "name": container.name, **attributes},
+        )
+
+
+async def _unwired(container: Container) -> None:
+    raise RuntimeError(f"nobody restarts containers here: {container.id}")

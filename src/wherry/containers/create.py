@@ -1,0 +1,120 @@
+"""Create: check the request, join it with the image, make the read-write layer, and write `container.json`."""
+
+import asyncio
+import os
+
+from wherry.containers import binds, clock, merge, names, records
+from wherry.containers.context import Context
+from wherry.containers.model import Container, Record
+from wherry.containers.validate import validate
+from wherry.errors import InvalidArgument
+from wherry.oci.isolation import MASKED_PATHS, READONLY_PATHS
+from wherry.store.atomic import fsync_dir
+from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig
+
+DEFAULT_SHM_SIZE = 64 << 20
+
+
+async def create(context: Context, request: CreateRequest, name: str | None) -> CreateResponse:
+    """Create a container.
+
+    Args:
+        request: the body of Docker's create call.
+        name: the wanted name, or None for one of ours.
+
+    Returns:
+        The id, and warnings about what cannot be had on this host.
+
+    Raises:
+        InvalidArgument, ImageNotFound, NameInUse, NotSupported: in dockerd's words; nothing is left behind.
+    """
+    wanted = names.check(name) if name else None
+    host = request.host_config or HostConfig()
+    if not request.image:
+        raise InvalidArgument(
+            "no image specified" if request.cmd else "Config cannot be empty in order to create a container"
+        )
+    image = context.resolve_image(request.image)
+    config = merge.merge(request, merge.settings_of(image.raw_config))
+    warnings = validate(config, host, context.machine)
+    for bind in binds.parse_binds(host):
+        bind.prepare()
+    if host.network_mode.startswith("container:"):
+        context.registry.find(host.network_mode.removeprefix("container:"))
+    id_ = names.new_id()
+    chosen = _reserve(context, wanted, id_)
+    try:
+        _fill_defaults(context, host)
+        config.hostname = config.hostname or _hostname(host, id_)
+        words = merge.command(config)
+        record = Record(
+            id=id_,
+            name=chosen,
+            created=clock.rfc3339(clock.now()),
+            image=image.id,
+            image_name=request.image,
+            chain_ids=list(image.chain_ids),
+            config=config,
+            host_config=host,
+            path=words[0],
+            args=words[1:],
+            networking=request.networking_config,
+        )
+        await asyncio.get_running_loop().run_in_executor(None, _write, context, record)
+    except BaseException:
+        context.registry.unreserve(chosen)
+        raise
+    container = Container(record)
+    context.registry.add(container)
+    context.event(container, "create")
+    return CreateResponse(id=id_, warnings=warnings)
+
+
+def _reserve(context: Context, wanted: str | None, id_: str) -> str:
+    if wanted is not None:
+        context.registry.reserve(wanted, id_)
+        return wanted
+    attempt = 0
+    while context.registry.named(chosen := names.generate(attempt)):
+        attempt += 1
+    context.registry.reserve(chosen, id_)
+    return chosen
+
+
+def _fill_defaults(context: Context, host: HostConfig) -> None:
+    host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
+    host.ipc_mode = host.ipc_mode or "private"
+    host.cgroupns_mode = host.cgroupns_mode or ("private" if context.machine.cgroup_version == "v2" else "host")
+    host.log_config.type = host.log_config.type or context.config.log_driver
+    if host.log_config.config is None:
+        host.log_config.config = dict(context.config.log_opts)
+    host.restart_policy.name = host.restart_policy.name or "no"
+    host.network_mode = host.network_mode or "default"
+    host.runtime = host.runtime or "wherry-runtime"
+    if not host.privileged:
+        unconfined = "systempaths=unconfined" in (host.security_opt or [])
+        if host.masked_paths is None:
+            host.masked_paths = [] if unconfined else list(MASKED_PATHS)
+        if host.readonly_paths is None:
+            host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
+    if host.console_size is None:
+        host.console_size = [0, 0]
+
+
+def _hostname(host: HostConfig, id_: str) -> str:
+    if host.network_mode == "host" or host.uts_mode == "host":
+        return os.uname().nodename
+    return id_[:12]
+
+
+def _write(context: Context, record: Record) -> None:
+    directory = context.roots.container(record.id)
+    os.mkdir(directory, 0o710)
+    try:
+        os.mkdir(f"{directory}/upper", 0o755)
+        os.mkdir(f"{directory}/work", 0o700)
+        records.save(context.roots, record)
+        fsync_dir(context.roots.containers)
+    except BaseException:
+        context.trash(directory)
+        raise

@@ -1,0 +1,191 @@
+"""Exec: another process in a running container."""
+
+import os
+from typing import Any
+
+from wherry.containers import names
+from wherry.containers.context import Context
+from wherry.containers.merge import as_list
+from wherry.containers.model import Container, Exec
+from wherry.containers.security import seccomp_program
+from wherry.containers.spec import exec_process
+from wherry.containers.ticket import Ticket, stream_request
+from wherry.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    ExecNotFound,
+    InvalidArgument,
+    NotRunning,
+    Paused,
+    WherryError,
+)
+from wherry.wire.containers import ExecConfig, ExecStart
+
+
+def create(context: Context, container: Container, config: ExecConfig) -> str:
+    """Prepare an exec; returns its id.
+
+    Raises:
+        NotRunning, Paused, InvalidArgument: in dockerd's words.
+    """
+    _check(container)
+    argv = as_list(config.cmd)
+    if not argv:
+        raise InvalidArgument("No exec command specified")
+    process = exec_process(container.record.config, container.record.host_config, config, argv, context.machine)
+    found = Exec(names.new_id(), container.id, config, process)
+    container.execs[found.id] = found
+    context.execs[found.id] = found
+    context.event(container, f"exec_create: {' '.join(argv)}", execID=found.id)
+    return found.id
+
+
+def find(context: Context, exec_id: str) -> Exec:
+    """Find an exec by id.
+
+    Raises:
+        ExecNotFound: in dockerd's words.
+    """
+    found = context.execs.get(exec_id)
+    if found is None:
+        raise ExecNotFound(f"No such exec instance: {exec_id}")
+    return found
+
+
+def _check(container: Container) -> None:
+    if not container.running:
+        raise NotRunning(f"container {container.id} is not running")
+    if container.status == "paused":
+        raise Paused(f"Container {container.id} is paused, unpause the container before exec")
+
+
+def start(context: Context, exec_id: str, options: ExecStart) -> Ticket:
+    """Check that an exec can start; the ticket starts it on the client's connection.
+
+    Raises:
+        ExecNotFound, NotRunning, Conflict: in dockerd's words.
+    """
+    found = find(context, exec_id)
+    container = context.registry.find(found.container_id)
+    if found.started:
+        raise Conflict(f"Error: Exec command {exec_id} has already run")
+    _check(container)
+    config = found.config
+    request = stream_request(
+        stdin=config.attach_stdin,
+        stdout=config.attach_stdout,
+        stderr=config.attach_stderr,
+        detach_keys=config.detach_keys,
+        tty=config.tty,
+    )
+
+    async def connect(fd: int, tail: bytes) -> None:
+        try:
+            await _run(context, container, found, options, {**request, **Ticket.tail(tail)}, {"client": fd})
+        except WherryError as error:
+            # the head is sent: the reason goes down the stream, as dockerd does
+            _say(fd, f"{failure_text(error)}\r\n", framed=not config.tty)
+        finally:
+            os.close(fd)
+
+    return Ticket(tty=config.tty, connect=connect)
+
+
+async def start_detached(context: Context, exec_id: str, options: ExecStart) -> None:
+    """Start an exec without a client; raises what starting it raises."""
+    found = find(context, exec_id)
+    container = context.registry.find(found.container_id)
+    if found.started:
+        raise Conflict(f"Error: Exec command {exec_id} has already run")
+    _check(container)
+    request = stream_request(stdin=False, stdout=False, stderr=False, detach_keys="", tty=found.config.tty)
+    try:
+        await _run(context, container, found, options, request, {})
+    except (CommandNotFound, CommandNotExecutable) as error:
+        raise type(error)(failure_text(error)) from None
+
+
+async def _run(
+    context: Context,
+    container: Container,
+    found: Exec,
+    options: ExecStart,
+    request: dict[str, Any],
+    fds: dict[str, int],
+) -> None:
+    if container.monitor is None:
+        raise NotRunning(f"container {container.id} is not running")
+    found.started = found.running = True
+    size = options.console_size or found.config.console_size
+    process = {**found.process}
+    if size and any(size):
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
+    capabilities = frozenset(process.get("capabilities", {}).get("bounding", []))
+    unconfined = found.config.privileged
+    try:
+        reply = await container.monitor.request(
+            "exec",
+            exec_id=found.id,
+            process=process,
+            seccomp=None if unconfined else seccomp_program(context, container.record.host_config, capabilities),
+            **request,
+            fds=fds,
+        )
+    except WherryError as error:
+        found.running = False
+        found.exit_code = 127 if isinstance(error, CommandNotFound) else 126
+        raise
+    found.pid = reply["pid"]
+    context.event(container, f"exec_start: {' '.join(process['args'])}", execID=found.id)
+
+
+def failure_text(error: WherryError) -> str:
+    """The words of a failed exec, as dockerd with runc gives them: clients read 126 and 127 out of them."""
+    return f"OCI runtime exec failed: exec failed: unable to start container process: {error.message}: unknown"
+
+
+def _say(fd: int, text: str, *, framed: bool) -> None:
+    import struct
+
+    data = text.encode()
+    try:
+        os.set_blocking(fd, True)
+        os.write(fd, struct.pack(">BxxxL", 2, len(data)) + data if framed else data)
+    except OSError:
+        return
+
+
+def inspect(context: Context, exec_id: str) -> dict[str, Any]:
+    """Docker's JSON of an exec."""
+    found = find(context, exec_id)
+    config, process = found.config, found.process
+    argv = process["args"]
+    return {
+        "ID": found.id,
+        "Running": found.running,
+        "ExitCode": found.exit_code,
+        "ProcessConfig": {
+            "tty": config.tty,
+            "entrypoint": argv[0],
+            "arguments": argv[1:],
+            "privileged": config.privileged,
+            **({"user": config.user} if config.user else {}),
+        },
+        "OpenStdin": config.attach_stdin,
+        "OpenStderr": config.attach_stderr,
+        "OpenStdout": config.attach_stdout,
+        "CanRemove": not found.running and found.exit_code is not None,
+        "ContainerID": found.container_id,
+        "DetachKeys": "",
+        "Pid": found.pid,
+    }
+
+
+async def resize(context: Context, exec_id: str, height: int, width: int) -> None:
+    """Set the window of an exec's terminal."""
+    found = find(context, exec_id)
+    container = context.registry.find(found.container_id)
+    if not found.running or container.monitor is None:
+        raise NotRunning(f"exec {exec_id} is not running")
+    await container.monitor.request("resize", exec_id=exec_id, height=height, width=width)

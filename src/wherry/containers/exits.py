@@ -1,0 +1,111 @@
+"""What happens when process 1 ends: record it, answer who waits, give everything back, restart or remove as wanted."""
+
+import asyncio
+from typing import Any
+
+from wherry.containers import clock, launch, records, remove, restart
+from wherry.containers.context import Context
+from wherry.containers.model import Container, ExitRecord
+from wherry.containers.ports import Monitor
+from wherry.containers.settle import resolve_waiters, settle
+from wherry.containers.states import move
+from wherry.errors import CommandNotExecutable, CommandNotFound, MonitorLost, to_wire
+from wherry.linux.process import is_alive
+from wherry.runtime.cgroups import open_cgroup
+
+LOST = "the monitor of this container was killed, its exit code is not known"
+
+
+def start_failure_code(error: BaseException) -> int:
+    """The exit code that a failed start leaves: 127, 126, or 128 as dockerd does."""
+    if isinstance(error, CommandNotFound):
+        return 127
+    return 126 if isinstance(error, CommandNotExecutable) else 128
+
+
+def on_event(context: Context, container: Container, event: dict[str, Any]) -> None:
+    """Take an event of a running container's monitor."""
+    kind = event.get("event")
+    if kind == "exited":
+        exited(
+            context,
+            container,
+            ExitRecord(
+                code=event["code"],
+                signal=event.get("signal"),
+                oom=bool(event.get("oom")),
+                started_at=container.started_at,
+                finished_at=event["finished_at"],
+                pid=container.pid,
+            ),
+        )
+    elif kind == "exec-exited":
+        process = container.execs.get(event["exec_id"])
+        if process is not None:
+            process.running = False
+            process.exit_code = event["code"]
+            context.event(container, "exec_die", execID=process.id, exitCode=str(event["code"]))
+    elif kind == "detached":
+        context.event(container, "detach")
+
+
+def on_lost(context: Context, container: Container) -> None:
+    """The monitor died and nobody told it to: end what it left, and say what is known. Never invent a code."""
+    if not container.running:
+        container.settled.set()
+        return
+    record = records.load_exit(context.roots, container.id)
+    if record is None or record.finished_at < container.started_at:
+        record = lost_record(context, container.id, container.pid, container.started_at)
+    exited(context, container, record)
+
+
+def lost_record(context: Context, id_: str, pid: int, started_at: int, start_time: int | None = None) -> ExitRecord:
+    """End the cgroup of a container whose monitor was killed: 137 if that killed process 1, else lost (255)."""
+    alive = pid > 0 and is_alive(pid, start_time)
+    group = open_cgroup(launch.cgroup_path(context, id_))
+    members = group.pids()
+    alive = alive and pid in members
+    group.kill()
+    record = ExitRecord(
+        code=137 if alive else 255,
+        signal=9 if alive else None,
+        started_at=started_at,
+        finished_at=clock.now(),
+        pid=pid,
+        error=None if alive else to_wire(MonitorLost(LOST)),
+    )
+    records.save_exit(context.roots, id_, record)
+    return record
+
+
+def exited(context: Context, container: Container, record: ExitRecord) -> None:
+    """Process 1 is gone: take its record, tell who waits, and settle the rest in the background."""
+    container.exit = record
+    container.error = record.message
+    container.pid = 0
+    again = restart.wanted(context, container)
+    move(container, "restarting" if again else "exited")
+    for process in container.execs.values():
+        process.running = False
+    if record.oom:
+        context.event(container, "oom")
+    context.event(container, "die", exitCode=str(record.code))
+    if not again:
+        resolve_waiters(container)
+    monitor, container.monitor = container.monitor, None
+    task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again))
+    context.keep(task)
+
+
+async def _after_exit(context: Context, container: Container, monitor: Monitor | None, again: bool) -> None:
+    if again:
+        await settle(context, container, monitor)
+        restart.schedule(context, container)
+    elif container.record.host_config.auto_remove:
+        # whoever waits for the removal waits for the container's directory, not for the kernel's clean-up
+        settling = asyncio.ensure_future(settle(context, container, monitor))
+        await remove.remove_exited(context, container)
+        await settling
+    else:
+        await settle(context, container, monitor)

@@ -1,0 +1,124 @@
+"""What a start hands to the monitor: the files of the sandbox, the OCI configuration, the launch message."""
+
+import json
+import os
+from typing import Any
+
+from wherry.containers import binds
+from wherry.containers.context import Context
+from wherry.containers.model import Container
+from wherry.containers.ports import SandboxNetwork
+from wherry.containers.security import seccomp_program
+from wherry.containers.spec import SpecRequest, build_spec
+from wherry.oci.mount import Mount
+
+DEFAULT_LOG_SIZE = 10 << 20
+DEFAULT_LOG_FILES = 3
+_SUFFIXES = {"k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def prepare(context: Context, container: Container, network: SandboxNetwork, modes: dict[str, str]) -> dict[str, Any]:
+    """Write the bundle and return the launch message.
+
+    Args:
+        network: what the sandbox was allotted.
+        modes: `new`, `host` or `join` for each of network, pid, ipc, uts.
+    """
+    record = container.record
+    data, run = context.roots.container(record.id), context.roots.sandbox(record.id)
+    os.makedirs(f"{run}/bundle", mode=0o700, exist_ok=True)
+    files = _sandbox_files(network, data)
+    spec, _ = build_spec(
+        SpecRequest(
+            id=record.id,
+            name=record.name,
+            config=record.config,
+            host_config=record.host_config,
+            argv=[record.path, *record.args],
+            hostname=record.config.hostname,
+            cgroup_path=cgroup_path(context, record.id),
+            machine=context.machine,
+            mounts=[bind.mount() for bind in binds.parse_binds(record.host_config)],
+            files=files,
+            namespace_modes=modes,
+        )
+    )
+    config_path = f"{run}/bundle/config.json"
+    with open(config_path, "w", encoding="utf-8") as file:
+        json.dump(spec, file, separators=(",", ":"))
+    with open(f"{run}/launch.json", "w", encoding="utf-8") as file:
+        json.dump(network.to_json(), file, separators=(",", ":"))
+    capabilities = frozenset(spec["process"]["capabilities"]["bounding"])
+    return {
+        "id": record.id,
+        "run_dir": run,
+        "data_dir": data,
+        "config_path": config_path,
+        "cgroup": cgroup_path(context, record.id),
+        "seccomp": seccomp_program(context, record.host_config, capabilities),
+        "root_mounts": [
+            mount.to_json()
+            for mount in context.layers.mounts(record.chain_ids, f"{data}/upper", f"{data}/work", read_only=False)
+        ],
+        "tty": record.config.tty,
+        "open_stdin": record.config.open_stdin,
+        "stdin_once": record.config.stdin_once,
+        "console_size": _console_size(record.host_config.console_size),
+        "log": _log(container, data),
+        "network": network.plan(),
+        "attach": [],
+        "stop_on_control_close": False,
+    }
+
+
+def cgroup_path(context: Context, id_: str) -> str:
+    """The container's cgroup, below each hierarchy's root."""
+    return f"/{context.roots.scope}/containers/{id_}"
+
+
+def log_path(data: str, id_: str) -> str:
+    """The container's json-file log."""
+    return f"{data}/{id_}-json.log"
+
+
+def _console_size(size: list[int] | None) -> list[int] | None:
+    return size if size and any(size) else None
+
+
+def _sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
+    """Write hosts, hostname and resolv.conf; they are regular files of ours, bound over the image's."""
+    contents = network.files()
+    mounts = []
+    for name, text in contents.items():
+        path = f"{data}/{name}"
+        # in place and not renamed: a survivor of this sandbox may have the file bound
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+        mounts.append(Mount(f"/etc/{name}", "bind", path, ("rbind", "rprivate")))
+    return mounts
+
+
+def _log(container: Container, data: str) -> dict[str, Any]:
+    log = container.record.host_config.log_config
+    options = log.config or {}
+    return {
+        "driver": log.type,
+        "path": log_path(data, container.id),
+        "max_size": parse_size(options.get("max-size", "")) or DEFAULT_LOG_SIZE,
+        "max_file": int(options.get("max-file", "") or DEFAULT_LOG_FILES),
+        "attrs": {},
+    }
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as `10m` (powers of 1024); empty or `-1` is 0: the default.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    text = text.strip().lower().removesuffix("b")
+    if not text or text == "-1":
+        return 0
+    shift = _SUFFIXES.get(text[-1], 0)
+    return int(float(text[:-1] if shift else text) * (1 << shift))

@@ -1,0 +1,87 @@
+"""What the verbs need of others, as Protocols: `engine/` hands the real ones in."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from wherry.oci.mount import Mount
+
+
+class Monitor(Protocol):
+    """A live monitor process, as `monitor.client.MonitorHandle` is one."""
+
+    pid: int
+    start_time: int
+
+    async def request(self, op: str, *, fds: Mapping[str, int] | None = None, **args: Any) -> dict[str, Any]:
+        """Ask the monitor; raises what it answers with."""
+
+    def close(self) -> None:
+        """Forget the monitor; it goes on."""
+
+
+EventHandler = Callable[[dict[str, Any]], None]
+LostHandler = Callable[[], None]
+
+
+class SpawnMonitor(Protocol):
+    """Fork a monitor and hand it a launch (see `monitor/__init__`). Descriptors stay the caller's."""
+
+    def __call__(
+        self, launch: dict[str, Any], fds: Mapping[str, int], on_event: EventHandler, on_lost: LostHandler
+    ) -> Awaitable[Monitor]: ...
+
+
+class AdoptMonitor(Protocol):
+    """Connect to the monitor that state files in `run_dir` speak of. Raises `MonitorLost`."""
+
+    def __call__(self, run_dir: str, on_event: EventHandler, on_lost: LostHandler) -> Awaitable[Monitor]: ...
+
+
+class RunWorker(Protocol):
+    """Run a short worker to its end; returns its result, raises its error."""
+
+    def __call__(self, kind: str, args: dict[str, Any], fds: Mapping[str, int]) -> Awaitable[dict[str, Any]]: ...
+
+
+class Image(Protocol):
+    """An image as `images.Images.resolve` gives it."""
+
+    id: str
+    chain_ids: list[str]
+    names: list[str]
+    size: int
+    raw_config: bytes
+
+
+class SandboxNetwork(Protocol):
+    """What one sandbox holds of the network: addresses, published ports, and how both are shown."""
+
+    def plan(self) -> dict[str, Any]:
+        """The `network` part of a launch."""
+
+    def fds(self) -> dict[str, int]:
+        """Descriptors that go along with it (port reservations, a namespace to join)."""
+
+    def files(self) -> dict[str, str]:
+        """Contents of `hosts`, `hostname` and `resolv.conf`, by name."""
+
+    def started(self) -> None:
+        """The monitor has its copies: close ours."""
+
+    def settings(self) -> dict[str, Any]:
+        """Docker's `NetworkSettings`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `restore` needs after a crash."""
+
+    async def publish(self) -> None:
+        """Make published ports reachable."""
+
+    async def release(self) -> None:
+        """Give addresses and ports back."""
+
+
+class Layers(Protocol):
+    """The snapshots, as `snapshots.overlay.Overlay` gives them."""
+
+    def mounts(self, chain_ids: Sequence[str], upper: str, work: str, *, read_only: bool = False) -> list[Mount]: ...

@@ -1,0 +1,71 @@
+"""Restart policies: the engine alone decides, from what is wanted and what the exit says. Back-off as dockerd's."""
+
+import asyncio
+
+from wherry.containers import records
+from wherry.containers.context import Context
+from wherry.containers.model import Container
+from wherry.containers.states import move
+from wherry.errors import WherryError
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 60.0
+STEADY = 10.0
+"""Seconds of running after which the back-off starts anew."""
+
+
+def wanted(context: Context, container: Container) -> bool:
+    """Whether the policy starts this container again after the exit it just recorded."""
+    policy = container.record.host_config.restart_policy
+    if context.closing or container.stopping or container.record.wanted != "running":
+        return False
+    if policy.name in ("always", "unless-stopped"):
+        return True
+    if policy.name == "on-failure" and container.exit.code != 0:
+        limit = policy.maximum_retry_count
+        return not limit or container.record.restart_count < limit
+    return False
+
+
+def schedule(context: Context, container: Container) -> None:
+    """Start `container` again after its back-off."""
+    ran = (container.exit.finished_at - container.exit.started_at) / 1e9
+    container.restart_delay = (
+        FIRST_DELAY if ran >= STEADY else min(container.restart_delay * 2 or FIRST_DELAY, LONGEST_DELAY)
+    )
+    container.record.restart_count += 1
+    container.restart_task = asyncio.get_running_loop().create_task(_later(context, container))
+    context.keep(container.restart_task)
+
+
+async def _later(context: Context, container: Container) -> None:
+    await asyncio.sleep(container.restart_delay)
+    if container.status != "restarting":
+        return
+    try:
+        await context.start_again(container)
+    except WherryError:
+        # a start that fails counts as an exit: the policy decides on the recorded code
+        if wanted(context, container):
+            move(container, "restarting")
+            schedule(context, container)
+
+
+def cancel(container: Container) -> bool:
+    """Stop waiting for the next start; True if there was one."""
+    task, container.restart_task = container.restart_task, None
+    if container.status != "restarting":
+        return False
+    if task is not None:
+        task.cancel()
+    move(container, "exited")
+    return True
+
+
+async def want(context: Context, container: Container, wish: str) -> None:
+    """Write down what the user wants, before any signal is sent; only a restart policy ever reads it."""
+    record = container.record
+    if record.wanted == wish or record.host_config.restart_policy.name in ("", "no"):
+        return
+    record.wanted = wish
+    await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, record)

@@ -1,0 +1,124 @@
+"""Start: allot the network, hand a launch to a fresh monitor, and pass on what it says."""
+
+import asyncio
+import os
+from typing import Any
+
+from wherry.containers import exits, launch, namespaces, records, settle, upper
+from wherry.containers.context import Context
+from wherry.containers.model import Container, PendingClient
+from wherry.containers.states import move
+from wherry.errors import AlreadyInState, Conflict, MonitorLost, WherryError, from_wire
+
+START_DEADLINE = 60.0
+
+
+async def start(context: Context, container: Container) -> None:
+    """Start a container that does not run.
+
+    Raises:
+        AlreadyInState: it runs already.
+        Conflict: it is paused or being removed.
+        CommandNotFound, CommandNotExecutable, KernelError…: process 1 could not be started; the container is
+            `exited` (or still `created`) with the code and the words that Docker gives, and nothing is left.
+    """
+    async with container.lock:
+        _check(container)
+        await container.settled.wait()
+        record = container.record
+        if record.host_config.restart_policy.name not in ("", "no") and record.wanted != "running":
+            record.wanted = "running"
+            await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, record)
+        await _start(context, container)
+
+
+async def start_again(context: Context, container: Container) -> None:
+    """Start a container that its policy restarts; nothing that is wanted changes."""
+    async with container.lock:
+        await container.settled.wait()
+        if container.status == "restarting":
+            await _start(context, container)
+
+
+def _check(container: Container) -> None:
+    if container.status == "running":
+        raise AlreadyInState(f"container {container.id} is already running")
+    if container.status == "paused":
+        raise Conflict("cannot start a paused container, try unpause instead")
+    if container.status in ("removing", "dead"):
+        raise Conflict("container is marked for removal and cannot be started")
+
+
+async def _start(context: Context, container: Container) -> None:
+    container.error = ""
+    container.stopping = False
+    if container.record.started_once:
+        records.clear_exit(context.roots, container.id)
+        upper.ensure_free(f"{context.roots.container(container.id)}/upper")
+    container.record.started_once = True
+    joined, modes = namespaces.resolve(context, container)
+    clients: list[PendingClient] = []
+    try:
+        network = container.network = await context.connect(container)
+        clients, container.pending = container.pending, []
+        message = launch.prepare(context, container, network, modes)
+        fds = {f"ns:{kind}": fd for kind, fd in joined.items()} | network.fds()
+        for index, client in enumerate(clients):
+            message["attach"].append({**client.request, "fd": f"attach:{index}"})
+            fds[f"attach:{index}"] = client.fd
+        await _spawn(context, container, message, fds)
+        network.started()
+        await network.publish()
+    except BaseException as error:
+        await _undo(context, container, error)
+        raise
+    finally:
+        for fd in joined.values():
+            os.close(fd)
+        for client in clients:
+            os.close(client.fd)
+
+
+async def _spawn(context: Context, container: Container, message: dict[str, Any], fds: dict[str, int]) -> None:
+    started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    container.settled.clear()
+
+    def on_event(event: dict[str, Any]) -> None:
+        kind = event.get("event")
+        if kind == "started" and not started.done():
+            started.set_result(event)
+            _running(context, container, event)
+        elif kind == "start-failed" and not started.done():
+            started.set_exception(from_wire(event["error"]))
+        else:
+            exits.on_event(context, container, event)
+
+    def on_lost() -> None:
+        if not started.done():
+            started.set_exception(MonitorLost("the container's monitor ended before the container was started"))
+        else:
+            exits.on_lost(context, container)
+
+    container.monitor = await context.spawn(message, fds, on_event, on_lost)
+    async with asyncio.timeout(START_DEADLINE):
+        await started
+
+
+def _running(context: Context, container: Container, event: dict[str, Any]) -> None:
+    # at once, not after the await: the exit may be the very next event of the same burst
+    move(container, "running")
+    container.pid = event["pid"]
+    container.started_at = event["started_at"]
+    context.event(container, "start")
+
+
+async def _undo(context: Context, container: Container, error: BaseException) -> None:
+    """Leave a failed start as Docker leaves it: not running, with a code and a reason, and nothing held."""
+    if container.running:
+        # process 1 runs, but a later step (publishing) failed: it must not run half wired
+        await settle.kill_and_wait(container)
+    monitor, container.monitor = container.monitor, None
+    await settle.settle(context, container, monitor)
+    container.error = error.message if isinstance(error, WherryError) else str(error)
+    container.exit.code = exits.start_failure_code(error)
+    settle.resolve_waiters(container, error=container.error)

@@ -1,0 +1,146 @@
+"""Stop, kill, restart: what is wanted is written first, then the signal is sent."""
+
+import asyncio
+import signal as signals
+from typing import Any
+
+from wherry.containers import restart, settle
+from wherry.containers.context import Context
+from wherry.containers.model import Container
+from wherry.containers.start import start
+from wherry.containers.states import move
+from wherry.errors import AlreadyInState, InvalidArgument, NotPaused, NotRunning, Paused
+
+DEFAULT_TIMEOUT = 10
+_NAMES = {
+    name.removeprefix("SIG"): int(number)
+    for name, number in signals.__dict__.items()
+    if name.startswith("SIG") and name[3:4].isalpha()
+}
+_REALTIME = (
+    {f"RTMIN+{n}": 34 + n for n in range(16)} | {f"RTMAX-{n}": 64 - n for n in range(15)} | {"RTMIN": 34, "RTMAX": 64}
+)
+
+
+def parse_signal(text: str) -> int:
+    """Read a signal by name (with or without SIG) or number.
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    if text.isdecimal():
+        number = int(text)
+        if 0 < number <= 64:
+            return number
+        raise InvalidArgument(f"Invalid signal: {text}")
+    name = text.upper().removeprefix("SIG")
+    found = _NAMES.get(name) or _REALTIME.get(name)
+    if not found:
+        raise InvalidArgument(f"Invalid signal: {text}")
+    return found
+
+
+async def stop(context: Context, container: Container, timeout: int | None = None, signal: str | None = None) -> None:
+    """Send the stop signal, wait, then kill.
+
+    Args:
+        timeout: seconds to wait (None: the container's own, or 10; negative: for ever).
+        signal: by name; None or empty: the container's own, or SIGTERM.
+
+    Raises:
+        AlreadyInState: it does not run.
+    """
+    number = parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
+    if restart.cancel(container):
+        await restart.want(context, container, "stopped")
+        settle.resolve_waiters(container)
+        return
+    if not container.running:
+        raise AlreadyInState(f"container {container.id} is already stopped")
+    await restart.want(context, container, "stopped")
+    seconds = timeout if timeout is not None else container.record.config.stop_timeout
+    await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
+    context.event(container, "stop")
+
+
+async def _stop(context: Context, container: Container, number: int, seconds: int) -> None:
+    container.stopping = True
+    done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    container.exit_waiters.append(done)
+    if container.status == "paused" and container.monitor is not None:
+        await container.monitor.request("freeze", on=False)
+    await settle.send(container, number)
+    try:
+        async with asyncio.timeout(seconds if seconds >= 0 else None):
+            await asyncio.shield(done)
+    except TimeoutError:
+        context.event(container, "kill", signal="9")
+        await settle.send(container, signals.SIGKILL)
+        await done
+    await container.settled.wait()
+
+
+async def kill(context: Context, container: Container, signal: str) -> None:
+    """Send a signal to process 1.
+
+    Raises:
+        NotRunning: in dockerd's words.
+    """
+    number = parse_signal(signal or "SIGKILL")
+    if not container.running:
+        raise NotRunning(f"cannot kill container: {container.name}: container {container.id} is not running")
+    if number in (signals.SIGKILL, parse_signal(container.record.config.stop_signal or "SIGTERM")):
+        # as dockerd: a container that the user ended is not started again by its policy
+        container.stopping = True
+        await restart.want(context, container, "stopped")
+    if number == signals.SIGKILL and container.status == "paused" and container.monitor is not None:
+        await settle.kill_and_wait(container)
+    else:
+        await settle.send(container, number)
+    context.event(container, "kill", signal=str(number))
+
+
+async def restart_container(context: Context, container: Container, timeout: int | None, signal: str | None) -> None:
+    """Stop, if it runs, then start."""
+    if container.running:
+        number = parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
+        seconds = timeout if timeout is not None else container.record.config.stop_timeout
+        removal, container.record.host_config.auto_remove = container.record.host_config.auto_remove, False
+        try:
+            await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
+        finally:
+            container.record.host_config.auto_remove = removal
+    else:
+        restart.cancel(container)
+    await start(context, container)
+    context.event(container, "restart")
+
+
+async def pause(context: Context, container: Container) -> None:
+    """Freeze every process of the container.
+
+    Raises:
+        NotRunning, Paused: in dockerd's words.
+    """
+    if container.status == "paused":
+        raise Paused(f"container {container.id} is already paused")
+    if container.status != "running" or container.monitor is None:
+        raise NotRunning(f"container {container.id} is not running")
+    await container.monitor.request("freeze", on=True)
+    move(container, "paused")
+    context.event(container, "pause")
+
+
+async def unpause(context: Context, container: Container) -> None:
+    """Thaw it.
+
+    Raises:
+        NotRunning, NotPaused: in dockerd's words.
+    """
+    if not container.running or container.monitor is None:
+        raise NotRunning(f"Container {container.id} is not running")
+    if container.status != "paused":
+        raise NotPaused(f"Container {container.id} is not paused")
+    await container.monitor.request("freeze", on=False)
+    move(container, "running")
+    context.event(container, "unpause")

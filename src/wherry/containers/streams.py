@@ -1,0 +1,103 @@
+"""Attach and logs: the client's socket goes to the monitor, or to a reader that the spawner forks."""
+
+import os
+from typing import Any
+
+from wherry.containers import launch
+from wherry.containers.clock import parse_time
+from wherry.containers.context import Context
+from wherry.containers.model import Container, PendingClient
+from wherry.containers.ticket import Ticket, stream_request
+from wherry.errors import Conflict, InvalidArgument, NotSupported, Paused
+from wherry.wire.containers import AttachOptions, LogOptions
+
+
+def attach(context: Context, container: Container, options: AttachOptions) -> Ticket:
+    """Check that a client may attach.
+
+    A container that has not started yet takes the client along when it does.
+
+    Raises:
+        Paused, Conflict: in dockerd's words.
+    """
+    if container.status == "paused":
+        raise Paused(f"container {container.id} is paused, unpause the container before attach")
+    if container.status == "restarting":
+        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+    tty = container.record.config.tty
+    request = stream_request(
+        stdin=options.stdin and container.record.config.open_stdin,
+        stdout=options.stdout,
+        stderr=options.stderr,
+        detach_keys=options.detach_keys,
+        tty=tty,
+    )
+
+    async def connect(fd: int, tail: bytes) -> None:
+        if options.logs:
+            past = LogOptions(stdout=options.stdout, stderr=options.stderr)
+            await context.run_worker("logs", _log_request(context, container, past), {"client": fd})
+        if not options.stream:
+            os.close(fd)
+            return
+        message = {**request, **Ticket.tail(tail)}
+        if container.running and container.monitor is not None:
+            try:
+                await container.monitor.request("attach", **message, fds={"client": fd})
+            finally:
+                os.close(fd)
+            context.event(container, "attach")
+        else:
+            container.pending.append(PendingClient(fd, message))
+
+    return Ticket(tty=tty, connect=connect)
+
+
+def logs(context: Context, container: Container, options: LogOptions) -> Ticket:
+    """Check a log request.
+
+    Raises:
+        InvalidArgument: no stream chosen, or a malformed time, in dockerd's words.
+        NotSupported: the container's log driver keeps nothing to read.
+    """
+    if not options.stdout and not options.stderr:
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    if container.record.host_config.log_config.type == "none":
+        raise NotSupported("configured logging driver does not support reading")
+    request = _log_request(context, container, options)
+
+    async def connect(fd: int, _tail: bytes) -> None:
+        try:
+            await context.run_worker("logs", request, {"client": fd})
+        finally:
+            os.close(fd)
+
+    return Ticket(tty=container.record.config.tty, connect=connect)
+
+
+def _log_request(context: Context, container: Container, options: LogOptions) -> dict[str, Any]:
+    data = context.roots.container(container.id)
+    return {
+        "path": launch.log_path(data, container.id),
+        "run_dir": context.roots.sandbox(container.id),
+        "follow": options.follow and container.running,
+        "tail": _tail(options.tail),
+        "since": parse_time(options.since),
+        "until": parse_time(options.until),
+        "timestamps": options.timestamps,
+        "stdout": options.stdout,
+        "stderr": options.stderr,
+        "details": options.details,
+        "framed": not container.record.config.tty,
+        "tty": container.record.config.tty,
+    }
+
+
+def _tail(text: str) -> int | None:
+    if not text or text == "all":
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        return None
+    return count if count >= 0 else None

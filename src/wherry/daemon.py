@@ -1,0 +1,169 @@
+"""wherryd: reads flags and daemon.json, joins `api/` and `engine/`, and runs until it is told to stop."""
+
+import argparse
+import asyncio
+import grp
+import logging
+import os
+import signal
+import sys
+
+from wherry import __version__
+from wherry.api.server import Server
+from wherry.config import EngineConfig, default_config_path, read_file
+from wherry.engine import storage
+from wherry.engine.engine import Engine
+from wherry.errors import InvalidArgument, WherryError
+
+log = logging.getLogger("wherryd")
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, dockerd's flags."""
+    found = argparse.ArgumentParser(
+        prog="wherryd", description="A self-sufficient engine for containers.", argument_default=argparse.SUPPRESS
+    )
+    found.add_argument("--data-root", metavar="DIR", help="root of persistent state (default /var/lib/wherry)")
+    found.add_argument("--exec-root", metavar="DIR", help="root of volatile state (default /run/wherry)")
+    found.add_argument("-H", "--host", dest="hosts", action="append", metavar="ADDRESS", help="socket to listen on")
+    found.add_argument("--config-file", metavar="FILE", help="settings (default /etc/wherry/daemon.json)")
+    found.add_argument(
+        "--registry-mirror", dest="registry-mirrors", action="append", metavar="URL", help="preferred mirror"
+    )
+    found.add_argument(
+        "--insecure-registry", dest="insecure-registries", action="append", metavar="HOST", help="plain registry"
+    )
+    found.add_argument("--bip", metavar="CIDR", help="address of the default bridge")
+    found.add_argument("-p", "--pidfile", metavar="FILE", help="where to write the pid")
+    found.add_argument("-l", "--log-level", choices=sorted(_LEVELS), help='"debug", "info", "warn", "error", "fatal"')
+    found.add_argument("-D", "--debug", action="store_true", help="debug messages")
+    found.add_argument("-G", "--group", metavar="NAME", help="group of the unix socket (default wherry)")
+    found.add_argument(
+        "--live-restore",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="containers outlive the engine (default true)",
+    )
+    found.add_argument(
+        "--icc",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="containers may talk to each other (default true)",
+    )
+    found.add_argument("--dns", action="append", metavar="ADDRESS", help="name server of containers")
+    found.add_argument(
+        "--dns-opt", dest="dns-opts", action="append", metavar="OPTION", help="resolver option of containers"
+    )
+    found.add_argument("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
+    found.add_argument("-s", "--storage-driver", metavar="NAME", help="storage driver (overlay2)")
+    found.add_argument("--log-driver", metavar="NAME", help="default log driver (json-file)")
+    found.add_argument("-v", "--version", action="version", version=f"Wherry version {__version__}")
+    return found
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("1", "t", "true"):
+        return True
+    if text.lower() in ("0", "f", "false"):
+        return False
+    raise argparse.ArgumentTypeError(f"invalid boolean value {text!r}")
+
+
+def configure(argv: list[str]) -> EngineConfig:
+    """Join daemon.json and the command line.
+
+    Raises:
+        InvalidArgument: either is wrong, or one setting is in both.
+    """
+    given = vars(parser().parse_args(argv))
+    path = given.pop("config_file", None)
+    flags = {name.replace("_", "-"): value for name, value in given.items()}
+    file = read_file(path or default_config_path(), required=path is not None)
+    both = sorted(set(file) & set(flags))
+    if both:
+        raise InvalidArgument(
+            "unable to configure the engine: the following directives are specified both as a flag and in the "
+            f"configuration file: {', '.join(both)}"
+        )
+    config = EngineConfig()
+    config.update(file, path or default_config_path())
+    config.update(flags, "flags")
+    return config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run wherryd; returns the exit status."""
+    try:
+        config = configure(sys.argv[1:] if argv is None else argv)
+    except InvalidArgument as error:
+        print(f"wherryd: {error}", file=sys.stderr)
+        return 1
+    logging.basicConfig(
+        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if os.geteuid() != 0:
+        print("wherryd needs to be started with root privileges", file=sys.stderr)
+        return 1
+    try:
+        held = storage.lock(config.roots)
+    except (WherryError, OSError) as error:
+        print(f"wherryd: {error}", file=sys.stderr)
+        return 1
+    try:
+        asyncio.run(_serve(config))
+    except WherryError as error:
+        log.critical("%s", error)
+        return 1
+    finally:
+        os.close(held)
+    return 0
+
+
+async def _serve(config: EngineConfig) -> None:
+    os.umask(0o022)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    engine = Engine(config)
+    await engine.start()
+    server = Server(engine)
+    pidfile = config.pidfile or config.roots.pidfile
+    addresses = config.hosts or [f"unix://{config.roots.socket}"]
+    await server.start(addresses)
+    _open_to_group(addresses, config.group)
+    with open(pidfile, "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    log.info("API listens on %s", ", ".join(addresses))
+    await stop.wait()
+    log.info("stopping")
+    await server.close()
+    await engine.close()
+    os.unlink(pidfile)
+
+
+def _open_to_group(addresses: list[str], name: str) -> None:
+    """Let the members of a group use the unix sockets; without such a group they stay root's alone."""
+    try:
+        group = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        return
+    for address in addresses:
+        if address.startswith("unix://"):
+            path = address.removeprefix("unix://")
+            os.chown(path, 0, group)
+            os.chmod(path, 0o660)

@@ -1,0 +1,169 @@
+"""`engine.containers`: the verbs by reference, as the API and embedding programs call them."""
+
+import asyncio
+from typing import Any
+
+from wherry.containers import (
+    create,
+    execs,
+    inspect,
+    listing,
+    names,
+    records,
+    remove,
+    start,
+    stop,
+    streams,
+    top,
+    wait,
+)
+from wherry.containers.context import Context
+from wherry.containers.ticket import Ticket
+from wherry.errors import InvalidArgument, NotRunning, NotSupported
+from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
+
+Json = dict[str, Any]
+JsonList = list[Json]
+Filters = dict[str, list[str]]
+
+
+class Containers:
+    """Every method takes a name, an id or an unambiguous id prefix, and raises `ContainerNotFound` for others."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(
+        self, request: CreateRequest, name: str | None = None, platform: str | None = None
+    ) -> CreateResponse:
+        """See `containers.create`. Only this machine's platform can be had."""
+        if platform and platform.split("/")[0] != "linux":
+            raise NotSupported(f"platform {platform} is not supported: containers here are linux")
+        return await create.create(self._context, request, name)
+
+    async def start(self, ref: str, detach_keys: str = "") -> None:
+        """See `containers.start`."""
+        container = self._context.registry.find(ref)
+        if detach_keys:
+            for client in container.pending:
+                client.request["detach_keys"] = detach_keys
+        await start.start(self._context, container)
+
+    async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        """See `containers.stop`."""
+        await stop.stop(self._context, self._context.registry.find(ref), timeout, signal)
+
+    async def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        """Stop, then start."""
+        await stop.restart_container(self._context, self._context.registry.find(ref), timeout, signal)
+
+    async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
+        """Send a signal."""
+        await stop.kill(self._context, self._context.registry.find(ref), signal)
+
+    async def pause(self, ref: str) -> None:
+        """Freeze."""
+        await stop.pause(self._context, self._context.registry.find(ref))
+
+    async def unpause(self, ref: str) -> None:
+        """Thaw."""
+        await stop.unpause(self._context, self._context.registry.find(ref))
+
+    async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
+        """See `containers.remove`. `volumes` changes nothing: containers have no volumes of their own yet."""
+        del volumes
+        if link:
+            raise NotSupported("links are not supported yet")
+        await remove.remove(self._context, self._context.registry.find(ref), force=force)
+
+    async def rename(self, ref: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            InvalidArgument, NameInUse: in dockerd's words.
+        """
+        container = self._context.registry.find(ref)
+        if not name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        wanted = names.check(name)
+        if wanted == container.name:
+            raise InvalidArgument("Renaming a container with the same name as its current name")
+        old = container.name
+        self._context.registry.reserve(wanted, container.id)
+        container.record.name = wanted
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, records.save, self._context.roots, container.record)
+        except BaseException:
+            container.record.name = old
+            self._context.registry.unreserve(wanted)
+            raise
+        self._context.registry.unreserve(old)
+        self._context.event(container, "rename", oldName=f"/{old}")
+
+    async def resize(self, ref: str, height: int, width: int) -> None:
+        """Set the window of process 1's terminal (rows, columns)."""
+        container = self._context.registry.find(ref)
+        if not container.running or container.monitor is None:
+            raise NotRunning(f"container {container.id} is not running")
+        await container.monitor.request("resize", exec_id=None, height=height, width=width)
+        self._context.event(container, "resize", height=str(height), width=str(width))
+
+    async def wait(self, ref: str, condition: str = "not-running") -> "asyncio.Future[dict[str, Any]]":
+        """See `containers.wait`: raises at once, the future comes later."""
+        return wait.wait(self._context.registry.find(ref), condition)
+
+    async def list(
+        self,
+        all: bool = False,
+        limit: int = 0,
+        size: bool = False,
+        filters: Filters | None = None,
+    ) -> JsonList:
+        """See `containers.listing`."""
+        return listing.list_containers(self._context, all_=all, limit=limit, size=size, filters=filters or {})
+
+    async def inspect(self, ref: str, size: bool = False) -> dict[str, Any]:
+        """Docker's JSON."""
+        return inspect.inspect(self._context, self._context.registry.find(ref), size=size)
+
+    async def attach(self, ref: str, options: AttachOptions) -> Ticket:
+        """See `containers.streams`."""
+        return streams.attach(self._context, self._context.registry.find(ref), options)
+
+    async def logs(self, ref: str, options: LogOptions) -> Ticket:
+        """See `containers.streams`."""
+        return streams.logs(self._context, self._context.registry.find(ref), options)
+
+    async def exec_create(self, ref: str, config: ExecConfig) -> str:
+        """Prepare an exec; returns its id."""
+        return execs.create(self._context, self._context.registry.find(ref), config)
+
+    async def exec_start(self, exec_id: str, options: ExecStart) -> Ticket:
+        """Start an exec on a client's connection."""
+        return execs.start(self._context, exec_id, options)
+
+    async def exec_start_detached(self, exec_id: str, options: ExecStart) -> None:
+        """Start an exec without a client."""
+        await execs.start_detached(self._context, exec_id, options)
+
+    async def exec_inspect(self, exec_id: str) -> dict[str, Any]:
+        """Docker's JSON of an exec."""
+        return execs.inspect(self._context, exec_id)
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Set the window of an exec's terminal."""
+        await execs.resize(self._context, exec_id, height, width)
+
+    async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
+        """Processes as ps shows them."""
+        return dict(await top.top(self._context.registry.find(ref), ps_args))
+
+    async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
+        """Remove all containers that do not run."""
+        chosen = filters or {}
+        for name in chosen:
+            if name not in PRUNE_FILTERS:
+                raise InvalidArgument(f"invalid filter '{name}'")
+        return await remove.prune(self._context, chosen)

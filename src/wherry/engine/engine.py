@@ -1,0 +1,184 @@
+"""The composition root: builds every service once, in order, and takes them down in reverse."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from wherry.config import EngineConfig
+from wherry.containers import adopt, stop
+from wherry.containers.context import Context
+from wherry.containers.ports import EventHandler, LostHandler, Monitor
+from wherry.containers.start import start_again
+from wherry.engine import machine, storage
+from wherry.engine.containers import Containers
+from wherry.engine.events import Events
+from wherry.engine.images import Images
+from wherry.engine.networks import Networks
+from wherry.engine.system import System
+from wherry.errors import WherryError
+from wherry.monitor.client import MonitorHandle, Spawner
+from wherry.monitor.client import adopt as adopt_monitor
+from wherry.paths import Roots
+from wherry.runtime.cgroups import open_cgroup
+from wherry.store.atomic import discard
+
+log = logging.getLogger("wherry.engine")
+
+
+class Engine:
+    """One engine over one data root; the caller holds the root's lock (`engine.storage.lock`).
+
+    Args:
+        config: its settings.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.roots: Roots = config.roots
+        self.events = Events()
+        self._spawner: Spawner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._trash = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Make everything ready: stores, spawner, network; adopt what lives; start what is wanted."""
+        roots = self.roots
+        storage.prepare(roots)
+        spawner_group = _join_cgroups(roots)
+        self._spawner = Spawner(cgroups=spawner_group)
+        await self._spawner.start()
+        self._storage = storage.Storage(roots, self._unpack, self._layers_in_use)
+        await self._storage.images.recover()
+        self._context = Context(
+            roots=roots,
+            config=self.config,
+            machine=machine.look(),
+            resolve_image=self._storage.images.resolve,
+            layers=self._storage.overlay,
+            spawn=self._spawn,
+            adopt=self._adopt,
+            run_worker=self._run_worker,
+            connect=self._connect,
+            restore=self._restore,
+            publish=self.events.publish,
+            trash=self._to_trash,
+        )
+        self._context.start_again = lambda container: start_again(self._context, container)
+        loop = asyncio.get_running_loop()
+        self.networks = Networks(roots, self.config, self._context.registry)
+        await loop.run_in_executor(None, self.networks.set_up)
+        wanted = await adopt.adopt_all(self._context)
+        await loop.run_in_executor(None, self.networks.settle)
+        self.networks.watch()
+        await self._storage.images.collect()
+        self.containers = Containers(self._context)
+        self.images = Images(self._storage.images, self._context.registry, self.events)
+        self.system = System(self._context, lambda: self._storage.images.count)
+        self._sweeper = loop.create_task(self._empty_trash())
+        self._trash.set()
+        self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))
+
+    async def close(self) -> None:
+        """Stop serving. Containers go on unless `live-restore` is off."""
+        self._context.closing = True
+        if not self.config.live_restore:
+            await self._stop_all()
+        self.events.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for container in self._context.registry:
+            if container.monitor is not None:
+                container.monitor.close()
+        await self.networks.close()
+        self._storage.close()
+        if self._spawner is not None:
+            await self._spawner.close()
+
+    async def _stop_all(self) -> None:
+        running = [c for c in self._context.registry if c.running]
+
+        async def one(container: Any) -> None:
+            try:
+                await stop.stop(self._context, container, None, None)
+            except WherryError as error:
+                log.warning("stop %s: %s", container.id[:12], error)
+
+        try:
+            async with asyncio.timeout(self.config.shutdown_timeout):
+                await asyncio.gather(*(one(container) for container in running))
+        except TimeoutError:
+            log.warning("some containers did not stop within %s seconds", self.config.shutdown_timeout)
+
+    # what the verbs are handed
+
+    @property
+    def _live_spawner(self) -> Spawner:
+        if self._spawner is None:
+            raise RuntimeError("the engine is not started")
+        return self._spawner
+
+    async def _spawn(
+        self, launch: dict[str, Any], fds: Mapping[str, int], on_event: EventHandler, on_lost: LostHandler
+    ) -> Monitor:
+        handle = await self._live_spawner.spawn_monitor(launch, fds)
+        handle.on_lost = on_lost
+        handle.on_event = on_event
+        return handle
+
+    async def _adopt(self, run_dir: str, on_event: EventHandler, on_lost: LostHandler) -> MonitorHandle:
+        handle = await adopt_monitor(run_dir)
+        handle.on_lost = on_lost
+        handle.on_event = on_event
+        return handle
+
+    async def _run_worker(self, kind: str, args: dict[str, Any], fds: Mapping[str, int]) -> dict[str, Any]:
+        return await self._live_spawner.run_worker(kind, args, fds)
+
+    async def _unpack(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
+        return await self._live_spawner.run_worker(
+            "unpack", {"expect_diff_id": expect_diff_id}, {"source": source_fd, "target": target_dir_fd}
+        )
+
+    def _layers_in_use(self) -> set[str]:
+        return {chain for container in self._context.registry for chain in container.record.chain_ids}
+
+    async def _connect(self, container: Any) -> Any:
+        return await self.networks.connect(container)
+
+    def _restore(self, container: Any, saved: Mapping[str, Any]) -> Any:
+        return self.networks.restore(container, saved)
+
+    # the trash: a rename is the removal, deletion is nobody's waiting time
+
+    def _to_trash(self, path: str) -> None:
+        if path.startswith(self.roots.run):
+            # another file system than the trash; small, and volatile
+            storage.remove_small_tree(path)
+            return
+        discard(path, self.roots.trash)
+        self._loop.call_soon_threadsafe(self._trash.set)
+
+    async def _empty_trash(self) -> None:
+        while True:
+            await self._trash.wait()
+            self._trash.clear()
+            entries = [f"{self.roots.trash}/{name}" for name in os.listdir(self.roots.trash)]
+            if not entries:
+                continue
+            try:
+                await self._run_worker("remove", {"paths": entries}, {})
+            except WherryError as error:
+                log.warning("emptying the trash: %s", error)
+
+
+def _join_cgroups(roots: Roots) -> tuple[str, ...]:
+    """Put this process into `<scope>/engine`; return the directories of `<scope>/monitors`, for the spawner."""
+    engine = open_cgroup(f"/{roots.scope}/engine")
+    engine.create(None)
+    engine.add(os.getpid())
+    monitors = open_cgroup(f"/{roots.scope}/monitors")
+    monitors.create(None)
+    return tuple(monitors.directories())

@@ -1,0 +1,92 @@
+"""`engine.images`: the images package, joined with the containers' claims and the event stream."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from wherry.containers.records import Registry
+from wherry.engine.events import Events
+from wherry.images.images import Images as Store
+from wherry.images.model import Image
+
+Json = dict[str, Any]
+JsonList = list[Json]
+ImageList = list[Image]
+Filters = dict[str, list[str]]
+Names = list[str]
+Progress = Callable[[Json], None]
+
+
+class Images:
+    """Every method takes a reference, an id or an unambiguous id prefix.
+
+    Args:
+        store: the images of this data root.
+        registry: the containers: what they use is not removed.
+        events: the event stream.
+    """
+
+    def __init__(self, store: Store, registry: Registry, events: Events) -> None:
+        self._store = store
+        self._registry = registry
+        self._events = events
+
+    def _in_use(self, image_id: str) -> list[tuple[str, bool]]:
+        return [(c.id, c.running) for c in self._registry if c.record.image == image_id]
+
+    def _tell(self, action: str, id_: str, name: str = "") -> None:
+        self._events.publish("image", action, name or id_, {"name": name} if name else {})
+
+    async def resolve(self, ref: str) -> Image:
+        """Find one."""
+        return self._store.resolve(ref)
+
+    async def list(self, filters: Filters | None = None, all: bool = False) -> ImageList:
+        """Find those that fit; newest first."""
+        return self._store.select(filters, all)
+
+    async def tag(self, source: str, repo: str, tag: str = "") -> None:
+        """Let one more name point at an image."""
+        reference = await self._store.tag(source, repo, tag)
+        self._tell("tag", self._store.resolve(source).id, reference.familiar())
+
+    async def remove(self, ref: str, force: bool = False, noprune: bool = False) -> JsonList:
+        """Remove a name, or an image; returns Docker's report."""
+        id_ = self._store.resolve(ref).id
+        report = await self._store.remove(ref, force, noprune, in_use=self._in_use)
+        for entry in report:
+            for kind, what in entry.items():
+                self._tell("untag" if kind == "Untagged" else "delete", id_, what)
+        return [dict(entry) for entry in report]
+
+    async def history(self, ref: str) -> JsonList:
+        """Docker's history entries, newest step first."""
+        return self._store.history(ref)
+
+    async def load(self, chunks: AsyncIterator[bytes], progress: Progress, quiet: bool = False) -> Names:
+        """Load an archive; returns the ids."""
+        ids = await self._store.load(chunks, progress, quiet)
+        for id_ in ids:
+            self._tell("load", id_)
+        return ids
+
+    def save(self, names: Names) -> AsyncIterator[bytes]:
+        """Return an archive of images, chunk by chunk."""
+        return self._store.save(names)
+
+    async def import_(
+        self, chunks: AsyncIterator[bytes], repo: str, tag: str, changes: Names, message: str, platform: str
+    ) -> str:
+        """Make an image from a root file system; returns its id."""
+        id_ = await self._store.import_(chunks, repo, tag, changes, message, platform or None)
+        self._tell("import", id_)
+        return id_
+
+    async def bootstrap(self, name: str, progress: Progress) -> str:
+        """Make a base image from the machine's own packages; returns its id."""
+        id_ = await self._store.bootstrap(name, progress)
+        self._tell("import", id_, name)
+        return id_
+
+    async def prune(self, filters: Filters | None = None) -> Json:
+        """Remove what nobody uses; returns Docker's report."""
+        return await self._store.prune(filters, in_use=self._in_use)

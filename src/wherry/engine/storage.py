@@ -1,0 +1,90 @@
+"""The data root: its lock, its schema, and the stores in it."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterable
+
+from wherry.errors import Conflict, NewerSchema
+from wherry.images.images import Images
+from wherry.images.stores import Unpack
+from wherry.paths import Roots
+from wherry.snapshots.overlay import Overlay
+from wherry.store.atomic import write_atomic
+from wherry.store.blobs import Blobs
+from wherry.store.database import open_database
+
+SCHEMA = 1
+
+
+def lock(roots: Roots) -> int:
+    """Take the data root's lock; returns the descriptor that holds it until it closes.
+
+    Raises:
+        Conflict: another engine has it; the message names its pid.
+    """
+    os.makedirs(roots.data, mode=0o711, exist_ok=True)
+    fd = os.open(roots.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode("ascii", "replace").strip()
+        os.close(fd)
+        raise Conflict(f"the data root {roots.data} is in use by another wherryd (pid {holder})") from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def prepare(roots: Roots) -> None:
+    """Make the directories, and check that no newer version wrote here.
+
+    Raises:
+        NewerSchema: one did.
+    """
+    for path, mode in (
+        (roots.blobs, 0o700),
+        (roots.ingest, 0o700),
+        (roots.snapshots, 0o710),
+        (roots.containers, 0o710),
+        (roots.trash, 0o700),
+        (roots.seccomp, 0o700),
+    ):
+        os.makedirs(path, mode=mode, exist_ok=True)
+    os.makedirs(roots.run, mode=0o711, exist_ok=True)
+    os.makedirs(roots.sandboxes, mode=0o700, exist_ok=True)
+    try:
+        with open(roots.schema, encoding="ascii") as file:
+            found = int(file.read())
+    except FileNotFoundError:
+        write_atomic(roots.schema, f"{SCHEMA}\n".encode())
+        return
+    if found > SCHEMA:
+        raise NewerSchema(
+            f"the data root {roots.data} was written by a newer version (schema {found}, this is {SCHEMA})"
+        )
+
+
+def remove_small_tree(path: str) -> None:
+    """Delete a volatile directory of ours at once."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class Storage:
+    """The stores of one data root.
+
+    Args:
+        roots: where they lie; `prepare` has run.
+        unpack: how a layer is unpacked.
+        layers_in_use: chain ids of the snapshots that containers stand on.
+    """
+
+    def __init__(self, roots: Roots, unpack: Unpack, layers_in_use: Callable[[], Iterable[str]]) -> None:
+        self._database = open_database(roots.database)
+        self.overlay = Overlay(roots)
+        blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
+        self.images = Images(roots, blobs, self._database, self.overlay, unpack, layers_in_use)
+
+    def close(self) -> None:
+        """Write out what is waiting, and close the database."""
+        self._database.close()

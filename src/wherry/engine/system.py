@@ -1,0 +1,169 @@
+"""`engine.system`: what this engine is, and what it runs on."""
+
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wherry import __version__
+from wherry.containers.context import Context
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+
+
+class System:
+    """Version, information and ping.
+
+    Args:
+        context: the containers' wiring, for counts and settings.
+        image_count: says how many images there are.
+    """
+
+    def __init__(self, context: Context, image_count: Callable[[], int]) -> None:
+        self._context = context
+        self._image_count = image_count
+        self._id = _machine_id()
+
+    async def ping(self) -> str:
+        """Answer."""
+        return "OK"
+
+    async def version(self) -> dict[str, Any]:
+        """Docker's version JSON; the engine names itself."""
+        details = {
+            "ApiVersion": API_VERSION,
+            "Arch": _go_arch(),
+            "BuildTime": "",
+            "Experimental": "false",
+            "GitCommit": "",
+            "GoVersion": "",
+            "KernelVersion": os.uname().release,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Os": "linux",
+        }
+        python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+        return {
+            "Platform": {"Name": "Wherry Engine"},
+            "Components": [
+                {"Name": "Engine", "Version": __version__, "Details": details},
+                {"Name": "wherry-runtime", "Version": __version__, "Details": {"GitCommit": ""}},
+                {"Name": "Python", "Version": python, "Details": {"Implementation": platform.python_implementation()}},
+            ],
+            "Version": __version__,
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": _go_arch(),
+            "KernelVersion": os.uname().release,
+            "BuildTime": "",
+        }
+
+    async def info(self) -> dict[str, Any]:
+        """Docker's info JSON."""
+        context, machine = self._context, self._context.machine
+        statuses = [container.status for container in context.registry]
+        return {
+            "ID": self._id,
+            "Containers": len(statuses),
+            "ContainersRunning": statuses.count("running"),
+            "ContainersPaused": statuses.count("paused"),
+            "ContainersStopped": len(statuses) - statuses.count("running") - statuses.count("paused"),
+            "Images": self._image_count(),
+            "Driver": "overlay2",
+            "DriverStatus": [["Backing Filesystem", _file_system(context.roots.data)]],
+            "Plugins": {
+                "Volume": [],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "none"],
+            },
+            "MemoryLimit": True,
+            "SwapLimit": True,
+            "CpuCfsPeriod": True,
+            "CpuCfsQuota": True,
+            "CPUShares": True,
+            "CPUSet": True,
+            "PidsLimit": True,
+            "IPv4Forwarding": True,
+            "Debug": context.config.debug,
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "OomKillDisable": machine.cgroup_version != "v2",
+            "NGoroutines": 1,
+            "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "LoggingDriver": context.config.log_driver,
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": "2" if machine.cgroup_version == "v2" else "1",
+            "NEventsListener": 0,
+            "KernelVersion": os.uname().release,
+            "OperatingSystem": _os_release("PRETTY_NAME"),
+            "OSVersion": _os_release("VERSION_ID"),
+            "OSType": "linux",
+            "Architecture": os.uname().machine,
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
+                "IndexConfigs": {},
+                "Mirrors": context.config.registry_mirrors,
+            },
+            "NCPU": machine.cpus,
+            "MemTotal": machine.memory,
+            "GenericResources": None,
+            "DockerRootDir": context.roots.data,
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "Name": socket.gethostname(),
+            "Labels": context.config.labels,
+            "ExperimentalBuild": False,
+            "ServerVersion": __version__,
+            "Runtimes": {"wherry-runtime": {"path": "wherry-runtime"}},
+            "DefaultRuntime": "wherry-runtime",
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": context.config.live_restore,
+            "Isolation": "",
+            "InitBinary": machine.tini or "",
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "Warnings": None,
+        }
+
+
+def _go_arch() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def _machine_id() -> str:
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _os_release(key: str) -> str:
+    try:
+        return platform.freedesktop_os_release().get(key, "")
+    except OSError:
+        return ""
+
+
+def _file_system(path: str) -> str:
+    best, kind = "", "unknown"
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            if path.startswith(fields[1].rstrip("/") + "/") and len(fields[1]) >= len(best):
+                best, kind = fields[1], fields[2]
+    return "extfs" if kind in ("ext4", "ext3") else kind

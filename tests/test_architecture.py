@@ -1,0 +1,174 @@
+"""The structure holds itself: floors, fork sites, import budgets, file sizes."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src"
+PACKAGE = SRC / "wherry"
+
+FLOORS: dict[str, int] = {
+    "__init__": 0,
+    "errors": 0,
+    "paths": 0,
+    "config": 0,
+    "oci": 1,
+    "wire": 1,
+    "linux": 1,
+    "store": 2,
+    "runtime": 3,
+    "snapshots": 3,
+    "network": 3,
+    "volumes": 3,
+    "distribution": 3,
+    "proxy": 3,
+    "monitor": 4,
+    "images": 4,
+    "containers": 5,
+    "build": 5,
+    "engine": 6,
+    "client": 6,
+    "cli": 7,
+    "api": 7,
+    "registry": 7,
+    "daemon": 8,
+}
+
+REGISTRY_MAY = {"oci", "linux"}
+"""The registry is a product of its own."""
+
+FORK_SITES = {"linux/clone.py", "monitor/spawner.py", "runtime/cli.py", "runtime/cli_run.py"}
+"""Files that may call fork, clone or unshare-and-fork by themselves."""
+
+BUDGETS: dict[str, tuple[str, set[str]]] = {
+    "the wherry command": (
+        "wherry.cli.main",
+        {
+            "typing",
+            "dataclasses",
+            "enum",
+            "re",
+            "pathlib",
+            "logging",
+            "argparse",
+            "subprocess",
+            "msgspec",
+            "asyncio",
+            "aiohttp",
+            "email",
+            "http",
+            "ssl",
+            "json.tool",
+        },
+    ),
+    "the spawner": (
+        "wherry.monitor.spawner",
+        {"typing", "dataclasses", "pathlib", "logging", "argparse", "subprocess", "msgspec", "asyncio", "aiohttp"},
+    ),
+    "wherry-runtime": (
+        "wherry.runtime.cli",
+        {
+            "typing",
+            "dataclasses",
+            "enum",
+            "re",
+            "pathlib",
+            "logging",
+            "argparse",
+            "subprocess",
+            "msgspec",
+            "asyncio",
+            "aiohttp",
+        },
+    ),
+}
+"""Entry point -> modules that it must not have loaded when it begins to work."""
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _place(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def _imports(path: Path) -> list[tuple[int, str]]:
+    """Every `wherry` module that a file imports, wherever in the file, but for type checking only."""
+    tree = ast.parse(path.read_text())
+    checking = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in checking:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "wherry":
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "wherry" else [node.module]
+            )
+            found += [(node.lineno, name) for name in names]
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == "wherry"]
+    return found
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
+    """A module imports from its own package or from a lower floor, never from a neighbour or from above."""
+    place = _place(path)
+    assert place in FLOORS, f"{place} is on no floor: say in FLOORS where it belongs"
+    wrong = []
+    for line, name in _imports(path):
+        parts = name.split(".")
+        target = parts[1] if len(parts) > 1 else "__init__"
+        target = target if target in FLOORS else "__init__"
+        allowed = target == place or FLOORS[target] < FLOORS[place]
+        if place == "registry" and target != place:
+            allowed = target in REGISTRY_MAY or FLOORS[target] == 0
+        if target == "registry" and place != "registry":
+            allowed = False
+        if not allowed:
+            wrong.append(f"line {line} imports {name}")
+    assert not wrong, f"{path.relative_to(SRC)} (floor {FLOORS[place]}): {'; '.join(wrong)}"
+
+
+def test_only_named_files_fork() -> None:
+    """Processes are made in one place; whatever else needs one executes it."""
+    sites = set()
+    for path in _modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("fork", "forkpty")
+                and isinstance(node.value, ast.Name)
+            ):
+                sites.add(str(path.relative_to(PACKAGE)))
+    assert sites <= FORK_SITES, f"new fork sites: {sorted(sites - FORK_SITES)}"
+
+
+@pytest.mark.parametrize("entry", sorted(BUDGETS))
+def test_entry_points_keep_their_import_budget(entry: str) -> None:
+    """A process that is started for each command loads nothing heavy before it works."""
+    module, banned = BUDGETS[entry]
+    import isal
+
+    site = Path(isal.__file__).parent.parent
+    paths = f"sys.path[:0] = [{str(SRC)!r}]; sys.path.append({str(site)!r})"
+    code = f"import sys; {paths}; import {module}; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert not loaded & banned, f"{entry} loads {sorted(loaded & banned)}"
+
+
+def test_files_hold_one_idea() -> None:
+    """No source file outgrows 500 lines."""
+    long = {str(p.relative_to(SRC)): n for p in _modules() if (n := len(p.read_text().splitlines())) > 500}
+    assert not long, long
