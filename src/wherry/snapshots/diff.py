@@ -1,0 +1,195 @@
+"""What a container changed, and how much it holds: walks of an upper directory from outside, by descriptor."""
+
+import os
+import stat
+from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
+
+from wherry.errors import HostileInput, KernelError
+from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+from wherry.snapshots.archive import is_opaque, is_whiteout
+from wherry.snapshots.tarfields import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_MAX_DEPTH = 256
+ADDED, CHANGED, DELETED = "A", "C", "D"
+
+
+def diff_upper(upper_fd: int, lowers: "Sequence[int]") -> list[tuple[str, str]]:
+    """List what an upper directory adds to, changes in and deletes from the layers below it, as `docker diff` does.
+
+    Args:
+        upper_fd: the upper directory; stays open.
+        lowers: descriptors of the layers' trees, newest first; stay open.
+
+    Returns:
+        (`A`, `C` or `D`, absolute path), in order of path. A directory in which something changed is `C` itself. Names
+        that are no UTF-8 come as `os.fsdecode` has them.
+
+    Raises:
+        KernelError: something could not be read.
+        HostileInput: the directory is nested more deeply than any archive may be.
+    """
+    changes: list[tuple[str, bytes]] = []
+    try:
+        _compare(upper_fd, list(lowers), b"", changes, opaque=is_opaque(upper_fd))
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError("compare layers", error.errno or 0, str(error.filename or "") or None) from error
+    return [(kind, os.fsdecode(path)) for kind, path in sorted(changes, key=lambda change: change[1])]
+
+
+def usage(dir_fd: int) -> tuple[int, int]:
+    """Return the bytes of all files below a directory and the number of inodes, each file with several names once.
+
+    Bytes are those that files say they have, holes included and directories not, as Docker counts a container's size.
+    What lies deeper than a path can say (4095 bytes) is not counted.
+
+    Raises:
+        KernelError: something could not be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    total = count = 0
+    # One directory is open at a time, found by its path from the top: a tree may be deeper than descriptors reach.
+    pending = [b"."]
+    while pending:
+        path = pending.pop()
+        fd = _open(dir_fd, path)
+        if fd is None:
+            continue
+        try:
+            for name in _names(fd):
+                try:
+                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                    key = (found.st_dev, found.st_ino)
+                    if key in seen:
+                        continue
+                    seen.add(key)
+                count += 1
+                if stat.S_ISDIR(found.st_mode):
+                    pending.append(path + b"/" + name)
+                else:
+                    total += found.st_size
+        except OSError as error:
+            raise KernelError("measure", error.errno or 0, os.fsdecode(path)) from error
+        finally:
+            os.close(fd)
+    return total, count
+
+
+def _compare(upper: int, lowers: list[int], path: bytes, changes: list[tuple[str, bytes]], *, opaque: bool) -> bool:
+    """Compare one directory with the same one below; True where anything in it differs."""
+    if path.count(b"/") > _MAX_DEPTH:
+        raise HostileInput(f"{shown(path)!r} is more than {_MAX_DEPTH} directories deep", path=shown(path))
+    before = len(changes)
+    names = _names(upper)
+    if opaque:
+        own = set(names)
+        changes += [(DELETED, path + b"/" + name) for name in _visible(lowers) if name not in own]
+    for name in names:
+        full = path + b"/" + name
+        try:
+            found = os.stat(name, dir_fd=upper, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        below = _find(lowers, name)
+        if is_whiteout(found):
+            if below is not None:
+                changes.append((DELETED, full))
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            changes.append((ADDED if below is None else CHANGED, full))
+            continue
+        _directory(upper, lowers, name, full, found, below, changes)
+    return len(changes) > before
+
+
+def _directory(
+    upper: int,
+    lowers: list[int],
+    name: bytes,
+    full: bytes,
+    found: os.stat_result,
+    below: os.stat_result | None,
+    changes: list[tuple[str, bytes]],
+) -> None:
+    fd = _open(upper, name)
+    if fd is None:
+        return
+    under: list[int] = []
+    try:
+        was_directory = below is not None and stat.S_ISDIR(below.st_mode)
+        if was_directory:
+            under = _descend(lowers, name)
+        differs = _compare(fd, under, full, changes, opaque=is_opaque(fd))
+        if below is None:
+            changes.append((ADDED, full))
+        elif differs or not was_directory or _metadata(found) != _metadata(below):
+            changes.append((CHANGED, full))
+    finally:
+        os.close(fd)
+        for one in under:
+            os.close(one)
+
+
+def _metadata(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns
+
+
+def _find(lowers: list[int], name: bytes) -> os.stat_result | None:
+    """Return what the layers below show under `name`: the newest one that has an opinion decides."""
+    for fd in lowers:
+        try:
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        return None if is_whiteout(found) else found
+    return None
+
+
+def _descend(lowers: list[int], name: bytes) -> list[int]:
+    """Open the directory `name` in every layer that contributes to it, newest first."""
+    opened: list[int] = []
+    try:
+        for fd in lowers:
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            child = _open(fd, name) if stat.S_ISDIR(found.st_mode) else None
+            if child is None:
+                break
+            opened.append(child)
+            if is_opaque(child):
+                break
+    except BaseException:
+        for fd in opened:
+            os.close(fd)
+        raise
+    return opened
+
+
+def _visible(lowers: list[int]) -> list[bytes]:
+    names = sorted({name for fd in lowers for name in _names(fd)})
+    return [name for name in names if _find(lowers, name) is not None]
+
+
+def _open(fd: int, name: bytes) -> int | None:
+    """Open a directory below `fd`; None where there is none (any more), or something is mounted on it."""
+    try:
+        return openat2(fd, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _BENEATH)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR, ELOOP, EXDEV, ENAMETOOLONG):
+            return None
+        raise
+
+
+def _names(fd: int) -> list[bytes]:
+    return [os.fsencode(name) for name in os.listdir(fd)]
