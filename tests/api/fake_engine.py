@@ -232,6 +232,8 @@ class FakeImage:
     names = ("busybox:latest", "hub.c.163.com/public/ubuntu:14.04")
     repo_digests: tuple[str, ...] = ()
     size = 1982298
+    parent = ""
+    named_at = 1795508412764338873
     raw_config = (
         b'{"architecture":"amd64","os":"linux","created":"2026-11-24T08:20:12.751308442Z","comment":"Imported from -",'
         b'"docker_version":"26.1.5+dfsg1","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:41"]},'

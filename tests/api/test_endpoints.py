@@ -329,6 +329,28 @@ def test_events(server: Any, sock: socket.socket) -> None:
     assert server.engine.events.closed.wait(10)
 
 
+def test_half_closed_client_cannot_follow(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Who ended its side is taken to be gone by what may last for ever; that is no error to log."""
+    with server.connect() as sock:
+        sock.sendall(request("GET", "/events"))
+        sock.shutdown(socket.SHUT_WR)
+        Reader(sock).rest()
+    assert caplog.text == ""
+
+
+def test_close_ends_what_lasts_for_ever(server: Any) -> None:
+    """A stopping engine does not wait for those who follow its events."""
+    with server.connect() as sock:
+        sock.sendall(request("GET", "/events"))
+        reader = Reader(sock)
+        reader.until(b'"start"')
+        began = time.monotonic()
+        server.stop()
+        reader.rest()
+        assert time.monotonic() - began < 2
+        assert server.engine.events.closed.wait(10)
+
+
 def test_half_closed_client_gets_its_answer(server: Any) -> None:
     """`nc` ends its side after the request."""
     with server.connect() as sock:

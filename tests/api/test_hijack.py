@@ -190,6 +190,27 @@ def test_hijack_pipelined_behind_another_request_is_refused_cleanly(server: Any)
         assert "on its own" in answer.message
 
 
+def test_hijack_sent_while_another_request_runs(server: Any) -> None:
+    """The answer to the earlier request does not disturb the hijack that waits behind it."""
+
+    def hold() -> None:
+        server.engine.containers.exit = server.loop.create_future()
+
+    server.call(hold)
+    with server.connect() as sock:
+        sock.sendall(request("POST", "/containers/c1/wait"))
+        reader = Reader(sock)
+        reader.head()
+        sock.sendall(attach_request() + b"tail")
+        # the hijack request has been read once the server has turned its loop
+        assert server.call(lambda: True)
+        server.call(lambda: server.engine.containers.exit.set_result({"StatusCode": 0}))
+        reader.until(b"0\r\n\r\n")
+        assert reader.until(b"\r\n\r\n") == HEAD_101
+        sock.shutdown(socket.SHUT_WR)
+        assert reader.rest() == frame(b"tail") + frame(b"<end>")
+
+
 def test_client_that_vanishes_ends_the_stream(server: Any) -> None:
     """A closed connection is seen by the stream, and the server lives on."""
     for _ in range(20):

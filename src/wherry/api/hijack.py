@@ -48,14 +48,14 @@ _WHOLE, _MORE, _GIVE_UP = 0, 1, 2
 
 
 class Hijack:
-    """A request that may take its connection over: its path as sent, whether it asks for an upgrade, and the tail."""
+    """A request that may take its connection over: whether it asks for an upgrade, and what came behind it."""
 
-    __slots__ = ("path", "tail", "upgrade")
+    __slots__ = ("message", "tail", "upgrade")
 
-    def __init__(self, path: str, upgrade: bool, tail: bytes) -> None:
-        self.path = path
+    def __init__(self, upgrade: bool, tail: bytes) -> None:
         self.upgrade = upgrade
         self.tail = tail
+        self.message: object = None  # what the parser made of it, by which it is told from other requests
 
 
 class HandedOver(Answer):
@@ -116,6 +116,8 @@ class Connection(RequestHandler):
             if self.transport is not None:
                 self.transport.pause_reading()
             self._feed(request)
+            if self._messages:
+                hijack.message = self._messages[-1][0]
 
     def _between_requests(self) -> bool:
         return (
@@ -151,6 +153,16 @@ class Connection(RequestHandler):
         """Whether the client may still send a request (or has already sent the next)."""
         return not self._closing and (not self._ended or bool(self._messages))
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, as far as one can know."""
+        return self.transport is None or self._ended
+
+    def give_up(self) -> None:
+        """End an answer that may last for ever (events, wait)."""
+        if self._cancel_on_loss is not None:
+            self._cancel_on_loss.cancel()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.lost = True
         task = self._cancel_on_loss
@@ -172,7 +184,7 @@ class Connection(RequestHandler):
     def cancel_on_loss(self, task: "asyncio.Task[Any] | None") -> None:
         """Cancel `task` when the client goes; None: no longer. Raises ConnectionResetError when it already went."""
         self._cancel_on_loss = task
-        if task is not None and (self.lost or self._ended):
+        if task is not None and self.gone:
             self._cancel_on_loss = None
             raise ConnectionResetError("the client is gone")
 
@@ -184,16 +196,17 @@ class Connection(RequestHandler):
             status, message = describe(exc, "a request")
         return error_reply(status, f"bad request: {message}" if message else "bad request", last=True)
 
-    def pending(self, raw_path: str) -> Hijack | None:
-        """Give what was kept for a hijack request, once its handler runs."""
+    def pending(self, request: BaseRequest) -> Hijack | None:
+        """Give what was kept for a hijack request; None for any other request."""
         hijack = self._pending
-        return hijack if hijack is not None and hijack.path == raw_path else None
+        return hijack if hijack is not None and hijack.message is request._message else None
 
-    def decline(self) -> None:
+    def decline(self, request: BaseRequest) -> None:
         """Go back to HTTP after a hijack request was refused; when a tail was sent, the connection ends instead."""
-        hijack, self._pending = self._pending, None
+        hijack = self.pending(request)
         if hijack is None:
             return
+        self._pending = None
         if hijack.tail:
             self._closing = True
         elif self.transport is not None:
@@ -298,9 +311,8 @@ def _split(data: bytes) -> tuple[int, Hijack | None, bytes]:
         return _GIVE_UP, None, b""
     if end < body_at or end > len(data):
         return _MORE, None, b""
-    path = lines[0].split(b" ")[1].decode("utf-8", "surrogateescape")
     request = b"\r\n".join(kept) + b"\r\n\r\n" + data[body_at:end]
-    return _WHOLE, Hijack(path, upgrade, data[end:]), request
+    return _WHOLE, Hijack(upgrade, data[end:]), request
 
 
 def _chunks_end(data: bytes, at: int) -> int | None:

@@ -104,6 +104,8 @@ class Server:
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
         self._sockets.clear()
+        for connection in self._http.connections:
+            cast(Connection, connection).give_up()
         await self._http.shutdown(grace)
 
     async def _handle(self, request: BaseRequest) -> Answer:
@@ -112,12 +114,12 @@ class Server:
             answer = await self._answer(request, connection)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # the one place where errors become answers
-            if connection.transport is None:
-                raise ConnectionResetError("the client is gone") from error
+        except Exception as error:  # noqa: BLE001  # the one place where errors become answers
+            if connection.transport is None or (connection.gone and isinstance(error, ConnectionResetError)):
+                return Answer()  # to nobody
             answer = await self._failure(request, connection.streaming, error)
         if not isinstance(answer, HandedOver):
-            connection.decline()
+            connection.decline(request)
         return answer
 
     async def _answer(self, request: BaseRequest, connection: Connection) -> Answer:

@@ -18,7 +18,7 @@ def _content_type(call: Call, ticket: Ticket) -> str:
 
 
 def _hijack(call: Call) -> Hijack:
-    hijack = call.connection.pending(call.request.raw_path)
+    hijack = call.connection.pending(call.request)
     if hijack is None:
         # pipelined behind another request, or too large: the parser has already read what is not HTTP
         raise InvalidArgument("a request that takes over its connection must be sent on its own")

@@ -55,6 +55,14 @@ class ImageFacts(Protocol):
         """`repository@digest` for each name that it was pulled or pushed by."""
 
     @property
+    def parent(self) -> str:
+        """Id of the image it was built from, or nothing."""
+
+    @property
+    def named_at(self) -> int:
+        """When it last got a name: nanoseconds since the epoch, 0 never."""
+
+    @property
     def size(self) -> int:
         """Bytes of all its layers, unpacked."""
 
@@ -67,6 +75,13 @@ def seconds(timestamp: Any) -> int:
     except ValueError:
         return 0
     return max(0, int(found.replace(tzinfo=UTC).timestamp())) if found.year > 1 else 0
+
+
+def _rfc3339(nanoseconds: int) -> str:
+    if not nanoseconds:
+        return _NEVER
+    whole, fraction = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
 
 
 def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -> dict[str, Any]:
@@ -82,7 +97,7 @@ def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -
         "Created": seconds(document.get("created")),
         "Id": image.id,
         "Labels": (document.get("config") or {}).get("Labels"),
-        "ParentId": "",
+        "ParentId": image.parent,
         "RepoDigests": list(image.repo_digests),
         "RepoTags": list(image.names),
         "SharedSize": -1,
@@ -98,15 +113,12 @@ def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -
     return line
 
 
-def inspect(
-    image: ImageFacts, version: tuple[int, ...], layers: Sequence[str] = (), tagged: str = _NEVER
-) -> dict[str, Any]:
+def inspect(image: ImageFacts, version: tuple[int, ...], layers: Sequence[str] = ()) -> dict[str, Any]:
     """Render `GET /images/{name}/json`.
 
     Args:
         version: API version, (1, 41).
         layers: directories of the unpacked layers, lowest first, for `GraphDriver`.
-        tagged: when it last got a name, RFC 3339.
     """
     document = _decode(image.raw_config)
     config = {**_CONFIG, **(document.get("config") or {})}
@@ -114,7 +126,7 @@ def inspect(
         "Id": image.id,
         "RepoTags": list(image.names),
         "RepoDigests": list(image.repo_digests),
-        "Parent": "",
+        "Parent": image.parent,
         "Comment": document.get("comment") or "",
         "Created": document.get("created") or (_NEVER if version < (1, 44) else None),
     }
@@ -139,5 +151,5 @@ def inspect(
         data["LowerDir"] = ":".join(reversed(layers[:-1]))
     shown["GraphDriver"] = {"Data": data or None, "Name": "overlay2"}
     shown["RootFS"] = {"Type": "layers", "Layers": (document.get("rootfs") or {}).get("diff_ids") or []}
-    shown["Metadata"] = {"LastTagTime": tagged}
+    shown["Metadata"] = {"LastTagTime": _rfc3339(image.named_at)}
     return shown
