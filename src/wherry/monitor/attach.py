@@ -245,7 +245,7 @@ class Client:
         if self._sock.fileno() < 0:
             return
         # a client whose input nobody wants (yet) is not read: it would be discarded as fast as it can be sent
-        self._reading = self._finishing or (self._stdin and self._streams.sink is not None)
+        self._reading = self._finishing or (self._stdin and self._streams.begun and self._streams.sink is not None)
         if self._reading and self._tail:
             tail, self._tail = self._tail, b""
             if self._stdin:

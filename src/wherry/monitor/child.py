@@ -4,10 +4,11 @@ A child keeps the descriptors it was given and nothing else, has its own session
 empty mask, and a name that `ps` shows.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` itself makes enums: half a megabyte in every monitor
 import ctypes
 import os
-import signal
 
+from wherry.linux import signals
 from wherry.linux.libc import libc
 
 TYPE_CHECKING = False
@@ -68,13 +69,14 @@ def become_child(keep: "Sequence[int]", title: str, detail: str = "") -> None:
 
 def reset_signals() -> None:
     """Default dispositions (but SIGPIPE, which Python's own writes need ignored) and an empty mask."""
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                continue  # 32 and 33 belong to the C library
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signals.reset()
+    ignore_signals(signals.SIGPIPE)
+
+
+def ignore_signals(*numbers: int) -> None:
+    """Ignore signals that are meant for a terminal's or a session's processes."""
+    for number in numbers:
+        _signal.signal(number, _signal.SIG_IGN)
 
 
 def start_time(pid: int) -> int:

@@ -9,7 +9,7 @@ import _socket
 import errno
 from collections import deque
 
-from wherry.errors import InvalidArgument, WherryError, to_wire
+from wherry.errors import InvalidArgument, to_wire
 from wherry.linux.channel import Channel, close_all
 from wherry.linux.sockets import listen_at
 from wherry.monitor.loop import ERR, HUP, IN, OUT
@@ -33,8 +33,9 @@ class Control:
     Args:
         loop: the monitor's.
         channel: the first connection.
-        dispatch: answers a request: `(message, descriptors) -> reply values`. It takes what it wants out of the
-            descriptors; what it leaves is closed. What it raises is the reply.
+        dispatch: answers a request: `(message, descriptors) -> reply values`, or None when it has taken a `replier`
+            and answers later. It takes what it wants out of the descriptors; what it leaves is closed. What it raises
+            is the reply.
         on_lost: called when the connection has closed and no other has taken its place.
     """
 
@@ -44,7 +45,7 @@ class Control:
         self,
         loop: "Loop",
         channel: Channel,
-        dispatch: "Callable[[dict[str, Any], dict[str, int]], dict[str, Any]]",
+        dispatch: "Callable[[dict[str, Any], dict[str, int]], dict[str, Any] | None]",
         on_lost: "Callable[[], None]",
     ) -> None:
         self._loop = loop
@@ -68,6 +69,16 @@ class Control:
     def event(self, name: str, **values: "Any") -> None:
         """Tell wherryd, if it is there."""
         self._send({"event": name, **values})
+
+    def replier(self, message: "dict[str, Any]") -> "Callable[[dict[str, Any], Exception | None], None]":
+        """A function that answers `message` with values or an error, once; an answer to who has left is dropped."""
+        channel, seq = self._channel, message.get("seq")
+
+        def reply(values: "dict[str, Any]", error: "Exception | None") -> None:
+            if self._channel is channel:
+                self._send({"seq": seq, "error": to_wire(error)} if error else {"seq": seq, "ok": True, **values})
+
+        return reply
 
     def close(self) -> None:
         """Close the connection and the listener; the socket file is the run directory's owner's to remove."""
@@ -142,17 +153,15 @@ class Control:
             self._answer(*received)
 
     def _answer(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        reply: dict[str, Any] = {"seq": message.get("seq")}
+        reply = self.replier(message)
         try:
-            reply.update(self._dispatch(message, fds))
-            reply["ok"] = True
-        except WherryError as error:
-            reply["error"] = to_wire(error)
+            values = self._dispatch(message, fds)
+            if values is not None:
+                reply(values, None)
         except Exception as error:  # noqa: BLE001 - the caller must get an answer, whatever went wrong
-            reply["error"] = to_wire(error)
+            reply({}, error)
         finally:
             close_all(list(fds.values()))
-        self._send(reply)
 
     def _send(self, message: "dict[str, Any] | None") -> None:
         channel = self._channel

@@ -1,9 +1,12 @@
 """Processes that join a running container: each with streams, an exit code and an event of its own."""
 
-import signal
+import os
 
 from wherry.errors import Conflict, ExecNotFound, InvalidArgument
+from wherry.linux.process import pidfd_send_signal
 from wherry.monitor.children import watch_child
+from wherry.monitor.helper import Helper
+from wherry.monitor.sandbox import taken
 from wherry.monitor.streams import Streams, client_options
 
 TYPE_CHECKING = False
@@ -11,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from wherry.errors import WherryError
     from wherry.monitor.loop import Loop
     from wherry.monitor.record import Record
     from wherry.monitor.sandbox import Sandbox
+    from wherry.runtime.launch import Launched
 
 
 class Execs:
@@ -28,7 +33,17 @@ class Execs:
         on_idle: called when a client of any of them is gone.
     """
 
-    __slots__ = ("_loop", "_on_event", "_on_idle", "_record", "_running", "_sandbox", "_spool_dir", "_streams")
+    __slots__ = (
+        "_loop",
+        "_on_event",
+        "_on_idle",
+        "_record",
+        "_running",
+        "_sandbox",
+        "_spool_dir",
+        "_starting",
+        "_streams",
+    )
 
     def __init__(
         self,
@@ -46,6 +61,7 @@ class Execs:
         self._on_event = on_event
         self._on_idle = on_idle
         self._running: dict[str, tuple[int, int, Streams]] = {}
+        self._starting: set[str] = set()
         self._streams: list[Streams] = []
 
     @property
@@ -54,27 +70,34 @@ class Execs:
         self._streams = [streams for streams in self._streams if streams.clients]
         return all(streams.flushed for streams in self._streams)
 
-    def start(self, init_pid: int, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
-        """Join a process; returns `{"pid"}` once its program runs.
+    def start(
+        self,
+        init_pid: int,
+        message: "dict[str, Any]",
+        fds: "dict[str, int]",
+        reply: "Callable[[dict[str, Any], Exception | None], None]",
+    ) -> None:
+        """Join a process; replies `{"pid"}` once its program runs, or the error.
 
         Args:
             init_pid: process 1 of the container.
             message: as the contract's `exec`: `exec_id`, `process`, `stdin`, `stdout`, `stderr`, `tty`, `detach_keys`,
                 `framed` (by default: unless there is a terminal), `seccomp`, `console_size` ([rows, columns] or null).
             fds: `client`, if anybody is attached.
+            reply: called later, with an error: CommandNotFound, CommandNotExecutable, NotRunning, KernelError…
 
         Raises:
-            CommandNotFound, CommandNotExecutable: the program.
             Conflict: the id is in use.
-            KernelError: a step failed.
+            InvalidArgument: detach keys that are none.
         """
         exec_id, tty = str(message["exec_id"]), bool(message.get("tty"))
-        if exec_id in self._running:
+        if exec_id in self._running or exec_id in self._starting:
             raise Conflict(f"exec {exec_id} is running")
         attached = "client" in fds
         options = client_options(message)
         if "framed" not in message:
             options["framed"] = not tty
+        process, seccomp = message["process"], message.get("seccomp")
 
         def on_client(what: str) -> None:
             self._on_event(what, exec_id=exec_id)
@@ -88,23 +111,42 @@ class Execs:
             on_client=on_client,
             on_idle=self._on_idle,
         )
-        try:
-            stdio = None if tty else streams.open_pipes()
-            launched = self._sandbox.join(init_pid, message["process"], stdio, message.get("seccomp"))
-        except BaseException:
-            streams.discard()
-            raise
+        stdio = None if tty else streams.open_pipes()
+        client = os.dup(fds["client"]) if attached else -1
+
+        def done(values: "dict[str, Any]", given: "dict[str, int]", error: "WherryError | None") -> None:
+            self._starting.discard(exec_id)
+            if error is not None:
+                streams.discard()
+                if client >= 0:
+                    os.close(client)
+                reply({}, error)
+                return
+            self._started(exec_id, streams, taken(values, given), client, options, message.get("console_size"))
+            reply({"pid": values["pid"]}, None)
+
+        self._starting.add(exec_id)
+        Helper(self._loop, lambda: self._sandbox.join(init_pid, process, stdio, seccomp), _abandon, done)
         streams.close_child_ends()
+
+    def _started(
+        self,
+        exec_id: str,
+        streams: Streams,
+        launched: "Launched",
+        client: int,
+        options: "dict[str, Any]",
+        console_size: "list[int] | None",
+    ) -> None:
         if launched.master is not None:
             streams.take_terminal(launched.master)
-            size = message.get("console_size")
-            if size:
-                streams.resize(int(size[0]), int(size[1]))
+            if console_size:
+                streams.resize(int(console_size[0]), int(console_size[1]))
         self._running[exec_id] = (launched.pid, launched.pidfd, streams)
         self._streams.append(streams)
-        if attached:
-            streams.attach(fds.pop("client"), **options)
-            streams.begin_input()
+        if client >= 0:
+            streams.attach(client, **options)
+        streams.begin()
         self._record.exec_started(exec_id, launched.pid, launched.start_time)
 
         def exited(code: int, _signal: "int | None") -> None:
@@ -115,7 +157,6 @@ class Execs:
             self._on_event("exec-exited", exec_id=exec_id, code=code)
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
-        return {"pid": launched.pid}
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of an exec's terminal; raises ExecNotFound when it does not run."""
@@ -123,10 +164,8 @@ class Execs:
 
     def signal(self, exec_id: str, number: int) -> None:
         """Send a signal to an exec's process; raises ExecNotFound when it does not run."""
-        try:
-            signal.pidfd_send_signal(self._find(exec_id)[1], number)
-        except ProcessLookupError:
-            raise ExecNotFound(f"exec {exec_id} has ended") from None
+        if not pidfd_send_signal(self._find(exec_id)[1], number):
+            raise ExecNotFound(f"exec {exec_id} has ended")
 
     def attach(self, exec_id: str, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
         """Add a client to a running exec; raises ExecNotFound when it does not run."""
@@ -140,3 +179,8 @@ class Execs:
             return self._running[exec_id]
         except KeyError:
             raise ExecNotFound(f"No such exec instance: {exec_id}") from None
+
+
+def _abandon() -> None:
+    # the monitor died while its helper worked: wherryd kills the whole cgroup then, and this process with it
+    return

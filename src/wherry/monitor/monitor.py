@@ -8,16 +8,18 @@ anybody is told. It never decides to restart. The messages are those of `client.
 """
 
 import os
-import signal
 import time
 
 from wherry.errors import AlreadyRunning, InvalidArgument, NotRunning, NotSupported, Paused, WherryError, to_wire
-from wherry.linux.channel import VERSION, Channel
+from wherry.linux.channel import VERSION, Channel, close_all
 from wherry.linux.libc import libc
-from wherry.monitor.child import fork_task, start_time
+from wherry.linux.process import pidfd_send_signal
+from wherry.linux.signals import SIGHUP, SIGINT, SIGKILL, SIGTERM
+from wherry.monitor.child import fork_task, ignore_signals, start_time
 from wherry.monitor.children import watch_child
 from wherry.monitor.control import Control
 from wherry.monitor.execs import Execs
+from wherry.monitor.helper import Helper
 from wherry.monitor.logwriter import JsonFileLog, compress_file
 from wherry.monitor.loop import Loop
 from wherry.monitor.record import Record
@@ -49,9 +51,12 @@ class Monitor:
         "_control",
         "_ending",
         "_execs",
+        "_failure",
         "_fds",
+        "_helper",
         "_init",
         "_launch",
+        "_listening",
         "_log",
         "_loop",
         "_oom_before",
@@ -74,6 +79,9 @@ class Monitor:
         self._log: JsonFileLog | None = None
         self._streams: Streams | None = None
         self._init: tuple[int, int] | None = None  # pid and pidfd of process 1 while it runs
+        self._helper: Helper | None = None
+        self._failure: Exception | None = None  # why a launch under way must come to nothing
+        self._listening = False
         self._ending = False
         self._oom_before = 0
         self._control = Control(self._loop, Channel.from_fd(fds.pop("control")), self._dispatch, self._owner_lost)
@@ -98,7 +106,6 @@ class Monitor:
 
     def run(self) -> None:
         """Launch the container and serve until the order to end."""
-        self._control.listen(self._run_dir)
         self._start(self._launch, self._fds)
         self._loop.run()
 
@@ -116,23 +123,46 @@ class Monitor:
             on_client=self._client_moved,
             on_idle=self._client_gone,
         )
-        started_at = 0
+        # The process is started first, by a helper; what has time happens meanwhile.
         try:
-            for entry in launch.get("attach") or ():
-                streams.attach(fds.pop(entry["fd"]), **client_options(entry))
-            self._record.update(status="starting", init=None, exit=None, execs=[])
-            streams.log = self._open_log(launch.get("log") or {})
-            self._oom_before = self._sandbox.oom_count()
             stdio = None if tty else streams.open_pipes()
-            launched = self._sandbox.launch(launch, fds, stdio)
-            started_at = time.time_ns()
+            self._oom_before = self._sandbox.oom_count()
+            self._helper = Helper(
+                self._loop,
+                lambda: self._sandbox.launch(launch, fds, stdio),
+                self._sandbox.remove_cgroup,
+                lambda values, given, error: self._launched(streams, values, given, error),
+            )
+            streams.close_child_ends()
+            self._prepare(streams, launch, fds)
         except Exception as error:  # noqa: BLE001 - whatever it was, wherryd hears of it
-            self._start_failed(streams, error)
+            self._failure = error
+            if self._helper is None:
+                self._start_failed(streams, error)
+        finally:
+            close_all([fd for name, fd in fds.items() if name != "ns:network"])
+
+    def _prepare(self, streams: Streams, launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
+        if not self._listening:
+            self._listening = True
+            self._control.listen(self._run_dir)
+        self._record.update(status="starting", init=None, exit=None, execs=[])
+        for entry in launch.get("attach") or ():
+            streams.attach(fds.pop(entry["fd"]), **client_options(entry))
+        streams.log = self._open_log(launch.get("log") or {})
+
+    def _launched(
+        self, streams: Streams, values: "dict[str, Any]", given: "dict[str, int]", error: "Exception | None"
+    ) -> None:
+        self._helper = None
+        started_at = time.time_ns()
+        if error is not None:
+            self._start_failed(streams, self._failure or error)
             return
-        streams.close_child_ends()
+        launched = self._sandbox.launched(values, given)
         if launched.master is not None:
             streams.take_terminal(launched.master)
-            size = launch.get("console_size")
+            size = self._launch.get("console_size")
             if size:
                 streams.resize(int(size[0]), int(size[1]))
         self._init = (launched.pid, launched.pidfd)
@@ -141,7 +171,9 @@ class Monitor:
             self._exited(launched.pid, started_at, code, number)
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
-        streams.begin_input()
+        if self._failure is not None or self._ending:
+            self._sandbox.kill()  # it runs, and must not: the log cannot be opened, say
+        streams.begin()
         self._record.update(
             status="running",
             init={"pid": launched.pid, "start_time": launched.start_time},
@@ -149,14 +181,16 @@ class Monitor:
             netns_fd=self._sandbox.netns_fd,
             endpoints=self._sandbox.endpoints,
         )
-        self._control.event(
-            "started",
-            pid=launched.pid,
-            start_time=launched.start_time,
-            started_at=started_at,
-            netns_fd=self._sandbox.netns_fd,
-            endpoints=self._sandbox.endpoints,
-        )
+        if self._failure is None:
+            self._control.event(
+                "started",
+                pid=launched.pid,
+                start_time=launched.start_time,
+                started_at=started_at,
+                netns_fd=self._sandbox.netns_fd,
+                endpoints=self._sandbox.endpoints,
+                warnings=launched.warnings,
+            )
         self._loop.idle = _trim
 
     def _start_failed(self, streams: Streams, error: Exception) -> None:
@@ -165,7 +199,8 @@ class Monitor:
             self._internal_error(error)
         streams.discard()
         streams.finish()
-        self._sandbox.start_failed()
+        self._failure = None
+        self._sandbox.kill()
         code = {"CommandNotFound": 127, "CommandNotExecutable": 126}.get(wire["class"], 128)
         ended = {
             "code": code,
@@ -183,8 +218,12 @@ class Monitor:
     def _exited(self, pid: int, started_at: int, code: int, number: "int | None") -> None:
         finished_at = time.time_ns()
         self._init = None
+        if self._failure is not None:
+            if self._streams is not None:
+                self._start_failed(self._streams, self._failure)
+            return
         self._sandbox.kill_rest()
-        oom = number == signal.SIGKILL and self._sandbox.oom_count() > self._oom_before
+        oom = number == SIGKILL and self._sandbox.oom_count() > self._oom_before
         if self._streams is not None:
             self._streams.drain()
             if self._log is not None:
@@ -224,6 +263,9 @@ class Monitor:
 
     def _end(self) -> None:
         self._ending = True
+        if self._helper is not None:
+            self._helper.kill()  # `_launched` comes back here
+            return
         if self._init is not None:
             self._sandbox.kill()  # `_exited` comes back here
             return
@@ -240,7 +282,7 @@ class Monitor:
         self._client_gone()
 
     def _client_gone(self) -> None:
-        if self._ending and self._init is None and self._execs.flushed:
+        if self._ending and self._init is None and self._helper is None and self._execs.flushed:
             streams = self._streams
             if streams is None or streams.flushed:
                 self._control.flush()
@@ -252,7 +294,7 @@ class Monitor:
 
     # ---- requests
 
-    def _dispatch(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+    def _dispatch(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any] | None":
         if not VERSION - 2 <= int(message.get("v") or 0) <= VERSION:
             raise NotSupported(f"protocol {message.get('v')} is not spoken here")
         handler = _OPERATIONS.get(str(message.get("op")))
@@ -278,12 +320,12 @@ class Monitor:
         self._streams.attach(fds.pop("client"), **client_options(message))
         return {}
 
-    def _op_exec(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+    def _op_exec(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
         pid, _ = self._running()
         if self._record.values["status"] == "paused":
             raise Paused(f"Container {self._launch['id']} is paused, unpause the container before exec")
         self._loop.idle = _trim
-        return self._execs.start(pid, message, fds)
+        self._execs.start(pid, message, fds, self._control.replier(message))
 
     def _op_resize(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
         rows, columns = int(message["height"]), int(message["width"])
@@ -301,11 +343,9 @@ class Monitor:
             self._execs.signal(message["exec_id"], number)
             return {}
         _, pidfd = self._running()
-        try:
-            signal.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            raise NotRunning(f"container {self._launch['id']} is not running", id=self._launch["id"]) from None
-        if number == signal.SIGKILL and self._record.values["status"] == "paused":
+        if not pidfd_send_signal(pidfd, number):
+            raise NotRunning(f"container {self._launch['id']} is not running", id=self._launch["id"])
+        if number == SIGKILL and self._record.values["status"] == "paused":
             self._freeze(False)  # a frozen process does not even die (cgroup v1)
         return {}
 
@@ -330,7 +370,7 @@ class Monitor:
         return {"state": self._record.values}
 
     def _op_again(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
-        if self._init is not None:
+        if self._init is not None or self._helper is not None:
             raise AlreadyRunning(f"container {self._launch['id']} is running", id=self._launch["id"])
         if self._ending:
             raise NotRunning(f"container {self._launch['id']} is ending", id=self._launch["id"])
@@ -342,7 +382,7 @@ class Monitor:
 
     def _op_end(self, _message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
         self._end()
-        return {"stopping": self._init is not None}
+        return {"stopping": self._init is not None or self._helper is not None}
 
     # ---- parts
 
@@ -376,7 +416,7 @@ class Monitor:
         note_error(self._run_dir, error)
 
 
-_OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict[str, Any]]]" = {
+_OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict[str, Any] | None]]" = {
     "attach": Monitor._op_attach,
     "exec": Monitor._op_exec,
     "resize": Monitor._op_resize,
@@ -392,8 +432,7 @@ _OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict
 
 def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
     """Run a monitor in this (forked) process until its container is over."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a container's parent does not die of what was meant for a terminal
+    ignore_signals(SIGHUP, SIGINT, SIGTERM)  # a container's parent does not die of what was meant for a terminal
     try:
         Monitor(launch, fds).run()
     except BaseException as error:

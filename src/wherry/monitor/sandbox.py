@@ -36,53 +36,62 @@ class Sandbox:
         self.endpoints: list[dict[str, Any]] = []
         self.links: list[str] = []
 
-    def launch(self, values: "dict[str, Any]", fds: "dict[str, int]", stdio: "tuple[int, int, int] | None") -> Launched:
-        """Start process 1.
+    def launch(
+        self, values: "dict[str, Any]", fds: "dict[str, int]", stdio: "tuple[int, int, int] | None"
+    ) -> "tuple[dict[str, Any], dict[str, int]]":
+        """Start process 1; runs in a helper, whose values and descriptors go to `launched`.
 
         Args:
             values: the launch object.
-            fds: descriptors named `ns:<type>` are namespaces to join; they are closed.
+            fds: descriptors named `ns:<type>` are namespaces to join.
             stdio: the child's ends, or None for a terminal.
 
         Raises:
             WherryError: what `launch` and the network say.
         """
         config = _read_config(values["config_path"])
-        joined = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
-        namespaces = dict(joined)
-        try:
-            network = values.get("network")
-            fresh = self._prepare_network(network, namespaces)
-            plan = plan_container(
-                config,
-                os.path.dirname(values["config_path"]),
-                root_mounts=[_mount(entry) for entry in values.get("root_mounts") or ()],
-                namespaces=namespaces,
-                container_id=values["id"],
-            )
-            kinds = dict(config.linux.namespaces)
-            self._own_pids = "pid" in kinds and not kinds["pid"] and "pid" not in namespaces
+        namespaces = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
+        network = values.get("network") or {"namespace": "host"}
+        fresh = self._prepare_network(network, namespaces)
+        plan = plan_container(
+            config,
+            os.path.dirname(values["config_path"]),
+            root_mounts=[_mount(entry) for entry in values.get("root_mounts") or ()],
+            namespaces=namespaces,
+            container_id=values["id"],
+        )
+        kinds = dict(config.linux.namespaces)
 
-            def concurrently(_pid: int) -> None:
-                if fresh and self.netns_fd is not None and network is not None:
-                    endpoints = network.get("endpoints") or ()
-                    self.endpoints = configure(self.netns_fd, endpoints)
-                    self.links = [endpoint["host_name"] for endpoint in self.endpoints]
+        def concurrently(_pid: int) -> None:
+            if fresh and self.netns_fd is not None:
+                self.endpoints = configure(self.netns_fd, network.get("endpoints") or ())
 
-            return launch(
-                plan,
-                Stdio(terminal=True) if stdio is None else Stdio(*stdio),
-                cgroup=self._cgroup,
-                seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
-                concurrently=concurrently,
-            )
-        finally:
-            for name in [name for name in fds if name.startswith("ns:")]:
-                os.close(fds.pop(name))
+        launched = launch(
+            plan,
+            Stdio(terminal=True) if stdio is None else Stdio(*stdio),
+            cgroup=self._cgroup,
+            seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
+            concurrently=concurrently,
+        )
+        given, given_fds = _give(launched)
+        given["own_pids"] = "pid" in kinds and not kinds["pid"] and "pid" not in namespaces
+        if fresh and self.netns_fd is not None:
+            given["endpoints"] = self.endpoints
+            given_fds["netns"] = self.netns_fd
+        return given, given_fds
 
-    def _prepare_network(self, network: "dict[str, Any] | None", namespaces: "dict[str, int]") -> bool:
+    def launched(self, values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
+        """Take over what `launch` has made."""
+        self._own_pids = values["own_pids"]
+        if "netns" in fds:
+            self.netns_fd = fds.pop("netns")
+            self.endpoints = values["endpoints"]
+            self.links = [endpoint["host_name"] for endpoint in self.endpoints]
+        return taken(values, fds)
+
+    def _prepare_network(self, network: "dict[str, Any]", namespaces: "dict[str, int]") -> bool:
         """Fill in the network namespace; true where it is new and has its endpoints still to get."""
-        kind = network["namespace"] if network is not None else "host"
+        kind = network["namespace"]
         if kind == "host":
             return False
         fresh = False
@@ -96,22 +105,21 @@ class Sandbox:
 
     def join(
         self, init_pid: int, process: "dict[str, Any]", stdio: "tuple[int, int, int] | None", seccomp: "str | None"
-    ) -> Launched:
-        """Start a process beside process 1; raises as `runtime.join.join`."""
-        return join(
-            init_pid,
-            parse_process(process),
-            Stdio(terminal=True) if stdio is None else Stdio(*stdio),
-            cgroup=self._cgroup,
-            seccomp=_read(seccomp) if seccomp else None,
-        )
+    ) -> "tuple[dict[str, Any], dict[str, int]]":
+        """Start a process beside process 1; runs in a helper, whose values and descriptors go to `taken`.
 
-    def start_failed(self) -> None:
-        """A launch has failed: kill what it may have left; a namespace whose links were not made is given up."""
-        self.kill()
-        if self.netns_fd is not None and not self.endpoints:
-            os.close(self.netns_fd)
-            self.netns_fd = None
+        Raises:
+            WherryError: as `runtime.join.join`.
+        """
+        return _give(
+            join(
+                init_pid,
+                parse_process(process),
+                Stdio(terminal=True) if stdio is None else Stdio(*stdio),
+                cgroup=self._cgroup,
+                seccomp=_read(seccomp) if seccomp else None,
+            )
+        )
 
     def oom_count(self) -> int:
         """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
@@ -143,7 +151,7 @@ class Sandbox:
             self.kill()
 
     def remove_cgroup(self) -> None:
-        """Remove the cgroup and what still runs in it; raises KernelError when it stays."""
+        """Kill what still runs, and remove the cgroup; raises KernelError when it stays."""
         if self._cgroup.exists():
             if self._cgroup.pids():
                 self._cgroup.kill()
@@ -157,6 +165,20 @@ class Sandbox:
         if self.links:
             links, self.links = self.links, []
             remove_host_links(links)
+
+
+def _give(launched: Launched) -> "tuple[dict[str, Any], dict[str, int]]":
+    fds = {"pidfd": launched.pidfd}
+    if launched.master is not None:
+        fds["master"] = launched.master
+    return {"pid": launched.pid, "start_time": launched.start_time, "warnings": launched.warnings}, fds
+
+
+def taken(values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
+    """What a helper has launched, from what it sent."""
+    launched = Launched(values["pid"], fds["pidfd"], values["start_time"], fds.get("master"))
+    launched.warnings = tuple(values["warnings"])
+    return launched
 
 
 def _mount(entry: "dict[str, Any]") -> Mount:

@@ -13,12 +13,19 @@ those pages.
 import gc
 import os
 import select
-import signal
 
 from wherry.errors import InvalidArgument, WherryError, to_wire
 from wherry.linux.channel import Channel, close_all
+from wherry.linux.signals import SIGHUP, SIGINT, SIGTERM
 from wherry.monitor import monitor
-from wherry.monitor.child import become_child, close_all_but, remember_arguments, set_title, start_time
+from wherry.monitor.child import (
+    become_child,
+    close_all_but,
+    ignore_signals,
+    remember_arguments,
+    set_title,
+    start_time,
+)
 from wherry.monitor.workers import KINDS, run_worker
 
 TYPE_CHECKING = False
@@ -33,8 +40,7 @@ def main(fd: int) -> None:
         fd: our end of the socketpair.
     """
     close_all_but((0, 1, 2, fd))
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # it ends with its socket
+    ignore_signals(SIGHUP, SIGINT, SIGTERM)  # it ends with its socket
     remember_arguments()
     set_title("wherry-spawner")
     channel = Channel.from_fd(fd)

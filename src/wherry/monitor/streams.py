@@ -148,6 +148,7 @@ class Streams:
         "_on_client",
         "_on_idle",
         "_reading",
+        "begun",
         "clients",
         "dead",
         "log",
@@ -184,6 +185,7 @@ class Streams:
         self.sources: dict[int, int] = {}
         self.sink: Sink | None = None
         self.master = -1
+        self.begun = False
         self.dead = False
         self._reading = True
         self._child_ends: list[int] = []
@@ -220,8 +222,12 @@ class Streams:
         if self.stdin:
             self._set_sink(os.dup(master), is_pipe=False)
 
-    def begin_input(self) -> None:
-        """The process runs: clients that waited for it may send."""
+    def begin(self) -> None:
+        """The process runs: its output is read, and clients that waited for it may send."""
+        self.begun = True
+        if self._reading:
+            for fd in self.sources:
+                self._loop.watch(fd, IN, self._reader(fd))
         for client in tuple(self.clients):
             client.resume_input()
 
@@ -297,7 +303,7 @@ class Streams:
             reading = not takers or any(client.keeps_up for client in takers)
         if reading != self._reading:
             self._reading = reading
-            for fd in self.sources:
+            for fd in self.sources if self.begun else ():
                 if reading:
                     self._loop.watch(fd, IN, self._reader(fd))
                 else:
@@ -334,7 +340,7 @@ class Streams:
             client.finish()
 
     def discard(self) -> None:
-        """Close everything at once: the process was never started."""
+        """Close the process's side at once: it was never started."""
         self.close_child_ends()
         self.dead = True
         for fd in tuple(self.sources):
@@ -355,8 +361,6 @@ class Streams:
 
     def _add_source(self, fd: int, stream: int) -> None:
         self.sources[fd] = stream
-        if self._reading:
-            self._loop.watch(fd, IN, self._reader(fd))
 
     def _reader(self, fd: int) -> "Callable[[int], None]":
         stream = self.sources[fd]
