@@ -70,6 +70,15 @@ class SecurityOptions:
             raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
+def host_has_apparmor() -> bool:
+    """Whether the host's kernel runs AppArmor."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+            return file.read(1) == "Y"
+    except OSError:
+        return False
+
+
 def boolean(option: str, value: str) -> bool:
     """A truth value as Go reads it."""
     if value in _TRUE:
