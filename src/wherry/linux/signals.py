@@ -4,7 +4,7 @@ import _signal  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 SIGHUP: int = _signal.SIGHUP
 SIGINT: int = _signal.SIGINT
@@ -39,6 +39,25 @@ def set_mask(signals: "Iterable[int]") -> None:
 def wait(signals: "Iterable[int]") -> int:
     """Wait for one of `signals`, which are blocked, and take it."""
     return int(_signal.sigwait(signals))
+
+
+def handle(number: int, handler: "Callable[[int, object], None]") -> None:
+    """Call `handler(number, frame)` when the signal comes."""
+    _signal.signal(number, handler)
+
+
+def ignore(number: int) -> None:
+    """Let the signal pass without effect."""
+    _signal.signal(number, _signal.SIG_IGN)
+
+
+def parse(word: str) -> int | None:
+    """Number of a signal written `15`, `TERM` or `SIGTERM`, in any case; None if there is no such signal."""
+    if word.isascii() and word.isdigit():
+        number = int(word)
+        return number if 0 < number < 65 else None
+    name = word.upper()
+    return NUMBERS.get(name[3:] if name.startswith("SIG") else name)
 
 
 def reset() -> None:

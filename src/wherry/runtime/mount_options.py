@@ -118,3 +118,7 @@ def _attribute(word: str, clears: bool, attribute: int, add: int, clear: int) ->
     if clears:
         return add & ~attribute, clear | attribute
     return add | attribute, clear & ~attribute
+
+
+FLAG_WORDS = tuple(_FLAGS)
+PROPAGATION_WORDS = tuple(_PROPAGATION)

@@ -206,7 +206,7 @@ def plan_container(
     granted = EVERY if plan.new_user_namespace else host_capabilities
     plan.process = plan_process(config.process, granted)
     plan.hooks = config.hooks
-    plan.resources = config.linux.resources
+    plan.resources = _with_default_devices(config.linux.resources)
     plan.seccomp = config.linux.seccomp
     plan.new_session_keyring = True
     _check(plan, config)
@@ -262,6 +262,29 @@ def _mount_step(mount: "SpecMount", bundle: str) -> MountStep:
     if options.copy_up and mount.type != "tmpfs":
         raise InvalidSpec(f"mounts: tmpcopyup is for tmpfs: {destination}")
     return MountStep(FILESYSTEM, destination, mount.source or mount.type, mount.type, options)
+
+
+# what every container may use whatever its rules say, as runc has it: making nodes, the default devices, terminals
+_ALWAYS_ALLOWED = (
+    ("c", -1, -1, "m"),
+    ("b", -1, -1, "m"),
+    *(("c", major, minor, "rwm") for _, major, minor in DEFAULT_DEVICES),
+    ("c", 5, 1, "rwm"),
+    ("c", 5, 2, "rwm"),
+    ("c", 136, -1, "rwm"),
+)
+
+
+def _with_default_devices(resources: "dict[str, Any] | None") -> "dict[str, Any] | None":
+    if not resources or not isinstance(resources.get("devices"), list):
+        return resources
+    rules = [
+        {"allow": True, "type": kind, "access": access}
+        | ({"major": major} if major >= 0 else {})
+        | ({"minor": minor} if minor >= 0 else {})
+        for kind, major, minor, access in _ALWAYS_ALLOWED
+    ]
+    return {**resources, "devices": [*resources["devices"], *rules]}
 
 
 _TYPE_BITS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
