@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from layer_archives import (
+
+from wherry.errors import DigestMismatch, HostileInput, StoreCorrupt, WherryError
+from wherry.snapshots.limits import Limits
+
+from .layer_archives import (
     BLOCK,
     CHARACTER,
     DIRECTORY,
@@ -25,9 +29,6 @@ from layer_archives import (
     gz,
     member,
 )
-
-from wherry.errors import DigestMismatch, HostileInput, StoreCorrupt, WherryError
-from wherry.snapshots.limits import Limits
 
 pytestmark = pytest.mark.root
 

@@ -15,9 +15,10 @@ from typing import Literal
 
 import pytest
 import zstandard
-from layer_archives import DIRECTORY, HARDLINK, SYMLINK, Place, archive, gz, listing, member
 
 from wherry.snapshots.remove import remove_tree
+
+from .layer_archives import DIRECTORY, HARDLINK, SYMLINK, Place, archive, gz, listing, member
 
 pytestmark = pytest.mark.root
 SRC = str(Path(__file__).parents[2] / "src")

@@ -237,7 +237,7 @@ class Overlay:
             lowers.append(self.path(chain_id))
         if not lowers:
             # An image without layers is an empty directory; overlayfs wants at least one below.
-            lowers.append(self._empty())
+            lowers.append(self._empty("fs"))
         for path in (*lowers, upper or "", work or ""):
             if any(special in path for special in ":,\\"):
                 raise InvalidArgument(f"an overlay cannot have a path with a colon, comma or backslash: {path}")
@@ -245,7 +245,7 @@ class Overlay:
         if upper is None:
             # The kernel takes a root without an upper directory from two lower ones on.
             if len(lowers) == 1:
-                lowers.append(self._empty())
+                lowers.append(self._empty("below"))
             options += [f"lowerdir={':'.join(lowers)}"]
         else:
             if work is None:
@@ -253,11 +253,12 @@ class Overlay:
             options += [f"lowerdir={':'.join(lowers)}", f"upperdir={upper}", f"workdir={work}"]
         return [Mount("/", "overlay", "overlay", (*options, *_OPTIONS))]
 
-    def _empty(self) -> str:
+    def _empty(self, name: str) -> str:
+        """Make a directory that stays empty; two of them, since no directory can be in an overlay twice."""
         above = f"{self._roots.snapshots}/empty"
         os.makedirs(above, mode=0o700, exist_ok=True)
-        os.makedirs(f"{above}/fs", mode=0o755, exist_ok=True)
-        return f"{above}/fs"
+        os.makedirs(f"{above}/{name}", mode=0o755, exist_ok=True)
+        return f"{above}/{name}"
 
     def _staged(self, tree: str) -> str:
         """Return the private directory above a staged tree, sure that it is one of ours."""
