@@ -29,9 +29,6 @@ _FLAGS = {
     **dict.fromkeys(("relatime", "norelatime"), "relatime"),
     **dict.fromkeys(("strictatime", "nostrictatime"), "strictatime"),
     "dirsync": "dirsync",
-    "remount": "remount",
-    "bind": "bind",
-    "rbind": "bind",
 }
 _DATA = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"})
 _TMPFS_BASE = ("noexec", "nosuid", "nodev", "rprivate")

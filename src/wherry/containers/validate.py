@@ -20,6 +20,7 @@ _LOG_OPTIONS = frozenset(
     ("max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
 )
 _SIZE_SUFFIXES = ("", "b", "k", "kb", "m", "mb", "g", "gb", "t", "tb")
+_HIGHEST_ID = (1 << 31) - 1
 _MILLISECOND = 1_000_000
 _LIMITS = frozenset(
     "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK".split()
@@ -60,6 +61,7 @@ def _config(config: Config) -> None:
         raise InvalidArgument(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
+    _user(config.user)
     if config.stop_signal:
         stop_signal(config.stop_signal)
     for entry in config.env or []:
@@ -75,6 +77,13 @@ def _config(config: Config) -> None:
     if len(config.domainname.encode()) > 64:
         raise InvalidArgument(f"invalid domainname: {config.domainname}: longer than 64 bytes")
     _healthcheck(config.healthcheck)
+
+
+def _user(text: str) -> None:
+    """Numbers that the kernel would wrap around to 0, or that mean "no change", are refused; names are for later."""
+    for part in text.split(":"):
+        if part.removeprefix("-").isdigit() and not 0 <= int(part) <= _HIGHEST_ID:
+            raise InvalidArgument(f"uids and gids must be in range 0-{_HIGHEST_ID}")
 
 
 def stop_signal(text: str) -> int:
@@ -141,6 +150,11 @@ def _host(host: HostConfig) -> None:
     spec_mounts.tmpfs_mounts(host)
     for rule in host.device_cgroup_rules or []:
         spec_devices.parse_rule(rule)
+    for device in host.devices or []:
+        if device.cgroup_permissions.strip("rwm"):
+            raise InvalidArgument(f"invalid device mode: {device.cgroup_permissions}")
+    for group in host.group_add or []:
+        _user(group)
     for request in host.device_requests or []:
         driver, wanted = request.get("Driver") or "", request.get("Capabilities") or []
         sets = " ".join("[" + " ".join(str(name) for name in group) + "]" for group in wanted)
