@@ -34,9 +34,7 @@ def attach(
             "detachKeys": detach_keys,
         },
     )
-    return Session(
-        connection, tail, tty=tty, stdin=stdin, output=stdout or stderr, detach_keys=detach_keys
-    )
+    return Session(connection, tail, tty=tty, stdin=stdin, output=stdout or stderr, detach_keys=detach_keys)
 
 
 def expect_exit(client: "Client", container: str, *, removed: bool) -> "Response":
@@ -53,9 +51,7 @@ def exit_status(waiting: "Response") -> int:
     return int(result.get("StatusCode", 125))
 
 
-def follow(
-    client: "Client", container: str, session: Session, waiting: "Response", *, tty: bool, output: bool
-) -> int:
+def follow(client: "Client", container: str, session: Session, waiting: "Response", *, tty: bool, output: bool) -> int:
     """Stream until the container ends or the caller detaches.
 
     Returns:

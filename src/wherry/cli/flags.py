@@ -1,4 +1,4 @@
-"""Flags with the grammar and the words of Docker's (pflag's): `-it`, `-eA=b`, `-p80:80`, `--rm=false`, `--name=x`, `--`."""
+"""Flags with the grammar and the words of Docker's: `-it`, `-eA=b`, `-p80:80`, `--rm=false`, `--name=x`, `--`."""
 
 from wherry.cli.failure import USAGE, Failure
 from wherry.cli.gotext import parse_bool, parse_int, quoted

@@ -4,7 +4,6 @@ from wherry.cli.failure import Failure
 from wherry.cli.govalues import Missing, to_json
 from wherry.cli.output import columns, out
 from wherry.cli.template import Template, TemplateError
-from wherry.cli.template_funcs import FUNCTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class Row:
     """
 
     go_type = ""
-    fields: "Mapping[str, Callable[[Any], Any]]" = {}
+    fields: "Mapping[str, Callable[[Any], Any]]"
 
     def __init__(self, item: "Any", *, trunc: bool = True) -> None:
         self.item = item
@@ -67,8 +66,8 @@ class _Headers:
         return self.titles.get(name, "<no value>")
 
 
-_SAME = (lambda value, *_more: value, 1, None)
-_HEADER_FUNCTIONS = {name: _SAME for name in ("json", "title", "lower", "upper", "truncate", "pad", "join", "split")}
+_SAME: "tuple[Callable[..., Any], int, int | None]" = (lambda value, *_more: value, 1, None)
+_HEADER_FUNCTIONS = dict.fromkeys(("json", "title", "lower", "upper", "truncate", "pad", "join", "split"), _SAME)
 
 
 def render(
@@ -106,7 +105,7 @@ def render(
         template = Template(text)
         lines = [template.execute(row) for row in rows]
         if is_table:
-            head = Template(text, functions={**FUNCTIONS, **_HEADER_FUNCTIONS}).execute(_Headers(titles))
+            head = Template(text, functions=_HEADER_FUNCTIONS).execute(_Headers(titles))
             out(columns(piece.split("\t") for line in (head, *lines) for piece in line.split("\n")))
         else:
             out("".join(f"{line}\n" for line in lines))

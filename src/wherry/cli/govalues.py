@@ -97,7 +97,9 @@ def _float(value: float) -> str:
     if "e" not in text:
         return text
     mantissa, _, exponent = text.partition("e")
-    return f"{mantissa.removesuffix('.0')}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-').zfill(2)}"
+    return (
+        f"{mantissa.removesuffix('.0')}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-').zfill(2)}"
+    )
 
 
 def plain(value: "Any") -> "Any":

@@ -2,7 +2,6 @@
 
 import os
 
-import _signal
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Flag, HelpRequested, Invocation, flag_failure, parse
 from wherry.cli.output import err, line
@@ -11,9 +10,12 @@ from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
 
     from wherry.cli.flags import Command
+else:
+    import _signal  # the half of `signal` that does not import `enum`
 
 GLOBAL_FLAGS = (
     Flag("debug", "D", "bool", "Enable debug mode"),

@@ -135,12 +135,12 @@ def _bind_recursive(value: str, options: "dict[str, Any]") -> None:
         options["ReadOnlyForceRecursive"] = True
     else:
         raise ValueError(
-            f"invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+            f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", or "readonly")'
         )
 
 
 def parse_network(text: str) -> "dict[str, Any]":
-    """`--network`: `{"target", "aliases", "ip", "ip6", "mac", "links-local", "options", "priority"}`, only what was said."""
+    """`--network`: `target`, and what else was said: `aliases ip ip6 mac-address link-local-ip driver-opt`."""
     if "=" not in text:
         return {"target": text}
     network: dict[str, Any] = {"target": ""}
@@ -223,9 +223,7 @@ def parse_ports(
     exposed: dict[str, dict[str, Any]] = {}
     bindings: dict[str, list[dict[str, str]]] = {}
     for spec in specs:
-        if "=" in spec:
-            spec = _long_port(spec)
-        for port, binding in _port(spec):
+        for port, binding in _port(_long_port(spec) if "=" in spec else spec):
             exposed[port] = {}
             bindings.setdefault(port, []).append(binding)
     return exposed, bindings
@@ -310,5 +308,3 @@ def _port(spec: str) -> "list[tuple[str, dict[str, str]]]":
         (f"{start + offset}/{protocol}", {"HostIp": address, "HostPort": str(host_start + offset)})
         for offset in range(end - start + 1)
     ]
-
-

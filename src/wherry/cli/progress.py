@@ -67,7 +67,7 @@ class _Display:
         if not self._terminal:
             self._write(text + "\n")
             return
-        if not id_ or not progress and id_ not in self._lines and "progressDetail" not in message:
+        if not id_ or (not progress and id_ not in self._lines and "progressDetail" not in message):
             # an ordinary line: what comes later is below it
             self._lines.clear()
             self._below = 0

@@ -40,9 +40,7 @@ def split(text: str) -> "tuple[str, str, str]":
     if "@" in text and (":" not in digest or len(digest.partition(":")[2]) < 32):
         raise InvalidName("invalid reference format")
     if len(repository) == 64 and set(repository) <= _HEX:
-        raise InvalidName(
-            f"invalid repository name ({repository}), cannot specify 64-byte hexadecimal strings"
-        )
+        raise InvalidName(f"invalid repository name ({repository}), cannot specify 64-byte hexadecimal strings")
     return repository, tag, digest
 
 

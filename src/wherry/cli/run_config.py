@@ -75,9 +75,7 @@ def _entrypoint(values: "Values") -> "list[str] | None":
     return [values["entrypoint"]] if "entrypoint" in values.changed else None
 
 
-def _host_config(
-    values: "Values", binds: "list[str]", bindings: "dict[str, list[dict[str, str]]]"
-) -> "dict[str, Any]":
+def _host_config(values: "Values", binds: "list[str]", bindings: "dict[str, list[dict[str, str]]]") -> "dict[str, Any]":
     for flag, name in (("pid", "PID"), ("uts", "UTS"), ("userns", "USER"), ("cgroupns", "CGROUP")):
         if not _valid_mode(flag, values[flag]):
             raise ValueError(f"--{flag}: invalid {name} mode")
@@ -199,7 +197,8 @@ def _security(options: "Sequence[str]") -> "tuple[list[str], list[str] | None, l
             masked, read_only = [], []
             continue
         if name == "seccomp" and value not in ("unconfined", "builtin"):
-            option = f"seccomp={_compact_file(value)}"
+            found.append(f"seccomp={_compact_file(value)}")
+            continue
         found.append(option)
     return found, masked, read_only
 
@@ -330,7 +329,9 @@ def _endpoints(values: "Values") -> "dict[str, Any]":
             own = {name: values[name] for name in own}
             for name in own:
                 if own[name] and network.get(name):
-                    raise ValueError(f"conflicting options: cannot specify both --{name} and per-network {name.split('-')[0]}")
+                    raise ValueError(
+                        f"conflicting options: cannot specify both --{name} and per-network {name.split('-')[0]}"
+                    )
         endpoint: dict[str, Any] = {}
         ipam = {
             "IPv4Address": network.get("ip") or own["ip"],

@@ -6,8 +6,8 @@ then looked for in the JSON itself.
 
 A shape is text, one field a word: `Name` (JSON key) or `GoName=JsonKey`, then what it is:
 `:s` text, `:i` number, `:b` truth, `:l` list, `:m` map, `:t` time, `:n` pointer or interface (nil);
-`:S.Shape` struct, `:P.Shape` pointer to one, `:L.Shape` list of them, `:M.Shape` map of them, `:Q.Shape` map of pointers,
-`:T.Shape` map of lists of them.
+`:S.Shape` struct, `:P.Shape` pointer to one, `:L.Shape` list of them (`:Lp` of pointers), `:M.Shape` map of them,
+`:Q.Shape` map of pointers, `:T.Shape` map of lists of them.
 """
 
 from wherry.cli.govalues import Moment, Struct

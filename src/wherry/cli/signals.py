@@ -5,14 +5,16 @@ Each call uses a connection of its own, because a handler may run in the middle 
 
 import os
 
-import _signal
 from wherry.cli.terminal import window_size
 from wherry.client.http import Client, quote
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
+else:
+    import _signal  # the half of `signal` that does not import `enum`
 
 # all that can be caught and mean something to another process; not those of job control's own bookkeeping
 _FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "CONT", "TSTP", "VTALRM", "PROF", "IO", "PWR")

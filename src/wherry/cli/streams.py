@@ -1,9 +1,9 @@
 """A container's streams and the caller's: one loop over the hijacked connection, stdin, and the engine's wait."""
 
-import os
-
 import _socket
+import os
 import select
+
 from wherry.cli.output import write_all
 from wherry.cli.terminal import DetachWatch, RawTerminal, parse_detach_keys
 

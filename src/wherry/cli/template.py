@@ -1,4 +1,4 @@
-"""Executing Go templates: `{{.Field}}`, pipelines, functions, `if`, `range`, `with`, variables; errors in Go's words."""
+"""Executing Go templates: `{{.Field}}`, pipelines, functions, `if`, `range`, `with`; errors in Go's words."""
 
 from wherry.cli.gotext import quoted
 from wherry.cli.govalues import NO_VALUE, Missing, Struct, is_true, shown, type_name
@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    Function = tuple[Callable[..., Any], int, int | None]
 
 __all__ = ["Template", "TemplateError"]
 
@@ -35,12 +37,17 @@ class Template:
     """
 
     def __init__(
-        self, text: str, *, name: str = "", functions: "Mapping[str, Callable[..., Any]] | None" = None, strict: bool = False
+        self,
+        text: str,
+        *,
+        name: str = "",
+        functions: "Mapping[str, Function] | None" = None,
+        strict: bool = False,
     ) -> None:
         self.name = name
         self.text = text
         self.strict = strict
-        self.functions = {**FUNCTIONS, **functions} if functions else FUNCTIONS
+        self.functions: Mapping[str, Function] = {**FUNCTIONS, **functions} if functions else FUNCTIONS
         self.body = Parser(text, name, set(self.functions)).parse()
 
     def execute(self, data: "Any") -> str:

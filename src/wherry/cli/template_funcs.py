@@ -254,4 +254,3 @@ FUNCTIONS: "dict[str, tuple[Callable[..., Any], int, int | None]]" = {
     "pad": (lambda text, before, after: " " * before + text + " " * after if text else text, 3, 3),
     "truncate": (_truncate, 2, 2),
 }
-

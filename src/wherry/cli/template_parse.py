@@ -170,8 +170,10 @@ class Parser:
             elif c == "'":
                 i = self._string_end(i)
                 tokens.append(("number", text[start:i], start))
-            elif c.isdigit() or (c in "+-" and text[i + 1 : i + 2].isdigit()) or (
-                c == "." and text[i + 1 : i + 2].isdigit()
+            elif (
+                c.isdigit()
+                or (c in "+-" and text[i + 1 : i + 2].isdigit())
+                or (c == "." and text[i + 1 : i + 2].isdigit())
             ):
                 i += 1
                 while i < len(text) and (text[i].isalnum() or text[i] in "._"):
@@ -194,7 +196,11 @@ class Parser:
                 i += 1
                 tokens.append((c, c, start))
             else:
-                raise self.fail(f"unexpected {quoted(c)} in operand" if c in "{}" else f"unrecognized character in action: {_character(c)}")
+                raise self.fail(
+                    f"unexpected {quoted(c)} in operand"
+                    if c in "{}"
+                    else f"unrecognized character in action: {_character(c)}"
+                )
         self.tokens = tokens
 
     def _string_end(self, start: int) -> int:
@@ -379,7 +385,7 @@ class Parser:
             return ord(character)
         for convert in (lambda text: int(text, 0), float):
             try:
-                return convert(word)  # type: ignore[no-any-return, operator]
+                return convert(word)
             except ValueError:
                 continue
         raise self.fail(f"bad number syntax: {quoted(word)}")

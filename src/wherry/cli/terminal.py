@@ -3,12 +3,14 @@
 import os
 import termios
 
-import _signal
 from wherry.cli.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import Any
+else:
+    import _signal  # the half of `signal` that does not import `enum`
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 

@@ -5,12 +5,11 @@ output in `/var/log/wherry.log`. Of simultaneous starters the data root's lock p
 ends at once and everybody waits for the same socket. Anybody else is told which socket it is and how to reach it.
 """
 
+import _socket
 import errno
 import os
 import sys
 import time
-
-import _socket
 
 from wherry.client.errors import CannotConnect
 from wherry.paths import DEFAULT_SOCKET
@@ -21,7 +20,11 @@ if TYPE_CHECKING:
 
 LOG_FILE = "/var/log/wherry.log"
 _DEADLINE = 30.0
-_UNITS = ("/etc/systemd/system/wherry.service", "/usr/lib/systemd/system/wherry.service", "/lib/systemd/system/wherry.service")
+_UNITS = (
+    "/etc/systemd/system/wherry.service",
+    "/usr/lib/systemd/system/wherry.service",
+    "/lib/systemd/system/wherry.service",
+)
 
 
 def start_engine(address: "Address", error: OSError) -> None:
@@ -125,4 +128,3 @@ def _listens(path: str) -> bool:
         return True
     finally:
         sock.close()
-

@@ -4,9 +4,8 @@ Paths carry no version, which means the newest that the engine speaks: one round
 Everything blocks; a command that must look at several things at once polls `fileno()`.
 """
 
-import os
-
 import _socket
+import os
 import select
 
 from wherry.client.errors import CannotConnect, ProtocolError, ServerError
@@ -38,12 +37,14 @@ def target(path: str, query: "Query | None" = None) -> str:
     for key, value in (query or {}).items():
         if value is None or value == "":
             continue
-        if isinstance(value, bool):
-            value = "1" if value else "0"
-        elif isinstance(value, (dict, list)):
-            value = dumps(value)
-        pairs.append(f"{quote(key)}={quote(str(value))}")
+        pairs.append(f"{quote(key)}={quote(_word(value))}")
     return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 class _Upload:
@@ -211,9 +212,7 @@ class Response:
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self._ended = False
         self._left = -1  # until the connection closes
-        if self._chunked:
-            self._left = 0
-        elif status in (204, 304) or status < 200:
+        if self._chunked or status in (204, 304) or status < 200:
             self._left = 0
         elif "content-length" in headers:
             self._left = int(headers["content-length"])

@@ -31,8 +31,8 @@ def _no_default(value: object) -> object:
 try:
     import _json
 
-    _scan = _json.make_scanner(_ScanContext())
-    _encode = _json.make_encoder(None, _no_default, _json.encode_basestring, None, ":", ",", False, False, False)
+    _scan: "Any" = _json.make_scanner(_ScanContext())  # type: ignore[arg-type]
+    _encode: "Any" = _json.make_encoder(None, _no_default, _json.encode_basestring, None, ":", ",", False, False, False)
 except (ImportError, AttributeError, TypeError):  # an interpreter without the C half
     _scan = _encode = None
 

@@ -13,6 +13,7 @@ from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _NONE = "<none>"
@@ -46,23 +47,26 @@ def _containers(row: Row) -> str:
     return "N/A" if count == -1 else str(count)
 
 
+_IMAGE_FIELDS: "dict[str, Callable[[Any], Any]]" = {
+    "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
+    "Repository": lambda row: row.item["repository"],
+    "Tag": lambda row: row.item["tag"],
+    "Digest": lambda row: row.item["digest"],
+    "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
+    "CreatedAt": lambda row: go_time(row.item.get("Created", 0)),
+    "Size": lambda row: human_size(row.item.get("Size", 0), 3),
+    "Containers": _containers,
+    "VirtualSize": lambda row: human_size(row.item.get("Size", 0)),
+    "SharedSize": _shared,
+    "UniqueSize": _unique,
+}
+
+
 class ImageRow(Row):
     """An image under one of its names."""
 
     go_type = "*formatter.imageContext"
-    fields = {
-        "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
-        "Repository": lambda row: row.item["repository"],
-        "Tag": lambda row: row.item["tag"],
-        "Digest": lambda row: row.item["digest"],
-        "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
-        "CreatedAt": lambda row: go_time(row.item.get("Created", 0)),
-        "Size": lambda row: human_size(row.item.get("Size", 0), 3),
-        "Containers": _containers,
-        "VirtualSize": lambda row: human_size(row.item.get("Size", 0)),
-        "SharedSize": _shared,
-        "UniqueSize": _unique,
-    }
+    fields = _IMAGE_FIELDS
 
 
 def _named(items: "list[dict[str, Any]]", trunc: bool, digests: bool) -> "list[ImageRow]":
@@ -102,9 +106,7 @@ def _images(command: Invocation) -> None:
     if values.args:
         filters.setdefault("reference", []).append(values.args[0])
     format_ = values["format"]
-    items = command.client.call(
-        "GET", "/images/json", {"all": values["all"] or None, "filters": filters or None}
-    )
+    items = command.client.call("GET", "/images/json", {"all": values["all"] or None, "filters": filters or None})
     trunc = not values["no-trunc"]
     items.sort(key=lambda item: -item.get("Created", 0))
     if values["quiet"]:
@@ -175,19 +177,22 @@ def _created_by(row: Row) -> str:
     return shorten(text, 45) if row.trunc else text
 
 
+_HISTORY_FIELDS: "dict[str, Callable[[Any], Any]]" = {
+    "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
+    "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
+    "CreatedAt": lambda row: rfc3339(row.item["Created"]) if row.item.get("Created", 0) > 0 else "",
+    "CreatedBy": _created_by,
+    "Size": lambda row: human_size(row.item["Size"], 3) if row.human else str(row.item["Size"]),
+    "Comment": lambda row: row.item.get("Comment", ""),
+}
+
+
 class HistoryRow(Row):
     """A step of an image's history."""
 
     go_type = "*image.historyContext"
     human = True
-    fields = {
-        "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
-        "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
-        "CreatedAt": lambda row: rfc3339(row.item["Created"]) if row.item.get("Created", 0) > 0 else "",
-        "CreatedBy": _created_by,
-        "Size": lambda row: human_size(row.item["Size"], 3) if row.human else str(row.item["Size"]),  # type: ignore[attr-defined]
-        "Comment": lambda row: row.item.get("Comment", ""),
-    }
+    fields = _HISTORY_FIELDS
 
 
 class _PlainHistoryRow(HistoryRow):

@@ -11,11 +11,10 @@ from wherry.cli.units import ago, go_time, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-_TABLE = (
-    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
-)
+_TABLE = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 _RAW = (
     "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
     "state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n"
@@ -81,27 +80,30 @@ def _networks(row: Row) -> str:
     return ",".join(sorted((row.item.get("NetworkSettings") or {}).get("Networks") or ()))
 
 
+_CONTAINER_FIELDS: "dict[str, Callable[[Any], Any]]" = {
+    "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
+    "Names": _names,
+    "Image": _image,
+    "Command": _command,
+    "CreatedAt": lambda row: go_time(row.item.get("Created") or 0),
+    "RunningFor": lambda row: ago(row.item.get("Created") or 0),
+    "Ports": lambda row: displayed_ports(row.item.get("Ports") or []),
+    "State": lambda row: row.item.get("State") or "",
+    "Status": lambda row: row.item.get("Status") or "",
+    "Size": _size,
+    "Labels": lambda row: joined_labels(row.item.get("Labels")),
+    "Mounts": _mounts,
+    "LocalVolumes": _local_volumes,
+    "Networks": _networks,
+    "Platform": lambda _row: None,
+}
+
+
 class ContainerRow(Row):
     """A container in a list."""
 
     go_type = "*formatter.ContainerContext"
-    fields = {
-        "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
-        "Names": _names,
-        "Image": _image,
-        "Command": _command,
-        "CreatedAt": lambda row: go_time(row.item.get("Created") or 0),
-        "RunningFor": lambda row: ago(row.item.get("Created") or 0),
-        "Ports": lambda row: displayed_ports(row.item.get("Ports") or []),
-        "State": lambda row: row.item.get("State") or "",
-        "Status": lambda row: row.item.get("Status") or "",
-        "Size": _size,
-        "Labels": lambda row: joined_labels(row.item.get("Labels")),
-        "Mounts": _mounts,
-        "LocalVolumes": _local_volumes,
-        "Networks": _networks,
-        "Platform": lambda row: None,
-    }
+    fields = _CONTAINER_FIELDS
 
 
 def displayed_ports(ports: "list[dict[str, Any]]") -> str:
@@ -158,7 +160,12 @@ def _ps(command: Invocation) -> None:
     items = command.client.call(
         "GET",
         "/containers/json",
-        {"all": values["all"] or None, "limit": last if last > 0 else None, "size": size or None, "filters": filters or None},
+        {
+            "all": values["all"] or None,
+            "limit": last if last > 0 else None,
+            "size": size or None,
+            "filters": filters or None,
+        },
     )
     rows = [ContainerRow(item, trunc=not values["no-trunc"]) for item in items]
     if values["quiet"]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _configure(command: Invocation, name: str) -> "dict[str, Any]":
     if command["pull"] not in ("always", "missing", "never", ""):
-        words = f"invalid pull option: '{command['pull']}': must be one of \"always\", \"missing\" or \"never\""
+        words = f'invalid pull option: \'{command["pull"]}\': must be one of "always", "missing" or "never"'
         raise Failure(with_help(words, name), USAGE)
     try:
         return container_config(command.values)
@@ -44,9 +44,7 @@ class _CidFile:
                     f"container ID file found, make sure the other container isn't running or delete {path}"
                 ) from None
             except OSError as error:
-                raise Failure(
-                    f"failed to create the container ID file: {file_failure('open', path, error)}"
-                ) from None
+                raise Failure(f"failed to create the container ID file: {file_failure('open', path, error)}") from None
 
     def write(self, id_: str) -> None:
         if self._fd >= 0:
@@ -177,9 +175,7 @@ def _run_attached(command: Invocation, config: "dict[str, Any]", id_: str, forwa
     except BaseException:
         session.close()
         raise
-    return follow(
-        client, id_, session, waiting, tty=tty, output=config["AttachStdout"] or config["AttachStderr"]
-    )
+    return follow(client, id_, session, waiting, tty=tty, output=config["AttachStdout"] or config["AttachStderr"])
 
 
 RUN = Command(

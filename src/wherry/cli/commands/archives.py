@@ -1,0 +1,156 @@
+"""Images as files: `load`, `save`, `import`."""
+
+import os
+
+from wherry.cli.failure import Failure, file_failure
+from wherry.cli.flags import Command, Flag, Invocation
+from wherry.cli.output import write_all
+from wherry.cli.progress import show_progress
+from wherry.cli.reference import InvalidName, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TAR = {"Content-Type": "application/x-tar"}
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise file_failure("open", path, error) from None
+
+
+def _load(command: Invocation) -> None:
+    path = command["input"]
+    if path:
+        fd = _open(path)
+    else:
+        if os.isatty(0):
+            raise Failure("requested load from stdin, but stdin is empty")
+        fd = 0
+    quiet = command["quiet"] or not os.isatty(1)
+    response = command.client.request(
+        "POST",
+        "/images/load",
+        {"quiet": quiet, "platform": command["platform"]},
+        upload=fd,
+        headers=_TAR,
+    )
+    if "json" in response.headers.get("content-type", ""):
+        show_progress(response)
+        return
+    while data := response.read_some():
+        write_all(1, data)
+
+
+def _save(command: Invocation) -> None:
+    path = command["output"]
+    if not path and os.isatty(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    if path and os.path.dirname(path) and not os.path.isdir(os.path.dirname(path)):
+        from wherry.cli.gotext import quoted
+
+        where = quoted(os.path.dirname(path))
+        raise Failure(f"failed to save image: invalid output path: directory {where} does not exist")
+    names = "&".join(f"names={_quoted(name)}" for name in command.args)
+    response = command.client.request("GET", f"/images/get?{names}")
+    if not path:
+        while data := response.read_some():
+            write_all(1, data)
+        return
+    # a half-written archive never has the name that was asked for
+    temporary = f"{path}.tmp-{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise file_failure("open", path, error) from None
+    try:
+        while data := response.read_some():
+            write_all(fd, data)
+        os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException as error:
+        os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise file_failure("write", path, error) from None
+        raise
+    finally:
+        os.close(fd)
+
+
+def _quoted(name: str) -> str:
+    from wherry.client.http import quote
+
+    return quote(name)
+
+
+def _import(command: Invocation) -> None:
+    source = command.args[0]
+    repository = tag = ""
+    if len(command.args) > 1:
+        name = command.args[1]
+        try:
+            repository, tag, _ = split(name)
+        except InvalidName as error:
+            raise Failure(str(error)) from None
+    query: dict[str, Any] = {
+        "repo": repository,
+        "tag": tag,
+        "message": command["message"],
+        "platform": command["platform"],
+    }
+    upload: int | None
+    if source == "-":
+        upload, query["fromSrc"] = 0, "-"
+    elif source.startswith(("http://", "https://")):
+        upload, query["fromSrc"] = None, source
+    else:
+        upload, query["fromSrc"] = _open(source), "-"
+    from wherry.client.http import target
+
+    path = target("/images/create", query)
+    path += "".join(f"&changes={_quoted(change)}" for change in command["change"])
+    response = command.client.request("POST", path, upload=upload, headers=_TAR)
+    show_progress(response)
+
+
+LOAD = Command(
+    "[OPTIONS]",
+    "Load an image from a tar archive or STDIN",
+    _load,
+    (
+        Flag("input", "i", "string", "Read from tar archive file, instead of STDIN"),
+        Flag(
+            "platform",
+            "",
+            "string",
+            'Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
+        ),
+        Flag("quiet", "q", "bool", "Suppress the load output"),
+    ),
+    aliases=("image load", "load"),
+)
+SAVE = Command(
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    _save,
+    (Flag("output", "o", "string", "Write to a file, instead of STDOUT"),),
+    arguments=(1, None),
+    aliases=("image save", "save"),
+)
+IMPORT = Command(
+    "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+    "Import the contents from a tarball to create a filesystem image",
+    _import,
+    (
+        Flag("change", "c", "list", "Apply Dockerfile instruction to the created image"),
+        Flag("message", "m", "string", "Set commit message for imported image"),
+        Flag("platform", "", "string", "Set platform if server is multi-platform capable"),
+    ),
+    arguments=(1, None),
+    aliases=("image import", "import"),
+)
+_ALL = {"load": LOAD, "save": SAVE, "import": IMPORT}
+COMMANDS = {**_ALL, **{f"image {name}": command for name, command in _ALL.items()}}

@@ -1,0 +1,77 @@
+"""`start`: one or more, or one to watch."""
+
+from wherry.cli.attached import attach, exit_status, expect_exit, follow
+from wherry.cli.commands.common import DETACH_KEYS
+from wherry.cli.failure import Failure
+from wherry.cli.flags import Command, Flag, Invocation
+from wherry.cli.output import err, line
+from wherry.client.http import quote
+from wherry.errors import WherryError
+
+
+def _start(command: Invocation) -> int:
+    if command["detach-keys"]:
+        from wherry.cli.terminal import parse_detach_keys
+
+        parse_detach_keys(command["detach-keys"])
+    if command["attach"] or command["interactive"]:
+        if len(command.args) > 1:
+            raise Failure("you cannot start and attach multiple containers at once")
+        return _start_attached(command, command.args[0])
+    failed = []
+    for name in command.args:
+        try:
+            command.client.call("POST", f"/containers/{quote(name)}/start")
+        except WherryError as error:
+            err(str(error))
+            failed.append(name)
+            continue
+        line(name)
+    if failed:
+        raise Failure(f"Error: failed to start containers: {', '.join(failed)}")
+    return 0
+
+
+def _start_attached(command: Invocation, name: str) -> int:
+    client = command.client
+    container = client.call("GET", f"/containers/{quote(name)}/json")
+    id_, tty = container["Id"], container["Config"]["Tty"]
+    forwarder = None
+    if not tty:
+        from wherry.cli.signals import Forwarder
+
+        forwarder = Forwarder(client, id_)
+    stdin = command["interactive"] and container["Config"]["OpenStdin"]
+    session = attach(client, id_, tty=tty, stdin=stdin, stdout=True, stderr=True, detach_keys=command["detach-keys"])
+    try:
+        removed = container["HostConfig"]["AutoRemove"]
+        waiting = expect_exit(client, id_, removed=removed)
+        session.enter_terminal()
+        try:
+            client.call("POST", f"/containers/{quote(id_)}/start")
+        except WherryError:
+            session.close()
+            if removed:
+                exit_status(waiting)
+            raise
+        if forwarder is not None:
+            forwarder.started()
+    except BaseException:
+        session.close()
+        raise
+    return follow(client, id_, session, waiting, tty=tty, output=True)
+
+
+START = Command(
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Start one or more stopped containers",
+    _start,
+    (
+        Flag("attach", "a", "bool", "Attach STDOUT/STDERR and forward signals"),
+        DETACH_KEYS,
+        Flag("interactive", "i", "bool", "Attach container's STDIN"),
+    ),
+    arguments=(1, None),
+    aliases=("container start", "start"),
+)
+COMMANDS = {"start": START, "container start": START}
