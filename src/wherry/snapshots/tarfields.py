@@ -18,7 +18,7 @@ def number(field: bytes) -> int:
     if not digits:
         return 0
     if not digits.isdigit():
-        raise ValueError(field)
+        raise ValueError(f"not a number: {field!r}")
     return int(digits, 8)
 
 
@@ -26,7 +26,7 @@ def decimal(value: bytes) -> int:
     """Read a pax number: an optional minus and at most 20 digits. Python's own `int` takes more than that."""
     digits = value[1:] if value[:1] == b"-" else value
     if not digits.isdigit() or len(digits) > 20:
-        raise ValueError(value)
+        raise ValueError(f"not a number: {value!r}")
     return int(value)
 
 
@@ -34,7 +34,7 @@ def seconds(value: bytes) -> int:
     """Read a pax time (`1700000000.123456789`, any number of digits) as nanoseconds, rounded down."""
     whole, dot, fraction = value.partition(b".")
     if dot and fraction and not fraction.isdigit():
-        raise ValueError(value)
+        raise ValueError(f"not a number: {value!r}")
     nanoseconds = int(fraction[:9].ljust(9, b"0")) if fraction else 0
     negative = whole[:1] == b"-"
     result = decimal(whole) * 1_000_000_000 + (-nanoseconds if negative else nanoseconds)
