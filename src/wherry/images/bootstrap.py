@@ -25,6 +25,13 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MMDEBSTRAP_SECONDS = 1800
+# what the machine lends for the installation, and what differs from run to run; for sh, in the new root
+_CLEANING = """set -eu; cd "$1"
+rm -f etc/resolv.conf etc/hostname etc/machine-id etc/passwd- etc/group- etc/shadow- etc/gshadow-
+touch etc/resolv.conf etc/hostname etc/machine-id
+find var/log -xdev -type f -delete
+rm -rf var/cache/ldconfig var/cache/debconf var/lib/dbus var/lib/systemd/random-seed
+rm -f var/lib/dpkg/*-old var/cache/apt/*.bin"""
 
 _BUSYBOX_DIRECTORIES = (
     ("bin", 0o755),
@@ -194,12 +201,7 @@ async def _debian(stores: Stores, reference: Reference, suite: Suite, progress: 
         "--skip=output/dev",
         '--aptopt=Acquire::Languages "none"',
         # what the machine lends for the installation, and what differs from run to run
-        '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1/etc/machine-id"',
-        '--customize-hook=: > "$1/etc/resolv.conf"; : > "$1/etc/hostname"; : > "$1/etc/machine-id"',
-        '--customize-hook=find "$1/var/log" -xdev -type f -delete',
-        '--customize-hook=cd "$1/var" && rm -rf cache/ldconfig cache/debconf cache/apt/archives lib/dbus',
-        '--customize-hook=cd "$1/etc" && rm -f passwd- group- shadow- gshadow-',
-        '--customize-hook=rm -f "$1"/var/lib/dpkg/*-old "$1/var/lib/systemd/random-seed"',
+        f"--customize-hook={_CLEANING}",
         suite.name,
         "-",
         *lines,
@@ -251,7 +253,7 @@ async def _run(command: list[str], moment: int, target: int, progress: Progress)
             assert process.stderr is not None
             async for line in process.stderr:
                 text = line.decode("utf-8", "replace").rstrip().removeprefix("I: ")
-                if text:
+                if text and not text.startswith("running --customize-hook"):
                     last = [*last[-9:], text]
                     progress({"status": text})
             code = await process.wait()

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from wherry.errors import WherryError
 from wherry.images import bootstrap, history, layers, load, remove, resolve, save, sweep, tag
 from wherry.images import import_ as importing
 from wherry.images import list as listing
@@ -56,6 +57,7 @@ class Images:
         self._stores = Stores(roots, blobs, database, overlay, unpack, layers_in_use)
         self._resolved: dict[str, Image] = {}
         self._at = -1
+        self._emptying: asyncio.Task[None] | None = None
 
     # -- finding
 
@@ -104,11 +106,14 @@ class Images:
 
     async def remove(self, name_or_id: str, force: bool = False, noprune: bool = False, *, in_use: InUse) -> Report:
         """Remove a name or an image; `in_use(image id)` gives (container id, whether it runs) of its containers."""
-        return await remove.remove(self._stores, name_or_id, in_use=in_use, force=force, prune=not noprune)
+        report = await remove.remove(self._stores, name_or_id, in_use=in_use, force=force, prune=not noprune)
+        self._empty_trash_later()
+        return report
 
     async def prune(self, filters: Filters | None = None, *, in_use: InUse) -> dict[str, Any]:
         """Remove dangling images, or with `dangling=false` all that no container uses; Docker's answer."""
         report, freed = await remove.prune(self._stores, listing.prunable(self._stores, filters), in_use=in_use)
+        self._empty_trash_later()
         return {"ImagesDeleted": report or None, "SpaceReclaimed": freed}
 
     async def load(self, source: Source, progress: Progress, quiet: bool = False, platform: str | None = None) -> Ids:
@@ -162,5 +167,20 @@ class Images:
     async def collect(self) -> int:
         """Remove snapshots and blobs that nothing needs; only when all containers are known to `layers_in_use`."""
         count = await remove.collect(self._stores)
-        await asyncio.to_thread(sweep.empty_trash, self._stores.roots.trash)
+        self._empty_trash_later()
         return count
+
+    async def close(self) -> None:
+        """Wait for what still goes on behind the calls: the deletion of what was removed."""
+        if self._emptying is not None:
+            await asyncio.wait([self._emptying])
+
+    def _empty_trash_later(self) -> None:
+        if self._emptying is None or self._emptying.done():
+            self._emptying = asyncio.ensure_future(self._empty_trash())
+
+    async def _empty_trash(self) -> None:
+        try:
+            await asyncio.to_thread(sweep.empty_trash, self._stores.roots.trash)
+        except (WherryError, OSError) as error:
+            _log.warning("the trash could not be emptied: %s", error)

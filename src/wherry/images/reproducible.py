@@ -15,7 +15,7 @@ _DAY = 86400
 
 
 def settle(fd: int, started: int) -> int:
-    """Clamp all times in the tar archive `fd`.
+    """Clamp all times in the tar archive `fd`, and give it an empty /dev.
 
     Args:
         fd: a regular file, read and written by offset.
@@ -46,12 +46,25 @@ def settle(fd: int, started: int) -> int:
         offset += _BLOCK + (size + _BLOCK - 1) // _BLOCK * _BLOCK
     if not newest:
         raise StoreCorrupt("the bootstrapped root file system holds no package")
+    _add_directory(fd, offset, b"./dev/", newest)
     for at, size in shadows:
         _settle_shadow(fd, at, size, started, newest)
     for at, moment in headers:
         if moment > newest:
             _set_time(fd, at, newest)
     return newest
+
+
+def _add_directory(fd: int, offset: int, name: bytes, moment: int) -> None:
+    """Put a directory behind the last entry: mmdebstrap leaves out /dev, as a whole, with the devices in it."""
+    block = bytearray(_BLOCK)
+    block[: len(name)] = name
+    block[100:108], block[108:116], block[116:124] = b"0000755\0", b"0000000\0", b"0000000\0"
+    block[124:136], block[156:157] = b"00000000000\0", b"5"
+    block[257:265] = b"ustar\x0000"
+    os.pwrite(fd, bytes(block) + bytes(2 * _BLOCK), offset)
+    os.ftruncate(fd, offset + 3 * _BLOCK)
+    _set_time(fd, offset, moment)
 
 
 def _settle_shadow(fd: int, offset: int, size: int, started: int, newest: int) -> None:
