@@ -5,13 +5,11 @@
 Exit codes: 0; 1 for an error (255 for a failed exec); a foreground `run` or `exec` gives its program's.
 """
 
-import json
+import gc
 import os
 import sys
-import time
 
 from wherry.errors import InvalidArgument, WherryError
-from wherry.linux.interpreter import execute_sealed, is_sealed, sealed_interpreter
 from wherry.runtime import arguments
 
 TYPE_CHECKING = False
@@ -28,6 +26,7 @@ _SEALED = "WHERRY_RUNTIME_SEALED"
 
 def main() -> "NoReturn":
     """Run the command in `sys.argv` and exit."""
+    gc.disable()  # what lives for 50 ms makes no garbage worth looking for
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -54,7 +53,12 @@ def run(argv: "list[str]") -> int:
 
 def _seal() -> None:
     """Go on in a copy of the interpreter that a container cannot write to."""
-    if os.environ.pop(_SEALED, "") or is_sealed():
+    if os.environ.pop(_SEALED, ""):
+        return
+    # what the second start would load again is not loaded before it
+    from wherry.linux.interpreter import execute_sealed, is_sealed, sealed_interpreter
+
+    if is_sealed():
         return
     execute_sealed(sealed_interpreter(), [sys.executable, *sys.orig_argv[1:]], {**os.environ, _SEALED: "1"})
 
@@ -71,6 +75,9 @@ def _verb(command: str) -> "Callable[[Arguments, str], int]":
 
 def _failed(args: "Arguments | None", argv: "list[str]", error: WherryError) -> int:
     """Tell an error on stderr and in the log file; shims read the last line of the latter."""
+    import json
+    import time
+
     message = str(error)
     command = args.command if args else ""
     if command in _ENTERING and not isinstance(error, InvalidArgument):
