@@ -2,7 +2,7 @@
 
 from wherry.cli.failure import USAGE, Failure
 from wherry.cli.gotext import parse_bool, parse_int, quoted
-from wherry.cli.output import err
+from wherry.cli.output import line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def parse(flags: "Sequence[Flag]", argv: "Sequence[str]", *, interspersed: bool 
             flag = short.get(letter)
             if flag is None:
                 if letter == "h":
-                    err("Flag shorthand -h has been deprecated, use --help")
+                    line("Flag shorthand -h has been deprecated, use --help")
                     asked, letters = True, rest
                     continue
                 raise ValueError(f"unknown shorthand flag: '{letter}' in -{letters}")

@@ -84,7 +84,7 @@ def _dispatch(argv: "Sequence[str]") -> int:
         return _help_root()
     hosts = options["host"]
     if len(hosts) > 1:
-        raise Failure("Specify only one -H")
+        raise Failure("Failed to initialize: unable to resolve wherry endpoint: Specify only one -H")
     if words[0] == "help":
         return _help_topic(words[1:])
     found = _find(words)
@@ -129,13 +129,19 @@ def _group(name: str, words: "Sequence[str]") -> int:
     try:
         parse((), words)
     except HelpRequested:
-        words = ()
+        line(_group_text(name))
+        return 0
     except ValueError as error:
         raise flag_failure(str(error), f"wherry {name}", f"wherry {name} COMMAND") from None
+    # nothing was asked of the group: that is no output of a command
+    err(_group_text(name))
+    return 0
+
+
+def _group_text(name: str) -> str:
     from wherry.cli.help import group_help
 
-    line(group_help(name))
-    return 0
+    return group_help(name)
 
 
 def _help_root() -> int:
@@ -160,7 +166,8 @@ def _help_topic(words: "Sequence[str]") -> int:
     except Failure:
         raise Failure(f"unknown help topic: {' '.join(words)}") from None
     if isinstance(found, str):
-        return _group(found, ())
+        line(_group_text(found))
+        return 0
     path, name, module, rest = found
     if rest:
         raise Failure(f"unknown help topic: {' '.join(words)}")

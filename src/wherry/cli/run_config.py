@@ -126,6 +126,11 @@ def _host_config(values: "Values", binds: "list[str]", bindings: "dict[str, list
         "CpuQuota": values["cpu-quota"],
         "CpusetCpus": values["cpuset-cpus"],
         "CpusetMems": values["cpuset-mems"],
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
         "Devices": [parse_device(text) for text in values["device"]],
         "DeviceCgroupRules": values["device-cgroup-rule"] or None,
         "MemoryReservation": values["memory-reservation"],
@@ -192,7 +197,7 @@ def _security(options: "Sequence[str]") -> "tuple[list[str], list[str] | None, l
         if not separator and option != "no-new-privileges":
             from wherry.cli.gotext import quoted
 
-            raise ValueError(f"invalid --security-opt: {quoted(option)}")
+            raise ValueError(f"Invalid --security-opt: {quoted(option)}")
         if name == "systempaths" and value == "unconfined":
             masked, read_only = [], []
             continue
@@ -254,7 +259,7 @@ def _volumes(specs: "Sequence[str]") -> "tuple[list[str], dict[str, dict[str, An
     return binds, volumes
 
 
-def read_pairs(paths: "Sequence[str]", flag: str, *, environment: bool) -> "list[str]":
+def read_pairs(paths: "Sequence[str]", *, environment: bool) -> "list[str]":
     """Files of `A=b` lines; `#` starts a comment line. A name alone takes our own value, if `environment`."""
     found: list[str] = []
     for path in paths:
@@ -262,17 +267,18 @@ def read_pairs(paths: "Sequence[str]", flag: str, *, environment: bool) -> "list
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise ValueError(f"{flag}: {file_failure('open', path, error)}".removeprefix(": ")) from None
+            raise ValueError(str(file_failure("open", path, error))) from None
+        where = f"invalid env file ({path}): "
         for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             try:
                 line = raw.decode()
             except UnicodeDecodeError:
-                raise ValueError(f"{flag}: invalid env file ({path}): invalid utf8 bytes at line {number}") from None
+                shown = " ".join(str(byte) for byte in raw)
+                raise ValueError(f"{where}invalid utf8 bytes at line {number}: [{shown}]") from None
             line = line.removesuffix("\r").lstrip()
             if not line or line.startswith("#"):
                 continue
             name, separator, _ = line.partition("=")
-            where = f"{flag}: invalid env file ({path}): " if flag else f"invalid env file ({path}): "
             if any(space in name for space in " \t"):
                 raise ValueError(f"{where}variable '{name}' contains whitespaces")
             if not name:
@@ -288,11 +294,11 @@ def read_pairs(paths: "Sequence[str]", flag: str, *, environment: bool) -> "list
 
 
 def _environment(files: "Sequence[str]", given: "Sequence[str]") -> "list[str] | None":
-    return [*read_pairs(files, "--env-file", environment=True), *given] or None
+    return [*read_pairs(files, environment=True), *given] or None
 
 
 def _labels(files: "Sequence[str]", given: "Sequence[str]") -> "dict[str, str]":
-    pairs = [*read_pairs(files, "--label-file", environment=False), *given]
+    pairs = [*read_pairs(files, environment=False), *given]
     return dict(pair.partition("=")[::2] for pair in pairs)
 
 
@@ -317,6 +323,14 @@ def _healthcheck(values: "Values") -> "dict[str, Any] | None":
     return asked or None
 
 
+_OWN_WORDS = {
+    "ip": "IPv4 address",
+    "ip6": "IPv6 address",
+    "mac-address": "MAC address",
+    "link-local-ip": "link-local IP addresses",
+}
+
+
 def _endpoints(values: "Values") -> "dict[str, Any]":
     networks = values["network"] + values["net"]
     first_aliases = values["network-alias"] + values["net-alias"]
@@ -330,7 +344,7 @@ def _endpoints(values: "Values") -> "dict[str, Any]":
             for name in own:
                 if own[name] and network.get(name):
                     raise ValueError(
-                        f"conflicting options: cannot specify both --{name} and per-network {name.split('-')[0]}"
+                        f"conflicting options: cannot specify both --{name} and per-network {_OWN_WORDS[name]}"
                     )
         endpoint: dict[str, Any] = {}
         ipam = {
@@ -340,9 +354,12 @@ def _endpoints(values: "Values") -> "dict[str, Any]":
         }
         if any(ipam.values()):
             endpoint["IPAMConfig"] = {name: value for name, value in ipam.items() if value}
+        user_defined = target not in _PREDEFINED and not target.startswith("container:")
+        if aliases and not user_defined:
+            raise ValueError("network-scoped aliases are only supported for user-defined networks")
         if aliases:
             endpoint["Aliases"] = aliases
-        if index == 0 and values["link"] and target not in _PREDEFINED and not target.startswith("container:"):
+        if index == 0 and values["link"] and user_defined:
             endpoint["Links"] = values["link"]
         if network.get("mac-address") or own["mac-address"]:
             endpoint["MacAddress"] = network.get("mac-address") or own["mac-address"]

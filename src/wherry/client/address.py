@@ -40,7 +40,9 @@ def parse(text: str) -> Address:
             host, port = rest, "2375"
         if port.isdigit() and int(port) < 65536 and "/" not in rest:
             return Address(f"tcp://{rest}", host=host.strip("[]") or "localhost", port=int(port))
-    raise InvalidArgument(f"unable to parse docker host `{text}`")
+    raise InvalidArgument(
+        f"Failed to initialize: unable to resolve wherry endpoint: invalid bind address format: {text}"
+    )
 
 
 def choose(flag: str | None = None) -> Address:

@@ -50,10 +50,8 @@ def _save(command: Invocation) -> None:
     if not path and os.isatty(1):
         raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if path and os.path.dirname(path) and not os.path.isdir(os.path.dirname(path)):
-        from wherry.cli.gotext import quoted
-
-        where = quoted(os.path.dirname(path))
-        raise Failure(f"failed to save image: invalid output path: directory {where} does not exist")
+        where = os.path.dirname(path)
+        raise Failure(f"failed to save image: invalid output path: stat {where}: no such file or directory")
     names = "&".join(f"names={_quoted(name)}" for name in command.args)
     response = command.client.request("GET", f"/images/get?{names}")
     if not path:

@@ -18,9 +18,9 @@ def _running(client: "Client", name: str) -> "Any":
     container = client.call("GET", f"/containers/{quote(name)}/json")
     state = container["State"]
     for field, good, words in (
-        ("Running", True, "cannot attach to a stopped container, start it first"),
-        ("Paused", False, "cannot attach to a paused container, unpause it first"),
-        ("Restarting", False, "cannot attach to a restarting container, wait until it is running"),
+        ("Running", True, "You cannot attach to a stopped container, start it first"),
+        ("Paused", False, "You cannot attach to a paused container, unpause it first"),
+        ("Restarting", False, "You cannot attach to a restarting container, wait until it is running"),
     ):
         if bool(state.get(field)) != good:
             raise Failure(words)

@@ -22,7 +22,7 @@ def _exec(command: Invocation) -> int:
     if command["detach-keys"]:
         parse_detach_keys(command["detach-keys"])
     try:
-        env = [*read_pairs(command["env-file"], "", environment=True), *command["env"]]
+        env = [*read_pairs(command["env-file"], environment=True), *command["env"]]
     except ValueError as error:
         raise Failure(str(error)) from None
     config: dict[str, Any] = {

@@ -120,8 +120,8 @@ def _info(command: Invocation) -> None:
     client = {"Debug": False, **client_facts(), "Plugins": [], "Warnings": None}
     if format_:
         if failure:
-            err(failure)
-            failure = ""
+            out("\n")
+            raise Failure(failure)
         _formatted(format_, info, client)
     else:
         lines = [

@@ -17,6 +17,8 @@ def moment(text: str) -> str:
     if not text:
         return ""
     try:
+        if text == "0":
+            return text
         nanoseconds = int(time.time() * 1e9) - parse_duration(text)
         return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
     except ValueError:

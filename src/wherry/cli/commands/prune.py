@@ -2,7 +2,6 @@
 
 import os
 
-from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import line, out
 from wherry.cli.units import human_size
@@ -18,7 +17,7 @@ def _agreed() -> bool:
 
 def _prune(command: Invocation) -> None:
     if not command["force"] and not _agreed():
-        raise Failure("container prune has been cancelled")
+        return
     filters = command.values.filters()
     report = command.client.call("POST", "/containers/prune", {"filters": filters or None})
     deleted = report.get("ContainersDeleted") or []
