@@ -1,0 +1,158 @@
+"""The database: durable batches, one error for one writer, and an honest refusal."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
+from wherry.store import database as databases
+from wherry.store.database import Database, open_database, recover
+from wherry.store.images import ImageRecord, ImageRecords, LayerRecord
+from wherry.store.leases import Leases
+
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+NAME = "docker.io/library/busybox:latest"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    opened = open_database(f"{tmp_path}/wherry.db")
+    yield opened
+    opened.close()
+
+
+def record(id_: str, *layers: str) -> ImageRecord:
+    """A record whose layers are plain: blob and diff id are the same."""
+    return ImageRecord(id_, C, tuple(LayerRecord(layer, 1, layer, 2) for layer in layers), 5)
+
+
+def insert(name: str) -> "databases.Write[int]":
+    """A write that adds a row."""
+    return lambda connection: connection.execute("INSERT INTO image_names VALUES (?, 'x', 1)", (name,)).rowcount
+
+
+def test_batch(database: Database) -> None:
+    """Writes that wait together are one transaction, and the error of one undoes that one only."""
+
+    def bad(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO image_names VALUES ('undone', 'x', 1)")
+        raise ValueError("no")
+
+    async def run() -> list[object]:
+        return await asyncio.gather(
+            *(database.write(insert(f"n{number}")) for number in range(50)),
+            database.write(bad),
+            *(database.write(insert(f"m{number}")) for number in range(50)),
+            return_exceptions=True,
+        )
+
+    results = asyncio.run(run())
+    assert [result for result in results if result != 1] == [results[50]]
+    assert isinstance(results[50], ValueError)
+    assert database.read("SELECT count(*) FROM image_names") == [(100,)]
+
+
+def test_reopen(tmp_path: Path) -> None:
+    """What was awaited is there after the next start, and after a close there is no writing."""
+    path = f"{tmp_path}/wherry.db"
+    first = open_database(path)
+    first.submit(insert("a")).result()
+    first.close()
+    first.close()
+    with pytest.raises(Unavailable):
+        first.submit(insert("b"))
+    second = open_database(path)
+    assert second.read("SELECT name FROM image_names") == [("a",)]
+    second.close()
+
+
+def test_newer(tmp_path: Path) -> None:
+    """A database of a newer version is refused by name, and left as it is."""
+    path = f"{tmp_path}/wherry.db"
+    open_database(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=999")
+    connection.close()
+    with pytest.raises(NewerSchema, match="999"):
+        open_database(path)
+
+
+@pytest.mark.parametrize("content", [b"this is no database " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_damaged(tmp_path: Path, content: bytes) -> None:
+    """A damaged database is told, and can be put aside for a new one."""
+    path = f"{tmp_path}/wherry.db"
+    Path(path).write_bytes(content)
+    with pytest.raises(StoreCorrupt):
+        open_database(path)
+    aside = recover(path)
+    assert Path(aside).read_bytes() == content
+    open_database(path).close()
+
+
+def test_schema_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database of an older version is brought to this one's schema, with what is in it."""
+    path = f"{tmp_path}/wherry.db"
+    first = open_database(path)
+    first.submit(insert("a")).result()
+    first.close()
+    monkeypatch.setattr(databases, "SCHEMA", (*databases.SCHEMA, "CREATE TABLE more (x);"))
+    second = open_database(path)
+    assert second.read("SELECT name FROM image_names") == [("a",)]
+    assert second.read("SELECT * FROM more") == []
+    second.close()
+
+
+def test_records(database: Database) -> None:
+    """Images and names are in memory and in the database alike."""
+
+    async def run() -> None:
+        records = ImageRecords(database)
+        assert await records.put(record(A, B), [NAME]) == {}
+        assert await records.put(record(B), [NAME, "docker.io/library/x:1"]) == {NAME: A}
+        assert await records.put(record(B), [NAME]) == {}
+        for seen in (records, ImageRecords(database)):
+            assert seen.names == {NAME: B, "docker.io/library/x:1": B}
+            assert sorted(seen.names_of(B)) == [NAME, "docker.io/library/x:1"]
+            assert seen.names_of(A) == []
+            assert seen.by_id == {A: record(A, B), B: record(B)}
+            assert seen.named_at(B) > 0 == seen.named_at(A)
+        version = records.version
+        await records.drop([NAME])
+        await records.drop([], [B])
+        assert records.version > version
+        for seen in (records, ImageRecords(database)):
+            assert (seen.names, list(seen.by_id), seen.names_of(B)) == ({}, [A], [])
+
+    asyncio.run(run())
+    assert record(A, B).blobs == {A, B, C}
+    assert record(A, B).chain_ids == [B]
+    assert record(A, B, B).unpacked == 4
+
+
+def test_leases(database: Database) -> None:
+    """A lease protects its blobs across a restart, until it is released or expires."""
+
+    async def run() -> None:
+        leases = Leases(database)
+        lease = await leases.take("pull busybox")
+        await lease.add(A, B)
+        async with await leases.take() as short:
+            await short.add(C)
+            assert leases.protected() == {A, B, C}
+        again = Leases(database)
+        assert again.protected() == {A, B}
+        taken = await again.take("pull busybox")
+        assert again.protected() == {A, B}
+        await taken.release()
+        await taken.release()
+        assert Leases(database).protected() == set()
+        old = await again.take(seconds=-1)
+        await old.add(A)
+        assert again.protected() == set()
+        assert await again.expire() == 1
+
+    asyncio.run(run())
