@@ -166,6 +166,23 @@ def test_global_records_hold_until_the_entry_says_otherwise(place: Place) -> Non
     assert ((tree / "a").stat().st_uid, (tree / "b").stat().st_uid) == (77, 8)
 
 
+def test_times_of_more_directories_than_are_remembered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories keep their times though files come later, and however many there are."""
+    monkeypatch.setattr("wherry.snapshots.tree._REMEMBERED", 5)
+    monkeypatch.setattr("wherry.snapshots.tree._OPEN_DIRECTORIES", 4)
+    names = [f"d{n}" for n in range(40)]
+    late = [member(f"{name}/late") for name in (*names[::-1], *names[::3])]
+    tree, _ = place.unpack(
+        archive(
+            member("./", DIRECTORY, mtime=7),
+            *[member(name, DIRECTORY, mtime=100 + n) for n, name in enumerate(names)],
+            *late,
+        )
+    )
+    assert [(tree / name).stat().st_mtime for name in names] == [100 + n for n in range(40)]
+    assert tree.stat().st_mtime == 7
+
+
 def test_the_root_entry_gives_the_root_its_metadata(place: Place) -> None:
     """`./` is the layer's root: mode, owner and time are its own, and others still cannot reach it."""
     tree, _ = place.unpack(archive(member("./", DIRECTORY, mode=0o751, uid=4, mtime=1_234_567_890), member("./f")))

@@ -78,6 +78,8 @@ class TarReader:
         source: the archive's bytes, inflated.
         limits: ceilings on entries, names, header and file sizes.
 
+    `entries` and `total` count the entries given so far, and the bytes of their files.
+
     Raises (from every method):
         HostileInput: a ceiling was passed, or a header says what no archiver says.
         StoreCorrupt: the archive is truncated, or a header's checksum is wrong.
@@ -87,6 +89,7 @@ class TarReader:
         "_end",
         "_entry",
         "_global",
+        "_headers",
         "_left",
         "_limits",
         "_pad",
@@ -107,6 +110,7 @@ class TarReader:
         self._pad = 0  # zeros behind them, to a whole block
         self._entry: Entry | None = None
         self._global: dict[bytes, bytes] = {}
+        self._headers = 0
         self.entries = 0
         self.total = 0
 
@@ -123,8 +127,8 @@ class TarReader:
                 if pax or long_name or long_link:
                     raise StoreCorrupt("archive ends behind an extended header")
                 return None
-            self.entries += 1
-            if self.entries > self._limits.max_entries:
+            self._headers += 1
+            if self._headers > self._limits.max_entries:
                 raise HostileInput(f"archive has more than {self._limits.max_entries} entries")
             kind = header[156:157]
             if kind in b"xgLK":
@@ -150,6 +154,7 @@ class TarReader:
                     self._left = self._pad = entry.size = 0
             self._check(entry)
             self._entry = entry
+            self.entries += 1
             return entry
 
     def copy_to(self, fd: int) -> None:
@@ -199,7 +204,7 @@ class TarReader:
             # Some old archivers summed signed bytes.
             signed = checksum - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
             if signed != stored:
-                raise StoreCorrupt("not a tar archive: header checksum is wrong", entry_number=self.entries + 1)
+                raise StoreCorrupt("not a tar archive: header checksum is wrong", header=self._headers + 1)
         return block
 
     def _extension(self, header: bytes) -> bytes:

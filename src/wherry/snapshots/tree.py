@@ -226,7 +226,10 @@ class Tree:
                 os.close(self._open.pop(old))
         self._open[path] = fd
         if len(self._times) >= _REMEMBERED:
+            # Those that are open may get more files: their times are kept for later.
+            later = {path: self._times.pop(path) for path in self._open if path in self._times}
             self._write_times()
+            self._times = later
             self._spilled = True
 
     def _clear(self, fd: int, name: bytes) -> None:

@@ -256,7 +256,7 @@ def test_what_is_written_is_read(values: list[dict[str, object]], size: int) -> 
         for key in Entry.__slots__:
             assert getattr(back, key) == getattr(entry, key)
     with tarfile.open(fileobj=io.BytesIO(archive)) as peer:
-        assert [os.fsencode(info.name) for info in peer] == [entry.name.rstrip(b"/") for entry, _ in out]
+        assert [os.fsencode(info.name).rstrip(b"/") for info in peer] == [entry.name.rstrip(b"/") for entry, _ in out]
 
 
 def _mutated(data: bytes, changes: Iterable[tuple[int, bytes]]) -> bytes:
