@@ -9,15 +9,18 @@ import _socket
 import errno
 import os
 import struct
-from collections import deque
 
 from wherry.monitor.keys import DetachKeys
 from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
+
     from wherry.monitor.loop import Loop
     from wherry.monitor.streams import Streams
+else:
+    from _collections import deque  # `collections` would be an import for this alone
 
 # a client further behind than this does not keep up; beyond MEMORY its backlog goes to the spool file
 KEEPS_UP = 256 * 1024

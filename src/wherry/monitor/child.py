@@ -1,7 +1,7 @@
 """What every forked process of this package does first: let go of what it was not given.
 
-A child keeps the descriptors it was given and nothing else, has its own session and no terminal, default signals and an
-empty mask, and a name that `ps` shows.
+A child keeps the descriptors it was given and nothing else, has its own session and no terminal, and a name that `ps`
+shows. Its signals are the spawner's, which has set them once (`settle_signals`).
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself makes enums: half a megabyte in every monitor
@@ -61,21 +61,16 @@ def become_child(keep: "Sequence[int]", title: str, detail: str = "") -> None:
         if fd not in keep and fd != null:
             os.dup2(null, fd)
     close_all_but([*keep, 0, 1, 2])
-    reset_signals()
     os.umask(0o022)
     os.chdir("/")
     set_title(title, detail)
 
 
-def reset_signals() -> None:
-    """Default dispositions (but SIGPIPE, which Python's own writes need ignored) and an empty mask."""
+def settle_signals() -> None:
+    """Default dispositions and an empty mask, whatever was inherited; ignored are only SIGPIPE, because writes report
+    it, and what is meant for the processes of a terminal or session: a container's parent does not die of that."""
     signals.reset()
-    ignore_signals(signals.SIGPIPE)
-
-
-def ignore_signals(*numbers: int) -> None:
-    """Ignore signals that are meant for a terminal's or a session's processes."""
-    for number in numbers:
+    for number in (signals.SIGPIPE, signals.SIGHUP, signals.SIGINT, signals.SIGTERM):
         _signal.signal(number, _signal.SIG_IGN)
 
 

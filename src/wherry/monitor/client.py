@@ -26,7 +26,10 @@ _STABLE_SECONDS = 5.0
 _READY_SECONDS = 10.0
 _RESULT_LIMIT = 16 << 20
 
-_CODE = "import sys; sys.path[:] = {path!r}; from wherry.monitor.spawner import main; main({fd})"
+_CODE = (
+    "import sys; sys.path[:] = {path!r}; from wherry.monitor import lean; lean.install(); "
+    "from wherry.monitor.spawner import main; main({fd})"
+)
 
 Event = dict[str, Any]
 
@@ -536,10 +539,8 @@ def _dead() -> WherryError:
 
 
 def _sealed_interpreter() -> int:
-    try:
-        from wherry.linux.interpreter import sealed_interpreter
-    except ImportError:
-        return -1
+    from wherry.linux.interpreter import sealed_interpreter
+
     return sealed_interpreter()
 
 

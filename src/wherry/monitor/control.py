@@ -7,7 +7,6 @@ and events that nobody is there for are dropped, because state.json and exit.jso
 
 import _socket
 import errno
-from collections import deque
 
 from wherry.errors import InvalidArgument, to_wire
 from wherry.linux.channel import Channel, close_all
@@ -16,10 +15,13 @@ from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from typing import Any
 
     from wherry.monitor.loop import Loop
+else:
+    from _collections import deque  # `collections` would be an import for this alone
 
 SOCKET_NAME = "monitor.sock"
 

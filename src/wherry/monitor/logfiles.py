@@ -4,7 +4,6 @@
 """
 
 import os
-import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def _open(path: str) -> int:
 
 def inflated(fd: int) -> int:
     """The content of a gzip file as a file without a name; `fd` is closed. A damaged end is left out."""
+    import zlib
+
     plain = os.memfd_create("wherry-log", os.MFD_CLOEXEC)
     inflate = zlib.decompressobj(31)
     try:

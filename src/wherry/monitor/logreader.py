@@ -67,8 +67,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
     Args:
         args: `path`: the log file; `run_dir`: where state.json is (for `follow`); `follow`; `tail`: number of
             records, or -1 for all; `since`, `until`: nanoseconds since the epoch, 0 for none; `timestamps`, `details`,
-            `stdout`, `stderr`, `framed`: as `Formatter`; `tty`: there is one stream only, never framed; `chunked`: write HTTP
-            chunks.
+            `stdout`, `stderr`, `framed`: as `Formatter`; `tty`: there is one stream only, never framed; `chunked`:
+            write HTTP chunks.
         fds: `client`: a stream socket; it gets everything, then end of file.
 
     Raises:

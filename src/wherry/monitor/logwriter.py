@@ -11,7 +11,6 @@ one call, and each escaped newline replaced by the end of a record and the begin
 
 import os
 import time
-import zlib
 from json import dumps
 from json.encoder import encode_basestring
 
@@ -285,6 +284,8 @@ class JsonFileLog:
 
 def compress_file(source: str, target: str) -> None:
     """Write `source`, gzip-compressed, to the new file `target` (for a forked child)."""
+    import zlib
+
     squeeze = zlib.compressobj(1, zlib.DEFLATED, 31)
     read = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     write = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)

@@ -14,8 +14,8 @@ from wherry.errors import AlreadyRunning, InvalidArgument, NotRunning, NotSuppor
 from wherry.linux.channel import VERSION, Channel, close_all
 from wherry.linux.libc import libc
 from wherry.linux.process import pidfd_send_signal
-from wherry.linux.signals import SIGHUP, SIGINT, SIGKILL, SIGTERM
-from wherry.monitor.child import fork_task, ignore_signals, start_time
+from wherry.linux.signals import SIGKILL
+from wherry.monitor.child import fork_task, start_time
 from wherry.monitor.children import watch_child
 from wherry.monitor.control import Control
 from wherry.monitor.execs import Execs
@@ -83,7 +83,7 @@ class Monitor:
         self._failure: Exception | None = None  # why a launch under way must come to nothing
         self._listening = False
         self._ending = False
-        self._oom_before = 0
+        self._oom_before = 0  # the cgroup's count at the end of the launch before
         self._control = Control(self._loop, Channel.from_fd(fds.pop("control")), self._dispatch, self._owner_lost)
         self._record = Record(
             self._run_dir,
@@ -126,7 +126,6 @@ class Monitor:
         # The process is started first, by a helper; what has time happens meanwhile.
         try:
             stdio = None if tty else streams.open_pipes()
-            self._oom_before = self._sandbox.oom_count()
             self._helper = Helper(
                 self._loop,
                 lambda: self._sandbox.launch(launch, fds, stdio),
@@ -223,7 +222,8 @@ class Monitor:
                 self._start_failed(self._streams, self._failure)
             return
         self._sandbox.kill_rest()
-        oom = number == SIGKILL and self._sandbox.oom_count() > self._oom_before
+        oom_count = self._sandbox.oom_count() if code else 0
+        oom, self._oom_before = oom_count > self._oom_before, max(oom_count, self._oom_before)
         if self._streams is not None:
             self._streams.drain()
             if self._log is not None:
@@ -432,7 +432,6 @@ _OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict
 
 def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
     """Run a monitor in this (forked) process until its container is over."""
-    ignore_signals(SIGHUP, SIGINT, SIGTERM)  # a container's parent does not die of what was meant for a terminal
     try:
         Monitor(launch, fds).run()
     except BaseException as error:

@@ -27,10 +27,10 @@ class Sandbox:
         fds: its descriptors; a `ns:network` that is joined is taken out.
     """
 
-    __slots__ = ("_cgroup", "_own_pids", "endpoints", "links", "netns_fd")
+    __slots__ = ("_cgroup_path", "_own_pids", "endpoints", "links", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        self._cgroup: Cgroup = open_cgroup(values["cgroup"])
+        self._cgroup_path: str = values["cgroup"]
         self._own_pids = True
         self.netns_fd: int | None = fds.pop("ns:network", None)
         self.endpoints: list[dict[str, Any]] = []
@@ -121,10 +121,16 @@ class Sandbox:
             )
         )
 
+    @property
+    def _cgroup(self) -> "Cgroup":
+        # looked up when needed: reading the mount table costs an idle monitor most of a megabyte
+        return open_cgroup(self._cgroup_path)
+
     def oom_count(self) -> int:
         """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
         try:
-            return self._cgroup.oom_count() if self._cgroup.exists() else 0
+            cgroup = self._cgroup
+            return cgroup.oom_count() if cgroup.exists() else 0
         except WherryError:
             return 0
 
@@ -142,8 +148,9 @@ class Sandbox:
 
     def kill(self) -> None:
         """Kill every process."""
-        if self._cgroup.exists():
-            self._cgroup.kill()
+        cgroup = self._cgroup
+        if cgroup.exists():
+            cgroup.kill()
 
     def kill_rest(self) -> None:
         """Process 1 is dead: in a pid namespace of its own so is everything else, in another's it must be killed."""
@@ -152,10 +159,11 @@ class Sandbox:
 
     def remove_cgroup(self) -> None:
         """Kill what still runs, and remove the cgroup; raises KernelError when it stays."""
-        if self._cgroup.exists():
-            if self._cgroup.pids():
-                self._cgroup.kill()
-            self._cgroup.remove()
+        cgroup = self._cgroup
+        if cgroup.exists():
+            if cgroup.pids():
+                cgroup.kill()
+            cgroup.remove()
 
     def close(self) -> None:
         """Give up the network namespace. Its links are removed by name: a survivor may still hold it."""

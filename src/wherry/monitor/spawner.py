@@ -16,14 +16,13 @@ import select
 
 from wherry.errors import InvalidArgument, WherryError, to_wire
 from wherry.linux.channel import Channel, close_all
-from wherry.linux.signals import SIGHUP, SIGINT, SIGTERM
 from wherry.monitor import monitor
 from wherry.monitor.child import (
     become_child,
     close_all_but,
-    ignore_signals,
     remember_arguments,
     set_title,
+    settle_signals,
     start_time,
 )
 from wherry.monitor.workers import KINDS, run_worker
@@ -40,7 +39,7 @@ def main(fd: int) -> None:
         fd: our end of the socketpair.
     """
     close_all_but((0, 1, 2, fd))
-    ignore_signals(SIGHUP, SIGINT, SIGTERM)  # it ends with its socket
+    settle_signals()
     remember_arguments()
     set_title("wherry-spawner")
     channel = Channel.from_fd(fd)
