@@ -56,7 +56,7 @@ def process(*args: str, tty: bool = False, env: tuple[str, ...] = ()) -> dict[st
         "args": list(args),
         "env": ["PATH=/bin", *env],
         "cwd": "/",
-        "capabilities": {kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
         "noNewPrivileges": True,
     }
 
@@ -285,14 +285,14 @@ class Client:
 
 def frames(data: bytes) -> dict[int, bytes]:
     """Payload by stream of framed output."""
-    out: dict[int, bytes] = {}
+    out: dict[int, bytearray] = {}
     position = 0
     while position < len(data):
         stream, length = struct.unpack_from(">BxxxI", data, position)
         assert len(data) >= position + 8 + length
-        out[stream] = out.get(stream, b"") + data[position + 8 : position + 8 + length]
+        out.setdefault(stream, bytearray()).extend(data[position + 8 : position + 8 + length])
         position += 8 + length
-    return out
+    return {stream: bytes(payload) for stream, payload in out.items()}
 
 
 class Bench:
@@ -322,7 +322,7 @@ async def _bench(base: Path, root: Path) -> AsyncIterator[Bench]:
         for container in bench.containers:
             try:
                 await container.close()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the others are cleaned up first
                 errors.append(error)
         await spawner.close()
         if errors:

@@ -292,7 +292,7 @@ class Spawner:
     ) -> None:
         self._cgroups = cgroups
         self._path = [entry for entry in (path or sys.path) if entry]
-        self._on_respawn = on_respawn
+        self.on_respawn = on_respawn
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: _Requests | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -481,8 +481,8 @@ class Spawner:
         except OSError:
             self._timer = asyncio.get_running_loop().call_later(_LONGEST_BACKOFF, self._respawn)
             return
-        if self._on_respawn is not None:
-            self._on_respawn(self._count)
+        if self.on_respawn is not None:
+            self.on_respawn(self._count)
 
 
 async def adopt(run_dir: str) -> MonitorHandle:

@@ -38,7 +38,7 @@ class _Context:
 def _make() -> "tuple[Callable[..., Any], Callable[..., str], dict[str, Any]]":
     import _json
 
-    scan: Callable[..., tuple[Any, int]] = _json.make_scanner(_Context)  # type: ignore[arg-type,assignment]
+    scan: Callable[..., tuple[Any, int]] = _json.make_scanner(_Context)  # type: ignore[arg-type]
     escapes = _json.encode_basestring_ascii, _json.encode_basestring
 
     def loads(data: "str | bytes | bytearray") -> "Any":
