@@ -99,10 +99,10 @@ def cpu_list(text: str) -> "frozenset[int]":
     for part in text.split(","):
         low, dash, high = part.partition("-")
         if not (low.isascii() and low.isdigit()) or (dash and not (high.isascii() and high.isdigit())):
-            raise ValueError(text)
+            raise ValueError(f"not a list of numbers: {text!r}")
         first, last = int(low), int(high) if dash else int(low)
         # far more than any machine has: a range is not a way to fill memory
         if last < first or last > 1 << 16:
-            raise ValueError(text)
+            raise ValueError(f"not a list of numbers: {text!r}")
         found.update(range(first, last + 1))
     return frozenset(found)
