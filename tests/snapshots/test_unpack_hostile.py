@@ -244,9 +244,16 @@ def test_line_27_whiteout_then_implied_directory(place: Place) -> None:
 def test_line_27_aufs_notes_are_ignored(place: Place) -> None:
     """`.wh..wh.plnk` and its like are aufs's own, with whatever is below them."""
     tree, _ = place.unpack(
-        archive(member(".wh..wh.plnk", DIRECTORY), member(".wh..wh.plnk/1.2", data=b"x"), member(".wh..wh.aufs"))
+        archive(
+            member(".wh..wh.plnk", DIRECTORY),
+            member(".wh..wh.plnk/1.2", data=b"x"),
+            member(".wh..wh.plnk/.wh.d"),
+            member(".wh..wh.aufs"),
+            member("d.wh..wh.x/file", data=b"y"),
+        )
     )
-    assert os.listdir(tree) == []
+    assert os.listdir(tree) == ["d.wh..wh.x"]
+    assert (tree / "d.wh..wh.x/file").read_bytes() == b"y"
 
 
 def test_line_27_hardlink_to_a_whiteout_is_refused(place: Place) -> None:

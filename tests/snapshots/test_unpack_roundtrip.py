@@ -248,6 +248,30 @@ def test_the_worker_sees_nothing_but_the_layer(tmp_path: Path, squeeze: str) -> 
     assert os.getxattr(target / "d", "trusted.overlay.opaque") == b"y"
 
 
+def test_a_full_disk_says_so(tmp_path: Path) -> None:
+    """Where there is no room the error is the kernel's, names the entry, and the partial tree can be removed."""
+    (tmp_path / "layer").write_bytes(archive(member("small", data=b"x"), member("big", data=bytes(3 << 20))))
+    script = (
+        "import os, subprocess, sys; sys.path[:0] = sys.argv[1:]\n"
+        "from wherry.errors import KernelError\n"
+        "from wherry.paths import Roots\n"
+        "from wherry.snapshots.overlay import Overlay\n"
+        "from wherry.snapshots.unpack import apply_layer\n"
+        "os.mkdir('data')\n"
+        "subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', 'data'], check=True)\n"
+        "overlay = Overlay(Roots('data', 'data'))\n"
+        "staging = overlay.stage()\n"
+        "try:\n    apply_layer(os.open('layer', os.O_RDONLY), os.open(staging, os.O_RDONLY))\n"
+        "except KernelError as error:\n    print(error.errno, error.facts['entry'], len(os.listdir('/proc/self/fd')))\n"
+        "overlay.abandon(staging)\n"
+        "print(os.listdir('data/ingest'))\n"
+    )
+    run = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", script, SRC], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.splitlines() == ["28 big 6", "[]"]
+
+
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """A layer of 96 MB costs less than 20 MB, from plain and from gzip."""
     name = tmp_path / "big.tar"

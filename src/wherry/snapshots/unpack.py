@@ -5,6 +5,9 @@ Whiteouts of the archive (`.wh.name`, `.wh..wh..opq`) become overlayfs's own (a 
 the same layer brings stays, and a directory that it deletes and brings anew is opaque. Other `.wh..wh.*` names are
 aufs's private notes and are ignored.
 
+The tree is the one that Docker's overlay2 makes, but for three things: the root's entry gives the root its metadata,
+times keep their nanoseconds, and a hard link's header changes nothing of the file that it names.
+
 `worker` is what the spawner runs: it confines itself before it reads the first header.
 """
 
@@ -124,9 +127,15 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
         parent, _, name = path.rpartition(b"/")
         kind = entry.type
         try:
-            if name.startswith(_WHITEOUT) or _AUFS in parent:
-                if not _whiteout(tree, parent, name):
-                    continue
+            if _AUFS in path and _ignored(parent, name):
+                continue
+            if name == _OPAQUE:
+                tree.opaque(parent)
+            elif name.startswith(_WHITEOUT):
+                hidden = name[len(_WHITEOUT) :]
+                if hidden in (b"", b".", b".."):
+                    raise HostileInput(f"archive entry {shown(path)!r} hides no file", entry=shown(path))
+                tree.whiteout(parent, hidden)
             elif not name and kind != DIRECTORY:
                 raise HostileInput(f"archive entry {shown(entry.name)!r} is no directory, and names the root")
             elif kind == FILE:
@@ -155,20 +164,10 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
             raise _translated(error, entry.name) from error
 
 
-def _whiteout(tree: Tree, parent: bytes, name: bytes) -> bool:
-    """Do what a name with the whiteout prefix asks for; False where it asks for nothing."""
-    if any(part.startswith(_AUFS) for part in parent.split(b"/")):
-        return False
-    if name == _OPAQUE:
-        tree.opaque(parent)
-        return True
-    if name.startswith(_AUFS):
-        return False
-    hidden = name[len(_WHITEOUT) :]
-    if hidden in (b"", b".", b".."):
-        raise HostileInput(f"archive entry {shown(name)!r} hides no file")
-    tree.whiteout(parent, hidden)
-    return True
+def _ignored(parent: bytes, name: bytes) -> bool:
+    """Tell whether an entry is one of aufs's notes, or below one."""
+    above = any(part.startswith(_AUFS) for part in parent.split(b"/"))
+    return above or (name.startswith(_AUFS) and name != _OPAQUE)
 
 
 def _translated(error: OSError, name: bytes) -> WherryError:
