@@ -10,6 +10,7 @@ import os
 
 from wherry.errors import KernelError
 from wherry.linux import signals
+from wherry.linux.process import PR_GET_DUMPABLE, PR_SET_DUMPABLE, prctl
 
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
@@ -53,7 +54,8 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
     """Fork, with new namespaces.
 
     All signals are blocked in the child, so that no handler of the parent runs in it; the child resets its
-    dispositions and then its mask. The parent's mask is restored.
+    dispositions and then its mask. The child is born not dumpable: there is no moment in which who shares its pid
+    namespace could look into it (CVE-2016-9962). The parent is as before.
 
     Args:
         flags: CLONE_NEW* bits.
@@ -78,6 +80,8 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
         args.flags |= CLONE_PARENT
         args.exit_signal = 0
     mask = signals.block()
+    dumpable = prctl(PR_GET_DUMPABLE)
+    prctl(PR_SET_DUMPABLE, 0)
     _before()
     pid: int = _clone3(_SYS_CLONE3, args, ctypes.sizeof(args))
     if pid == 0:
@@ -85,6 +89,8 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
         return 0, -1
     number = ctypes.get_errno()
     _after_parent()
+    if dumpable == 1:  # 2 is the machine's choice, and cannot be set
+        prctl(PR_SET_DUMPABLE, 1)
     signals.set_mask(mask)
     if pid < 0:
         raise KernelError("clone3", number, None)

@@ -9,6 +9,7 @@ from wherry.linux import signals
 from wherry.linux.libc import libc
 
 PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15

@@ -65,8 +65,7 @@ def _attribute(names: "tuple[str, ...]", what: str, evidence: str) -> int:
 
 
 def isolate() -> None:
-    """First thing in a child: default signals, no dumps (CVE-2016-9962), own session, no umask."""
-    p.prctl(p.PR_SET_DUMPABLE, 0, what="prctl PR_SET_DUMPABLE")
+    """First thing in a child: default signals, an own session, no umask."""
     signals.reset()
     os.setsid()
     os.umask(0)

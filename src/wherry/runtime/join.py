@@ -12,7 +12,7 @@ from wherry.errors import KernelError, NotRunning, WherryError
 from wherry.linux.clone import clone, reap
 from wherry.linux.files import O_PATH
 from wherry.linux.namespace import NAMESPACES, namespace_id, open_namespace, setns
-from wherry.linux.process import PR_SET_DUMPABLE, is_alive, pidfd_open, pidfd_send_signal, prctl, start_time
+from wherry.linux.process import PR_SET_DUMPABLE, close_from, is_alive, pidfd_open, pidfd_send_signal, prctl, start_time
 from wherry.linux.signals import SIGKILL
 from wherry.runtime import become as b
 from wherry.runtime import sync
@@ -128,6 +128,9 @@ class _Joining:
         try:
             gc.disable()
             b.isolate()
+            stdio = () if self._stdio.terminal else (self._stdio.stdin, self._stdio.stdout, self._stdio.stderr)
+            # who shares the pid namespace and has CAP_SYS_PTRACE sees us: of the host there is nothing to see
+            close_from(3 + self._stdio.preserve, keep=(self._sync.fileno(), self._target, *stdio))
             labels = b.Labels(self._plan)
             self._sync.wait(sync.CGROUP)  # before the cgroup namespace hides where we come from
             if self._flags:

@@ -103,7 +103,11 @@ def attach_root(plan: "Plan", tree: int | None) -> int:
     for mount in plan.root_mounts:
         flags, data = _root_options(mount)
         m.mount(mount.source, plan.bundle, mount.type, flags, data)
-    return os.open(plan.bundle, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(plan.bundle, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if plan.hooks["createContainer"]:
+        # hooks run before the root is entered, and may want the bundle
+        m.attach(root, os.open("/", O_PATH | os.O_DIRECTORY), shown=plan.bundle)
+    return root
 
 
 def make_mounts(

@@ -1,0 +1,209 @@
+"""Images and callers that want out. One test for each attack that others fell for."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.conftest import Box
+from wherry.errors import HostileInput, InvalidSpec, KernelError, WherryError
+from wherry.linux.interpreter import sealed_interpreter
+
+pytestmark = pytest.mark.root
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_cve_2019_19921_proc_is_a_link(box: Box, name: str) -> None:
+    """A /proc or /sys that is a link is refused: labels and sysctls would go where it leads."""
+    (box.layer / name).rmdir()
+    (box.layer / name).symlink_to("tmp")
+    with pytest.raises(HostileInput, match="must be an ordinary directory"):
+        box.start("true")
+
+
+def test_cve_2025_31133_null_is_a_link(box: Box) -> None:
+    """The cover of masked paths is the host's null device, whatever the image calls /dev/null."""
+    box.config["mounts"] = [m for m in box.config["mounts"] if not m["destination"].startswith("/dev")]
+    (box.layer / "dev/null").symlink_to("/proc/sys/kernel/core_pattern")
+    core_pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    output = box.sh("stat -c '%t %T' /proc/keys /dev/null; readlink /dev/null; true")
+    assert output == "1 3\n1 3\n"
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern
+
+
+@pytest.mark.parametrize("place", ["dev", "dev/console", "dev/pts", "dev/pts/ptmx"])
+def test_cve_2025_52565_console_is_a_link(box: Box, place: str) -> None:
+    """A link in the place of the console or its directories leads to nothing of the host."""
+    sentinel = box.directory / "sentinel"
+    sentinel.write_text("untouched")
+    path = box.layer / place
+    if place == "dev":
+        path.rmdir()
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.symlink_to(sentinel)
+    box.config["process"]["terminal"] = True
+    box.config["mounts"] = [
+        m for m in box.config["mounts"] if m["destination"] not in ("/dev", "/dev/mqueue", "/dev/shm")
+    ]
+    if place == "dev/pts/ptmx":
+        box.config["mounts"] = [m for m in box.config["mounts"] if m["destination"] != "/dev/pts"]
+    try:
+        box.start("true")
+    except WherryError:
+        pass  # refused is right too
+    assert sentinel.read_text() == "untouched"
+    assert not sentinel.is_symlink()
+
+
+def test_cve_2025_52565_ptmx_is_a_file(box: Box) -> None:
+    """An exec's terminal comes from devpts or not at all."""
+    from wherry.runtime.launch import Stdio
+
+    box.config["process"]["capabilities"] = {key: ["CAP_SYS_ADMIN"] for key in ("bounding", "effective", "permitted")}
+    launched = box.start("sleep", "60")
+    assert box.join(launched, "sh", "-c", "umount /dev/pts; echo fake > /dev/pts/ptmx") == (0, "")
+    with pytest.raises((HostileInput, KernelError)):
+        box.join(launched, "true", stdio=Stdio(terminal=True))
+
+
+@pytest.mark.parametrize("number", range(3, 40))
+def test_cve_2024_21626_working_directory_is_a_descriptor(box: Box, number: int) -> None:
+    """No descriptor of ours can be the working directory."""
+    box.config["process"]["cwd"] = f"/proc/self/fd/{number}"
+    with pytest.raises(WherryError):
+        box.start("true")
+
+
+def test_cve_2021_30465_target_swapped_while_mounting(box: Box) -> None:
+    """A racer that swaps a directory of a shared volume for a link to the host's root never gets a mount there."""
+    volume = box.directory / "volume"
+    (volume / "real").mkdir(parents=True)
+    (volume / "target").mkdir()
+    outside = box.directory / "outside"
+    outside.mkdir()
+    box.config["mounts"] += [
+        {"destination": "/v", "type": "bind", "source": str(volume), "options": ["bind"]},
+        {"destination": "/v/target/deep", "type": "tmpfs", "source": "tmpfs", "options": []},
+    ]
+    stop = threading.Event()
+    # a process of its own: this one must have no threads when it forks
+    racer = os.fork()
+    if racer == 0:
+        try:
+            deadline = time.monotonic() + 20
+            while not stop.is_set() and time.monotonic() < deadline:
+                os.rename(volume / "target", volume / "aside")
+                os.symlink(outside, volume / "target")
+                os.unlink(volume / "target")
+                os.rename(volume / "aside", volume / "target")
+        finally:
+            os._exit(0)
+    try:
+        for _ in range(40):
+            try:
+                box.run("true")
+            except WherryError:
+                continue  # lost the race, inside
+        assert list(outside.iterdir()) == []
+    finally:
+        os.kill(racer, 9)
+        os.waitpid(racer, 0)
+
+
+def test_targets_outside_by_dots_and_links_stay_inside(box: Box) -> None:
+    """`..` in a destination and links to the host's paths end at the container's root."""
+    outside = box.directory / "outside"
+    outside.mkdir()
+    (box.layer / "link").symlink_to(f"../../../../../../..{outside}")
+    box.config["mounts"] += [
+        {"destination": "/../../../etc/up", "type": "tmpfs", "source": "tmpfs"},
+        {"destination": "/link/new", "type": "tmpfs", "source": "tmpfs"},
+    ]
+    assert "on /etc/up type tmpfs" in box.sh("mount")
+    assert list(outside.iterdir()) == []
+    assert not Path("/etc/up").exists()
+
+
+def test_mounts_over_proc_are_refused_by_what_is_there(box: Box) -> None:
+    """A link of the image does not bring a volume into /proc (CVE-2019-16884)."""
+    (box.layer / "data").symlink_to("/proc/self/attr")
+    box.config["mounts"].append({"destination": "/data", "type": "bind", "source": "/tmp", "options": ["bind"]})
+    with pytest.raises(InvalidSpec, match="inside /proc"):
+        box.start("true")
+
+
+@pytest.mark.parametrize("name", ["passwd", "group"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "huge", "proc"])
+def test_account_files_that_never_end(box: Box, name: str, kind: str) -> None:
+    """A FIFO, a device, a link to /proc or a file without end fails a start that needs it, at once (CVE-2026-47262)."""
+    path = box.layer / "etc" / name
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "proc":
+        path.symlink_to("/proc/kmsg")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    box.config["process"]["user"] = {"uid": 0, "gid": 0, "username": "0"}
+    before = time.monotonic()
+    with pytest.raises((HostileInput, KernelError)):
+        box.start("true")
+    assert time.monotonic() - before < 5
+
+
+def test_cve_2019_5736_the_interpreter_cannot_be_written(box: Box) -> None:
+    """What /proc/<pid>/exe of our processes leads to is on a mount that nobody can write."""
+    fd = sealed_interpreter()
+    try:
+        with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
+            os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+        assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+    finally:
+        os.close(fd)
+
+
+def test_cve_2019_5736_entrypoint_is_our_own_program(box: Box) -> None:
+    """`#!/proc/self/exe` executes the container's own file or nothing."""
+    (box.layer / "bin/evil").write_text("#!/proc/self/exe\nimport os\n")
+    (box.layer / "bin/evil").chmod(0o755)
+    with pytest.raises(WherryError):
+        box.start("/bin/evil")
+
+
+def test_cve_2016_9962_a_joining_process_cannot_be_looked_into(box: Box) -> None:
+    """A racer that is root in the container never lists the descriptors of the one that joins."""
+    process = box.config["process"]
+    kinds = ("bounding", "effective", "permitted")
+    process["capabilities"] = {key: ["CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"] for key in kinds}
+    launched = box.start(
+        "sh",
+        "-c",
+        "while true; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || ls -l $p/fd; done; done > /tmp/seen 2> /dev/null",
+    )
+    for _ in range(20):
+        assert box.join(launched, "true")[0] == 0
+    assert str(box.directory) not in box.join(launched, "cat", "/tmp/seen")[1]
+    assert "socket:" not in box.join(launched, "cat", "/tmp/seen")[1]
+
+
+def test_a_hostile_python_library_is_never_read(box: Box) -> None:
+    """Nothing is imported once the container's root is entered, on no error path either (CVE-2019-14271)."""
+    import sys
+
+    for name in ("warnings", "traceback", "linecache", "codecs", "encodings/idna", "json", "re", "socket"):
+        for root in {path for path in sys.path if path.startswith("/")}:
+            target = box.layer / root.lstrip("/") / f"{name}.py"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("open('/tmp/imported', 'w').close()\n")
+    launched = box.start("sleep", "60")
+    for args in (["nope\udcff"], ["/etc/passwd"], ["sh", "-c", "true"]):
+        try:
+            box.join(launched, *args)
+        except WherryError:
+            continue
+    assert "imported" not in box.join(launched, "ls", "/tmp")[1]

@@ -1,0 +1,81 @@
+"""Processes executed in a running container."""
+
+import os
+
+import pytest
+
+from tests.runtime.conftest import Box
+from wherry.errors import CommandNotFound, InvalidArgument, KernelError, NotRunning
+
+pytestmark = pytest.mark.root
+
+
+def test_joins_every_namespace(box: Box) -> None:
+    """The process is beside process 1 in all of its namespaces."""
+    launched = box.start("sleep", "60")
+    kinds = ("mnt", "net", "pid", "ipc", "uts", "cgroup")
+    script = f"for n in {' '.join(kinds)}; do readlink /proc/self/ns/$n; done"
+    output = box.join(launched, "sh", "-c", script)[1]
+    assert output.split() == [os.readlink(f"/proc/{launched.pid}/ns/{kind}") for kind in kinds]
+
+
+def test_exit_code_signals_and_rights(box: Box) -> None:
+    """The process is as clean as process 1, and has its own rights."""
+    launched = box.start("sleep", "60")
+    code, output = box.join(
+        launched,
+        "sh",
+        "-c",
+        "grep -E 'SigBlk|SigIgn|CapEff|CapAmb|NoNew' /proc/self/status; ls /proc/self/fd; exit 9",
+        capabilities={"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+        noNewPrivileges=True,
+    )
+    assert code == 9
+    assert output.count("0000000000000000") == 3
+    assert "CapEff:\t0000000000000020" in output
+    assert "NoNewPrivs:\t1" in output
+    assert output.endswith("0\n1\n2\n3\n")
+
+
+def test_user_and_working_directory(box: Box) -> None:
+    """Names are looked up in the container."""
+    launched = box.start("sleep", "60")
+    code, output = box.join(
+        launched, "sh", "-c", "id -un; pwd; echo $HOME", user={"uid": 0, "gid": 0, "username": "app"}, cwd="/etc"
+    )
+    assert (code, output) == (0, "app\n/etc\n/home/app\n")
+
+
+def test_words_of_failures(box: Box) -> None:
+    """What is wrong is said in Docker's words."""
+    launched = box.start("sleep", "60")
+    with pytest.raises(CommandNotFound, match=r'exec: "nope": executable file not found in \$PATH'):
+        box.join(launched, "nope")
+    with pytest.raises(KernelError, match=r'chdir to cwd \("/nope"\) set in config.json failed: no such file'):
+        box.join(launched, "true", cwd="/nope")
+    with pytest.raises(InvalidArgument, match="unable to find user zoe: no matching entries in passwd file"):
+        box.join(launched, "true", user={"uid": 0, "gid": 0, "username": "zoe"})
+    with pytest.raises(InvalidArgument, match="uids and gids must be in range 0-2147483647"):
+        box.join(launched, "true", user={"uid": 0, "gid": 0, "username": "4294967296"})
+
+
+def test_a_dead_container_cannot_be_joined(box: Box) -> None:
+    """A container that ended, or whose pid is another's by now, is not running."""
+    launched = box.start("sleep", "60")
+    launched.start_time += 1
+    with pytest.raises(NotRunning):
+        box.join(launched, "true")
+    launched.start_time -= 1
+    pid, started = launched.pid, launched.start_time
+    box.kill(launched)
+    launched.pid, launched.start_time = pid, started
+    with pytest.raises(NotRunning):
+        box.join(launched, "true")
+
+
+def test_working_directory_by_descriptor_is_refused(box: Box) -> None:
+    """`exec -w /proc/self/fd/N` reaches nothing of the host (CVE-2024-21626)."""
+    launched = box.start("sleep", "60")
+    for number in range(3, 24):
+        with pytest.raises(KernelError):
+            box.join(launched, "true", cwd=f"/proc/self/fd/{number}")
