@@ -231,7 +231,10 @@ def _expression(pattern: str) -> str:
         elif char == "\\" and position < len(pattern):
             made += re.escape(pattern[position])
             position += 1
-        elif char == "[" and (end := pattern.find("]", position + 1)) > 0:
+        elif char == "[":
+            end = pattern.find("]", position + 1)
+            if end < 0:
+                raise InvalidArgument("syntax error in pattern")
             inside = pattern[position:end]
             negated = inside.startswith("^")
             body = re.sub(r"[\\\[\]^&~|]", lambda found: "\\" + found[0], inside.removeprefix("^"))
