@@ -85,8 +85,8 @@ def start_time(pid: int) -> int:
     return int(fields[fields.rindex(b")") + 2 :].split()[19])
 
 
-def fork_task(action: "Callable[[], None]", title: str) -> int:
-    """Run `action` in a forked process that holds no descriptor of ours; its exit status is 0 unless it raised.
+def fork_task(action: "Callable[[], None]", keep: "Sequence[int]", title: str) -> int:
+    """Run `action` in a forked process with no other descriptors than `keep`; its exit status is 0 unless it raised.
 
     Returns:
         The child's pid: the caller reaps it.
@@ -95,7 +95,7 @@ def fork_task(action: "Callable[[], None]", title: str) -> int:
     if pid == 0:
         status = 1
         try:
-            become_child((), title)
+            become_child(keep, title)
             os.nice(10)
             action()
             status = 0

@@ -5,7 +5,6 @@ The standard package brings `re`, `enum`, `functools` and `collections`: a megab
 not what they were (they are internal), it changes nothing.
 """
 
-import _collections_abc
 import sys
 
 TYPE_CHECKING = False
@@ -76,8 +75,6 @@ def _make() -> "tuple[Callable[..., Any], Callable[..., str], dict[str, Any]]":
 
 def install() -> bool:
     """Become `json`, `json.decoder` and `json.encoder`; false where that is not possible (any more)."""
-    # what `collections` does when imported; `array` asks for no more than this
-    sys.modules.setdefault("collections.abc", _collections_abc)
     if "json" in sys.modules:
         return False
     module = type(sys)("json", __doc__)

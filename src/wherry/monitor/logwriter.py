@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_LINE = 16 * 1024
 
+# what is being compressed has been rotated away meanwhile
+_DROPPED = -1
 _HEAD = '{"log":"'
 _NAMES = {1: "stdout", 2: "stderr"}
 
@@ -90,8 +92,8 @@ class JsonFileLog:
         max_size: bytes after which the file is rotated; 0 for never.
         max_files: how many files there may be, the current one included.
         attrs: labels and variables to repeat in every record.
-        compress: compress the file at the first path into the second one, in a process of its own, then call back with
-            its success; None leaves rotated files as they are.
+        compress: compress what a descriptor holds into a new file, in a process of its own, then call back with its
+            success; None leaves rotated files as they are.
         on_error: told once about each run of failed writes.
     """
 
@@ -116,7 +118,7 @@ class JsonFileLog:
         max_size: int,
         max_files: int,
         attrs: "dict[str, Any] | None" = None,
-        compress: "Callable[[str, str, Callable[[bool], None]], None] | None" = None,
+        compress: "Callable[[int, str, Callable[[bool], None]], None] | None" = None,
         on_error: "Callable[[OSError], None]",
     ) -> None:
         self.path = path
@@ -124,7 +126,7 @@ class JsonFileLog:
         self._max_files = max(1, max_files)
         self._attrs = f',"attrs":{dumps(attrs, separators=(",", ":"), ensure_ascii=False)}' if attrs else ""
         self._compress = compress
-        self._compressing = 0  # number of the rotated file that is being compressed; 0: none, or its file is gone
+        self._compressing = 0  # number of the rotated file that is being compressed, 0 for none
         self._on_error = on_error
         self._failed = False
         self._partial = {1: b"", 2: b""}
@@ -249,8 +251,8 @@ class JsonFileLog:
                 except FileNotFoundError:
                     continue
         os.rename(self.path, f"{self.path}.1")
-        if self._compressing:
-            self._compressing = self._compressing + 1 if self._compressing < last else -1
+        if self._compressing > 0:
+            self._compressing = self._compressing + 1 if self._compressing < last else _DROPPED
         self._open()
         self._compress_next()
 
@@ -259,11 +261,17 @@ class JsonFileLog:
         if self._compress is None or self._compressing:
             return
         for number in range(self._max_files - 1, 0, -1):
-            path = f"{self.path}.{number}"
-            if os.path.exists(path):
+            try:
+                source = os.open(f"{self.path}.{number}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            # opened here: by the time a child looked, another file may bear the name
+            try:
                 self._compressing = number
-                self._compress(path, f"{self.path}.compressing", self._compressed)
-                return
+                self._compress(source, f"{self.path}.compressing", self._compressed)
+            finally:
+                os.close(source)
+            return
 
     def _compressed(self, success: bool) -> None:
         number, self._compressing = self._compressing, 0
@@ -282,24 +290,22 @@ class JsonFileLog:
         self._compress_next()
 
 
-def compress_file(source: str, target: str) -> None:
-    """Write `source`, gzip-compressed, to the new file `target` (for a forked child)."""
+def compress_file(source: int, target: str) -> None:
+    """Write what the descriptor `source` holds, gzip-compressed, to the new file `target` (for a forked child)."""
     import zlib
 
     squeeze = zlib.compressobj(1, zlib.DEFLATED, 31)
-    read = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     write = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     while True:
-        data = os.read(read, 1 << 18)
+        data = os.read(source, 1 << 18)
         view = memoryview(squeeze.compress(data) if data else squeeze.flush())
         while view:
             view = view[os.write(write, view) :]
         if not data:
             break
-    times = os.fstat(read)
+    times = os.fstat(source)
     os.utime(write, ns=(times.st_atime_ns, times.st_mtime_ns))
     os.close(write)
-    os.close(read)
 
 
 def _unlink(path: str) -> None:

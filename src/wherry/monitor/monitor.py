@@ -408,8 +408,8 @@ class Monitor:
             raise NotSupported(f"logger: no log driver named '{driver}' is registered")
         return self._log
 
-    def _compress(self, source: str, target: str, done: "Callable[[bool], None]") -> None:
-        pid = fork_task(lambda: compress_file(source, target), "wherry-compress")
+    def _compress(self, source: int, target: str, done: "Callable[[bool], None]") -> None:
+        pid = fork_task(lambda: compress_file(source, target), [source], "wherry-compress")
         watch_child(self._loop, pid, os.pidfd_open(pid), lambda code, _signal: done(code == 0))
 
     def _internal_error(self, error: BaseException) -> None:
@@ -441,9 +441,13 @@ def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
 
 def note_error(run_dir: str, error: BaseException) -> None:
     """Append an error nobody expected to `<run_dir>/monitor.err`, up to a size: there is no other place to say it."""
-    import traceback
+    try:
+        import traceback  # not before there is need: it brings much along
 
-    text = f"{time.time_ns()} {''.join(traceback.format_exception(error))}\n".encode()
+        lines = traceback.format_exception(error)
+    except Exception as another:  # noqa: BLE001 - the machine may be out of memory or descriptors
+        lines = [repr(error), repr(another)]
+    text = f"{time.time_ns()} {''.join(lines)}\n".encode()
     try:
         fd = os.open(f"{run_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

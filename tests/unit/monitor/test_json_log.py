@@ -22,7 +22,7 @@ def fail(error: OSError) -> None:
     raise error
 
 
-def compress_now(source: str, target: str, done: Callable[[bool], None]) -> None:
+def compress_now(source: int, target: str, done: Callable[[bool], None]) -> None:
     """Compress in this process: what the monitor's child does."""
     compress_file(source, target)
     done(True)
@@ -162,24 +162,38 @@ def test_rotation_with_one_file(tmp_path: Path) -> None:
 
 def test_slow_compressor(tmp_path: Path) -> None:
     """Rotations that overtake the compressor rename what it works on, and its result goes to the right place."""
-    waiting: list[tuple[str, str, Callable[[bool], None]]] = []
+    waiting: list[tuple[int, str, Callable[[bool], None]]] = []
     log = JsonFileLog(
         str(tmp_path / "c-json.log"),
         max_size=1_000,
         max_files=4,
-        compress=lambda source, target, done: waiting.append((source, target, done)),
+        compress=lambda source, target, done: waiting.append((os.dup(source), target, done)),
         on_error=fail,
     )
     lines = b"".join(b"line %d\n" % number for number in range(14))
     log.write(1, lines)
-    source, target, done = waiting.pop()
-    compress_file(source, target)  # opened before the next rotation renames it
+    ((source, target, done),) = waiting
     log.write(1, lines)
     assert (tmp_path / "c-json.log.2").exists()
+    compress_file(source, target)
+    os.close(source)
     done(True)
     assert (tmp_path / "c-json.log.2.gz").exists()
     assert not (tmp_path / "c-json.log.2").exists()
+    assert len(waiting) == 2
+    for _ in range(6):
+        log.write(1, lines)
+    assert len(waiting) == 2, "one at a time, also when what is compressed has been dropped"
+    source, target, done = waiting[1]
+    compress_file(source, target)
+    os.close(source)
+    done(True)
+    assert not (tmp_path / "c-json.log.compressing").exists()
     log.close()
+    for source, _, _ in waiting[2:]:
+        os.close(source)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["c-json.log", "c-json.log.1", "c-json.log.2", "c-json.log.3"]
 
 
 def test_full_disk_is_survived(tmp_path: Path) -> None:
