@@ -1,7 +1,6 @@
 """`images` and `image inspect`: what is stored, as Docker's JSON."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from wherry.errors import InvalidArgument
 from wherry.images import rfc3339
 from wherry.images.model import Image
+from wherry.images.patterns import Pattern
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
 from wherry.oci.reference import parse_normalized
@@ -120,7 +120,7 @@ def inspect(stores: Stores, name_or_id: str) -> dict[str, Any]:
 
 def _summary(image: Image, filters: Filters) -> dict[str, Any]:
     names = list(image.names)
-    patterns = filters.get("reference")
+    patterns = [Pattern(value) for value in filters.get("reference", ())]
     if patterns:
         names = [name for name in names if _matches(name, patterns)]
     return {
@@ -203,50 +203,18 @@ def _until(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
 
 
 def _reference(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
-    return lambda image: any(_matches(name, values) for name in (*image.names, *image.repo_digests))
+    patterns = [Pattern(value) for value in values]
+    return lambda image: any(_matches(name, patterns) for name in (*image.names, *image.repo_digests))
 
 
 def _created(image: Image) -> int:
     return rfc3339.nanoseconds(image.created) or 0
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a familiar name, or its repository, fits one of the patterns (Go's path.Match: `*` stops at a slash)."""
+def _matches(name: str, patterns: Sequence[Pattern]) -> bool:
+    """Whether a familiar name, or its repository, fits one of the patterns."""
     repository = parse_normalized(name).familiar_name()
-    return any(
-        re.fullmatch(expression, name) or re.fullmatch(expression, repository)
-        for expression in (_expression(pattern) for pattern in patterns)
-    )
-
-
-def _expression(pattern: str) -> str:
-    made, position = "", 0
-    while position < len(pattern):
-        char = pattern[position]
-        position += 1
-        if char == "*":
-            made += "[^/]*"
-        elif char == "?":
-            made += "[^/]"
-        elif char == "\\" and position < len(pattern):
-            made += re.escape(pattern[position])
-            position += 1
-        elif char == "[":
-            end = pattern.find("]", position + 1)
-            if end < 0:
-                raise InvalidArgument("syntax error in pattern")
-            inside = pattern[position:end]
-            negated = inside.startswith("^")
-            body = re.sub(r"[\\\[\]^&~|]", lambda found: "\\" + found[0], inside.removeprefix("^"))
-            made += f"[{'^' if negated else ''}{body}]"
-            position = end + 1
-        else:
-            made += re.escape(char)
-    try:
-        re.compile(made)
-    except re.error:
-        raise InvalidArgument("syntax error in pattern") from None
-    return made
+    return any(pattern.matches(name) or pattern.matches(repository) for pattern in patterns)
 
 
 _FILTERS: dict[str, Callable[[Stores, Sequence[str]], Callable[[Image], bool]]] = {
