@@ -237,6 +237,41 @@ def limits(path: str) -> Any:
         return {"exit": code, "pids": cgroup.stats()["pids"]["limit"], **shown}
 
 
+def limits_v2(path: str) -> Any:
+    """cpu, cpuset, pids, io and swap as v2 shows them; a fork over the limit fails; controllers reach the branch."""
+
+    def work() -> int:
+        try:
+            for _ in range(10):
+                if os.fork() == 0:
+                    time.sleep(60)
+        except BlockingIOError:
+            return 7
+        return 0
+
+    asked = {
+        "cpu": {"shares": 512, "quota": 5000, "period": 10000, "cpus": "0", "mems": "0"},
+        "pids": {"limit": 4},
+        "memory": {"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 16 * MIB},
+    }
+    with branch(path, asked) as cgroup, child(cgroup, work) as pid:
+        code = os.WEXITSTATUS(ended(pid))
+        (directory,) = cgroup.directories()
+        names = ["cpu.weight", "cpu.max", "cpuset.cpus", "pids.max", "memory.max", "memory.swap.max", "memory.low"]
+        shown = {name: open(f"{directory}/{name}").read().strip() for name in names}
+        cgroup.update({"cpu": {"quota": -1}, "pids": {"limit": -1}, "memory": {"limit": -1, "swap": -1}})
+        after = {name: open(f"{directory}/{name}").read().strip() for name in names[1:]}
+        return {"exit": code, "shown": shown, "after": after}
+
+
+def delegated(path: str) -> Any:
+    """A controller that only v2 has reaches the branch from the root, and limits there."""
+    with branch(path, {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}) as cgroup:
+        (found,) = [d for d in cgroup.directories() if os.path.exists(f"{d}/hugetlb.2MB.max")]
+        with open(f"{found}/hugetlb.2MB.max") as file:
+            return int(file.read())
+
+
 def refused(path: str) -> Any:
     """What cannot be limited here is named; nothing is left behind by the caller's removal."""
     found = {}

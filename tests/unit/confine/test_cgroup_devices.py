@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.errors import InvalidSpec
@@ -124,6 +124,7 @@ RULES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RULES, st.sampled_from("bc"), st.sampled_from([0, 1, 5, 136, (1 << 32) - 1]), st.integers(0, 6), ACCESSES)
 def test_the_program_decides_as_the_v1_controller(
     rules: list[dict[str, Any]], kind: str, major: int, minor: int, access: str
