@@ -197,7 +197,9 @@ class _Execution:
             if arguments:
                 raise self.fail(node, f"{name} is not a method but has arguments")
             if name in receiver:
-                return receiver[name]
+                value = receiver[name]
+                # null in undecoded JSON is an interface of nothing, which Go prints as no value
+                return NO_VALUE if value is None and self.template.strict else value
             if self.template.strict:
                 raise self.fail(node, f"map has no entry for key {quoted(name)}")
             return NO_VALUE

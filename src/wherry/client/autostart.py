@@ -12,7 +12,6 @@ import sys
 import time
 
 from wherry.client.errors import CannotConnect
-from wherry.paths import DEFAULT_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = "/var/log/wherry.log"
 _DEADLINE = 30.0
+_GRACE = 5.0  # for the socket of another starter, after our own engine ended
 _UNITS = (
     "/etc/systemd/system/wherry.service",
     "/usr/lib/systemd/system/wherry.service",
@@ -41,7 +41,7 @@ def start_engine(address: "Address", error: OSError) -> None:
         return
     if os.geteuid() != 0:
         raise CannotConnect(
-            f"Cannot connect to the Wherry daemon at unix://{DEFAULT_SOCKET}: nobody listens. Ask root to start wherryd"
+            f"Cannot connect to the Wherry daemon at {address.text}: nobody listens. Ask root to start wherryd"
             " and to add you to the group of the socket (usermod -aG wherry USER)"
         )
     program, arguments, what = _command()
@@ -56,7 +56,7 @@ def start_engine(address: "Address", error: OSError) -> None:
             if done:
                 ended = os.waitstatus_to_exitcode(status)
                 # another starter may have won: its socket will come, but not for ever
-                deadline = min(deadline, time.monotonic() + 5)
+                deadline = min(deadline, time.monotonic() + _GRACE)
         if time.monotonic() > deadline:
             raise CannotConnect(
                 f"wherryd ended with status {ended}, see {LOG_FILE}"

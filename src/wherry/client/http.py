@@ -84,6 +84,11 @@ class Connection:
     def close(self) -> None:
         self.sock.close()
 
+    def broken(self, message: str) -> ProtocolError:
+        """Close it; the error that says why."""
+        self.sock.close()
+        return ProtocolError(message)
+
     def send(
         self,
         method: str,
@@ -113,7 +118,7 @@ class Connection:
             except InterruptedError:
                 continue
             except OSError as error:
-                raise ProtocolError(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
+                raise self.broken(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
 
     def _receive(self) -> bytes:
         while self._upload is not None:
@@ -122,7 +127,7 @@ class Connection:
         try:
             return self.sock.recv(_RECEIVE)
         except OSError as error:
-            raise ProtocolError(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
+            raise self.broken(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
 
     def _pump(self, upload: _Upload) -> bool:
         """Send some of the body; returns whether something of the answer is there."""
@@ -170,10 +175,10 @@ class Connection:
                 line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
                 return line.rstrip(b"\r")
             if len(self._buffer) > _MAX_HEAD:
-                raise ProtocolError("the engine sent a line without end")
+                raise self.broken("the engine sent a line without end")
             more = self._receive()
             if not more:
-                raise ProtocolError("the engine closed the connection")
+                raise self.broken("the engine closed the connection")
             self._buffer += more
 
     def leftover(self) -> bytes:
@@ -186,7 +191,7 @@ class Connection:
         while True:
             parts = self.line().split(b" ", 2)
             if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
-                raise ProtocolError("the engine does not speak HTTP")
+                raise self.broken("the engine does not speak HTTP")
             headers: dict[str, str] = {}
             while line := self.line():
                 name, _, value = line.partition(b":")
@@ -231,7 +236,7 @@ class Response:
             try:
                 self._left = int(size, 16)
             except ValueError:
-                raise ProtocolError("the engine sent a bad chunk") from None
+                raise self.connection.broken("the engine sent a bad chunk") from None
             if self._left == 0:
                 while self.connection.line():
                     continue
@@ -240,8 +245,7 @@ class Response:
         data = self.connection.take(_RECEIVE if self._left < 0 else min(self._left, _RECEIVE - 1))
         if not data:
             if self._left >= 0:
-                self.connection.close()
-                raise ProtocolError("unexpected EOF")
+                raise self.connection.broken("unexpected EOF")
             self.connection.close()
             self._ended = True
             return b""
@@ -383,6 +387,11 @@ class Client:
             return Connection(sock, f"{address.host}:{address.port}")
         raise failure or OSError("no address")
 
+    def close(self) -> None:
+        """Close the connections that are kept for later."""
+        while self._idle:
+            self._idle.pop().close()
+
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose answer was read for the next request."""
         if connection.sock.fileno() >= 0 and connection not in self._idle:
@@ -448,8 +457,10 @@ class Client:
         connection.send("POST", target(path, query), fields, data)
         response = connection.head()
         if response.status not in (101, 200):
-            response.check()
-            connection.close()
+            try:
+                response.check()
+            finally:
+                connection.close()
             raise ProtocolError(f"unable to upgrade to tcp, received {response.status}")
         return connection, connection.leftover()
 

@@ -1,0 +1,123 @@
+"""A Docker engine to compare with: the machine's own dockerd, in a directory of its own, with one small image."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Docker:
+    """A running dockerd.
+
+    Attributes:
+        socket: its address.
+        env: the environment in which `docker` and `wherry` talk to it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = f"unix://{directory}/docker.sock"
+        self.env = {
+            **os.environ,
+            "PATH": f"{ROOT}/scripts:{os.environ['PATH']}",
+            "DOCKER_HOST": self.socket,
+            "WHERRY_HOST": self.socket,
+            "DOCKER_CONFIG": str(directory / "config"),
+            "TZ": "UTC",
+        }
+        self.env.pop("DOCKER_CONTEXT", None)
+        with open(directory / "log", "wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    "dockerd",
+                    f"--data-root={directory}/data",
+                    f"--exec-root={directory}/x",
+                    f"--host={self.socket}",
+                    f"--pidfile={directory}/d.pid",
+                    "--bridge=none",
+                    "--iptables=false",
+                    "--ip-forward=false",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while self.run("docker", "version").returncode:
+            assert time.monotonic() < deadline, (directory / "log").read_text()
+            assert self.process.poll() is None, (directory / "log").read_text()
+
+    def run(self, *command: str, stdin: bytes = b"", timeout: float = 60) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command against it."""
+        return subprocess.run(command, env=self.env, input=stdin, capture_output=True, timeout=timeout, check=False)
+
+    def stop(self) -> None:
+        """Remove its containers, end it, and wait until it is gone."""
+        ids = self.run("docker", "ps", "-aq").stdout.decode().split()
+        if ids:
+            self.run("docker", "rm", "-f", *ids)
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def busybox_archive() -> bytes:
+    """A root file system of busybox and its links, as a tar archive."""
+    found = shutil.which("busybox")
+    assert found, "busybox is missing: make install"
+    applets = subprocess.run([found, "--list"], capture_output=True, check=True).stdout.decode().split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for directory in ("bin", "tmp", "etc", "root"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        program = Path(found).read_bytes()
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(program), 0o755
+        tar.addfile(entry, io.BytesIO(program))
+        passwd = b"root:x:0:0:root:/root:/bin/sh\n"
+        entry = tarfile.TarInfo("etc/passwd")
+        entry.size = len(passwd)
+        tar.addfile(entry, io.BytesIO(passwd))
+        for applet in applets:
+            if applet == "busybox":
+                continue
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """A dockerd with the image `busybox`."""
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        pytest.skip("docker.io is not installed (make install does it)")
+    directory = Path(tempfile.mkdtemp(prefix="wherry-docker-"))
+    engine = None
+    try:
+        engine = Docker(directory)
+        archive = busybox_archive()
+        (directory / "busybox.tar").write_bytes(archive)
+        done = engine.run("docker", "import", "-c", 'CMD ["sh"]', "-", "busybox", stdin=archive)
+        assert done.returncode == 0, done.stderr
+        yield engine
+    finally:
+        if engine is not None:
+            engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""The same command lines through `docker` and `wherry`, against one dockerd: same output, words and exit codes."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Docker
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+LINES = (Path(__file__).parent / "command_lines.txt").read_text().splitlines()
+# names that differ on purpose; ids and times that differ between two runs
+SAME = (
+    (r"wherry", "docker"),
+    (r"Wherry", "Docker"),
+    (r"Is dockerd running", "Is the docker daemon running"),
+    (r"\b[0-9a-f]{64}\b", "<id>"),
+    (r"\b[0-9a-f]{12}\b", "<short id>"),
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+    (r"\d{4}-\d\d-\d\d [\d:.]+ \+0000 UTC", "<time>"),
+    (r"(Less than a second|About a minute|About an hour|\d+ (second|minute|hour)s?)( ago)?", "<ago>"),
+    (r"0x[0-9a-f]{6,}", "<pointer>"),
+    (r" +", " "),
+)
+
+
+def _normal(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    for pattern, word in SAME:
+        text = re.sub(pattern, word, text)
+    return text
+
+
+def _result(docker: Docker, line: str, program: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        ["bash", "-c", line.replace("@", program)],
+        env={**docker.env, "DIR": str(docker.directory), "FROMENV": "yes"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, _normal(done.stdout), _normal(done.stderr)
+
+
+def test_same_words_as_docker(docker: Docker) -> None:
+    """Every command line does through wherry what it does through docker."""
+    setup = (
+        "docker run -d --name a1 -l x=y -l b=c -e FOO=bar busybox sh -c 'echo hi; sleep 0.05; echo err >&2; sleep 600'"
+    )
+    assert _result(docker, setup, "docker")[0] == 0
+    different = []
+    for line in LINES:
+        if not line or line.startswith("#"):
+            continue
+        expected, found = (_result(docker, line, program) for program in ("docker", "wherry"))
+        if expected != found:
+            different.append(f"{line}\n  docker: {expected}\n  wherry: {found}")
+    assert not different, "\n".join(different)
