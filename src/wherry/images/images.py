@@ -156,6 +156,7 @@ class Images:
             how many images were found again.
         """
         await asyncio.to_thread(sweep.sweep, self._stores)
+        await self._stores.leases.expire(nameless=True)
         if self._stores.records.by_id:
             return 0
         found = await asyncio.to_thread(sweep.find_images, self._stores)

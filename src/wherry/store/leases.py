@@ -14,6 +14,7 @@ from typing import Self
 from wherry.store.database import Database
 
 _DAY = 86400
+_NAMELESS = "#"
 
 
 class Leases:
@@ -35,7 +36,7 @@ class Leases:
             id_: a name that finds it again after a restart (a pull's reference); None makes one.
             seconds: how long it holds if nobody releases it.
         """
-        name = id_ or secrets.token_hex(16)
+        name = id_ or _NAMELESS + secrets.token_hex(16)
         expires = time.time_ns() + int(seconds * 1e9)
         _, digests = self._held.get(name, (0, set()))
         self._held[name] = (expires, digests)
@@ -69,10 +70,18 @@ class Leases:
 
         await self._database.write(change)
 
-    async def expire(self) -> int:
-        """Release what has expired; returns how many."""
+    async def expire(self, *, nameless: bool = False) -> int:
+        """Release what has expired; returns how many.
+
+        Args:
+            nameless: also those without a name of their own. For start-up: whoever took them was killed.
+        """
         now = time.time_ns()
-        old = [name for name, (expires, _) in self._held.items() if expires <= now]
+        old = [
+            name
+            for name, (expires, _) in self._held.items()
+            if expires <= now or (nameless and name.startswith(_NAMELESS))
+        ]
         for name in old:
             await self.release(name)
         return len(old)

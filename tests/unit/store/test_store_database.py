@@ -154,5 +154,10 @@ def test_leases(database: Database) -> None:
         await old.add(A)
         assert again.protected() == set()
         assert await again.expire() == 1
+        await again.take("kept")
+        await (await again.take()).add(B)
+        assert await Leases(database).expire() == 0
+        assert await Leases(database).expire(nameless=True) == 1
+        assert set(Leases(database)._held) == {"kept"}
 
     asyncio.run(run())
