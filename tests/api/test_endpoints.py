@@ -49,6 +49,8 @@ def test_ping(sock: socket.socket) -> None:
         }
         assert wanted.items() <= answer.headers.items()
         assert answer.headers["server"].startswith("Wherry/")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.headers["content-length"] == str(len(body))
 
 
 def test_golden_error_answer(sock: socket.socket) -> None:
@@ -98,7 +100,8 @@ def test_golden_error_answer(sock: socket.socket) -> None:
         ("/events?until=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("/plugins/x/json", 404, 'plugin "x" not found'),
         ("/containers/c1/attach/ws", 501, "attach over a WebSocket is not supported"),
-        ("/volumes", 501, "volumes is not supported yet"),
+        ("/volumes/nope", 404, "get nope: no such volume"),
+        ("/system/df", 501, "disk usage is not supported yet"),
         *((f"/{path}", 503, NO_SWARM) for path in ("swarm", "services", "nodes/x", "tasks", "secrets", "configs/x")),
     ],
 )
@@ -454,6 +457,13 @@ def test_other_endpoints(sock: socket.socket) -> None:
     assert ask(sock, "POST", "/containers/prune").json == {"ContainersDeleted": None, "SpaceReclaimed": 0}
     assert ask(sock, "POST", "/containers/c1/exec", '{"Cmd":["true"],"detachKeys":"ctrl-x"}').json == {"Id": "e1"}
     assert ask(sock, "GET", "/exec/e1/json").json["ExitCode"] == 5
+    assert ask(sock, "GET", "/volumes").json == {"Volumes": [], "Warnings": None}
+    assert ask(sock, "POST", "/volumes/prune").json == {"VolumesDeleted": [], "SpaceReclaimed": 0}
+    assert ask(sock, "POST", "/networks/prune").json == {"NetworksDeleted": None}
+    assert ask(sock, "POST", "/build/prune").json == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    answer = ask(sock, "DELETE", "/networks/bridge")
+    assert (answer.status, answer.message) == (403, "bridge is a pre-defined network and cannot be removed")
+    assert ask(sock, "DELETE", "/networks/nope").status == 404
     assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"
     for path in ("/auth", "/build", "/commit", "/networks/create", "/images/x/push", "/volumes/create"):
         assert ask(sock, "POST", path, b"", TEXT).status == 501

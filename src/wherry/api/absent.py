@@ -1,10 +1,10 @@
-"""Docker's calls that this engine does not have, each with a clear answer."""
+"""Docker's calls that this engine does not have, each with a clear answer; what there is none of is an empty list."""
 
 from collections.abc import Awaitable, Callable
 
 from wherry.api.call import Call
 from wherry.api.reply import Reply, json_reply
-from wherry.errors import NotFound, NotSupported, Unavailable
+from wherry.errors import Forbidden, NotFound, NotSupported, Unavailable
 
 NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -38,10 +38,41 @@ async def plugin(call: Call) -> Reply:
     raise NotFound(f'plugin "{call.name}" not found')
 
 
+async def volumes(_call: Call) -> Reply:
+    """GET /volumes: there are none."""
+    return json_reply({"Volumes": [], "Warnings": None})
+
+
+async def volume(call: Call) -> Reply:
+    """GET and DELETE /volumes/{name}."""
+    raise NotFound(f"get {call.name}: no such volume")
+
+
+async def volumes_prune(_call: Call) -> Reply:
+    """POST /volumes/prune."""
+    return json_reply({"VolumesDeleted": [], "SpaceReclaimed": 0})
+
+
+async def networks_prune(_call: Call) -> Reply:
+    """POST /networks/prune: the predefined ones are never pruned, and there are no others."""
+    return json_reply({"NetworksDeleted": None})
+
+
+async def network_remove(call: Call) -> Reply:
+    """DELETE /networks/{id}: there are none but the predefined ones."""
+    found = await call.engine.networks.inspect(call.name)
+    raise Forbidden(f"{found['Name']} is a pre-defined network and cannot be removed")
+
+
+async def build_prune(_call: Call) -> Reply:
+    """POST /build/prune: there is no cache."""
+    return json_reply({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
 def unsupported(what: str) -> Callable[[Call], Awaitable[Reply]]:
     """Make the handler of a call that is not there."""
 
     async def refuse(_call: Call) -> Reply:
-        raise NotSupported(f"{what} is not supported yet")
+        raise NotSupported(f"{what} not supported yet")
 
     return refuse

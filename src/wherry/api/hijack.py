@@ -247,6 +247,8 @@ class Connection(RequestHandler):
         except WherryError as error:
             # the status is out, and the ticket has told the client what it could
             log.warning("a stream could not be connected: %s", error)
+        except Exception:
+            log.exception("a stream could not be connected")
         return HandedOver()
 
 

@@ -101,7 +101,7 @@ class Reply(Answer):
         headers = self.headers
         if self.status not in (204, 304):
             headers = f"{headers}Content-Length: {len(self.body)}\r\n"
-            if self.body:
+            if self.body or self.content_type != JSON:
                 headers = f"{headers}Content-Type: {self.content_type}\r\n"
         data = head(self.status, headers, self.keep_alive)
         if request.method != "HEAD" and self.body:

@@ -116,6 +116,8 @@ class Server:
             raise
         except Exception as error:  # noqa: BLE001  # the one place where errors become answers
             if connection.transport is None or (connection.gone and isinstance(error, ConnectionResetError)):
+                if not isinstance(error, ConnectionError):
+                    describe(error, f"{request.method} {request.raw_path}")
                 return Answer()  # to nobody
             answer = await self._failure(request, connection.streaming, error)
         if not isinstance(answer, HandedOver):
