@@ -357,6 +357,11 @@ class _Object:
 def _clean(text: str, name: str) -> str:
     if "\0" in text:
         raise InvalidSpec(f"{name} must not hold a NUL byte")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise InvalidSpec(f"{name} must be Unicode text") from None
     return text
 
 

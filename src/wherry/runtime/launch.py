@@ -83,7 +83,9 @@ def launch(
         parent, child = sync.pair()
         try:
             here = _Birth(plan, joined, inherited)
-            pid, pidfd = here.fork(born_in, lambda: Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run())
+            pid, pidfd = here.make_child(
+                born_in, lambda: Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run()
+            )
         finally:
             child.close()
         return _accompany(_Parent(plan, pid, pidfd, sync.ParentSide(parent)), cgroup, born_in is None, concurrently)
@@ -115,7 +117,7 @@ class _Birth:
         if "mount" in joined:
             inherited.joins.append(("mount", joined["mount"]))
 
-    def fork(self, born_in: int | None, child: "Callable[[], None]") -> "tuple[int, int]":
+    def make_child(self, born_in: int | None, child: "Callable[[], None]") -> "tuple[int, int]":
         """Fork; the parent is back in its own namespaces when this returns."""
         back: list[tuple[str, int]] = []
         try:
