@@ -1,5 +1,7 @@
 """Connections that stop being HTTP, spoken by hand."""
 
+import errno
+import os
 import socket
 import struct
 import time
@@ -220,6 +222,20 @@ def test_client_that_vanishes_ends_the_stream(server: Any) -> None:
     until(lambda: len(server.engine.threads) > 0 and not any(t.is_alive() for t in server.engine.threads))
     with server.connect() as sock:
         assert ask(sock, "GET", "/_ping").body == b"OK"
+
+
+def test_no_descriptor_left_for_a_stream(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What prevents the hand-over is told as HTTP, before the head."""
+
+    def fail(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with server.connect() as sock:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "dup", fail)
+            assert ask(sock, "POST", ATTACH, headers=UPGRADE + "Content-Length: 0\r\n").status == 500
+        sock.sendall(attach_request())
+        assert Reader(sock).until(b"\r\n\r\n") == HEAD_101
 
 
 def test_client_that_vanishes_in_the_middle_of_a_head(server: Any) -> None:

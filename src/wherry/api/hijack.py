@@ -229,19 +229,24 @@ class Connection(RequestHandler):
         transport = self.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        self._pending = None
-        transport.pause_reading()
-        # with these limits, not paused means all written
-        transport.set_write_buffer_limits(0, 0)
-        transport.write(head)
-        await self.drain()
-        if self.transport is None:
-            raise ConnectionResetError("the client is gone")
+        # first what may fail (too many open files): after the head no status can be told
         fd = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            self._pending = None
+            transport.pause_reading()
+            # with these limits, not paused means all written
+            transport.set_write_buffer_limits(0, 0)
+            transport.write(head)
+            await self.drain()
+            if self.transport is None:
+                raise ConnectionResetError("the client is gone")
+            if head_first:
+                await _until_read(fd)
+        except BaseException:
+            os.close(fd)
+            raise
         # closes our descriptor in the next turn of the loop; the connection lives on in `fd`
         transport.abort()
-        if head_first:
-            await _until_read(fd)
         try:
             await ticket.connect(fd, tail)
         except WherryError as error:
