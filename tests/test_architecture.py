@@ -40,7 +40,7 @@ FLOORS: dict[str, int] = {
 REGISTRY_MAY = {"oci", "linux"}
 """The registry is a product of its own."""
 
-FORK_SITES = {"linux/clone.py", "monitor/spawner.py", "runtime/cli.py", "runtime/cli_run.py"}
+FORK_SITES = {"linux/clone.py", "monitor/child.py", "runtime/cli.py", "runtime/cli_run.py"}
 """Files that may call fork, clone or unshare-and-fork by themselves."""
 
 BUDGETS: dict[str, tuple[str, set[str]]] = {

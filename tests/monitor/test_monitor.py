@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from conftest import ATTACH, Bench, Client, Container, config, frames, process
 
 from wherry.errors import CommandNotExecutable, CommandNotFound, ExecNotFound, MonitorLost, NotRunning, Unavailable
 from wherry.monitor.client import adopt
 from wherry.runtime.cgroups import open_cgroup
+
+from .bench import ATTACH, Bench, Client, Container, config, frames, process
 
 pytestmark = pytest.mark.root
 

@@ -85,20 +85,28 @@ def start_time(pid: int) -> int:
     return int(fields[fields.rindex(b")") + 2 :].split()[19])
 
 
-def fork_task(action: "Callable[[], None]", keep: "Sequence[int]", title: str) -> int:
-    """Run `action` in a forked process with no other descriptors than `keep`; its exit status is 0 unless it raised.
+def fork(body: "Callable[[], None]") -> int:
+    """Run `body` in a fork of this process, which has no other thread; the child never returns from here.
 
-    Returns:
-        The child's pid: the caller reaps it.
+    The child's exit status is 0 unless `body` raised. The caller reaps it.
     """
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            become_child(keep, title)
-            os.nice(10)
-            action()
+            body()
             status = 0
         finally:
             os._exit(status)
     return pid
+
+
+def fork_task(action: "Callable[[], None]", keep: "Sequence[int]", title: str) -> int:
+    """Run `action` at low priority in a fork that holds no other descriptors than `keep`; see `fork`."""
+
+    def body() -> None:
+        become_child(keep, title)
+        os.nice(10)
+        action()
+
+    return fork(body)

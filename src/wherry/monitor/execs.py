@@ -97,7 +97,6 @@ class Execs:
         options = client_options(message)
         if "framed" not in message:
             options["framed"] = not tty
-        process, seccomp = message["process"], message.get("seccomp")
 
         def on_client(what: str) -> None:
             self._on_event(what, exec_id=exec_id)
@@ -122,11 +121,11 @@ class Execs:
                     os.close(client)
                 reply({}, error)
                 return
-            self._started(exec_id, streams, taken(values, given), client, options, message.get("console_size"))
+            self._started(exec_id, streams, taken(values, given), client, options)
             reply({"pid": values["pid"]}, None)
 
         self._starting.add(exec_id)
-        Helper(self._loop, lambda: self._sandbox.join(init_pid, process, stdio, seccomp), _abandon, done)
+        Helper(self._loop, lambda: self._sandbox.join(init_pid, message, stdio), _abandon, done)
         streams.close_child_ends()
 
     def _started(
@@ -136,12 +135,9 @@ class Execs:
         launched: "Launched",
         client: int,
         options: "dict[str, Any]",
-        console_size: "list[int] | None",
     ) -> None:
         if launched.master is not None:
             streams.take_terminal(launched.master)
-            if console_size:
-                streams.resize(int(console_size[0]), int(console_size[1]))
         self._running[exec_id] = (launched.pid, launched.pidfd, streams)
         self._streams.append(streams)
         if client >= 0:

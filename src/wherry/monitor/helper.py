@@ -12,13 +12,13 @@ from wherry.errors import Unavailable, WherryError, from_wire, to_wire
 from wherry.linux.channel import Channel, close_all, pair
 from wherry.linux.libc import libc
 from wherry.linux.signals import SIGKILL
-from wherry.monitor.child import set_title
+from wherry.monitor.child import fork, set_title
 from wherry.monitor.loop import IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from wherry.monitor.loop import Loop
 
@@ -50,9 +50,7 @@ class Helper:
         if not _running:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _running += 1
-        self._pid = os.fork()
-        if self._pid == 0:
-            _work(theirs, action, undo)
+        self._pid = fork(lambda: _work(theirs, action, undo))
         theirs.close()
         self._channel.sock.setblocking(False)
         loop.watch(self._channel.fileno(), IN, self._ready)
@@ -87,18 +85,15 @@ class Helper:
             self._done(values, fds, None)
 
 
-def _work(channel: Channel, action: "Action", undo: "Callable[[], None]") -> "NoReturn":
+def _work(channel: Channel, action: "Action", undo: "Callable[[], None]") -> None:
+    gc.disable()  # it would look at, and so copy, every page
+    set_title("wherry-launch")
     try:
-        gc.disable()  # it would look at, and so copy, every page
-        set_title("wherry-launch")
-        try:
-            values, fds = action()
-        except BaseException as error:  # noqa: BLE001 - told to the monitor
-            channel.send({"error": to_wire(error)})
-        else:
-            try:
-                channel.send(values, fds)
-            except OSError:
-                undo()
-    finally:
-        os._exit(0)
+        values, fds = action()
+    except BaseException as error:  # noqa: BLE001 - told to the monitor
+        channel.send({"error": to_wire(error)})
+        return
+    try:
+        channel.send(values, fds)
+    except OSError:
+        undo()

@@ -161,9 +161,6 @@ class Monitor:
         launched = self._sandbox.launched(values, given)
         if launched.master is not None:
             streams.take_terminal(launched.master)
-            size = self._launch.get("console_size")
-            if size:
-                streams.resize(int(size[0]), int(size[1]))
         self._init = (launched.pid, launched.pidfd)
 
         def exited(code: int, number: "int | None") -> None:

@@ -50,6 +50,8 @@ class Sandbox:
             WherryError: what `launch` and the network say.
         """
         config = _read_config(values["config_path"])
+        if config.process is not None:
+            config.process.console_size = _size(values.get("console_size")) or config.process.console_size
         namespaces = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
         network = values.get("network") or {"namespace": "host"}
         fresh = self._prepare_network(network, namespaces)
@@ -104,20 +106,27 @@ class Sandbox:
         return fresh
 
     def join(
-        self, init_pid: int, process: "dict[str, Any]", stdio: "tuple[int, int, int] | None", seccomp: "str | None"
+        self, init_pid: int, message: "dict[str, Any]", stdio: "tuple[int, int, int] | None"
     ) -> "tuple[dict[str, Any], dict[str, int]]":
         """Start a process beside process 1; runs in a helper, whose values and descriptors go to `taken`.
+
+        Args:
+            init_pid: process 1.
+            message: the `exec` request: `process`, `seccomp` and `console_size` count here.
+            stdio: the child's ends, or None for a terminal.
 
         Raises:
             WherryError: as `runtime.join.join`.
         """
+        process = parse_process(message["process"])
+        process.console_size = _size(message.get("console_size")) or process.console_size
         return _give(
             join(
                 init_pid,
-                parse_process(process),
+                process,
                 Stdio(terminal=True) if stdio is None else Stdio(*stdio),
                 cgroup=self._cgroup,
-                seccomp=_read(seccomp) if seccomp else None,
+                seccomp=_read(message["seccomp"]) if message.get("seccomp") else None,
             )
         )
 
@@ -206,3 +215,8 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise KernelError("read", error.errno or 0, path) from None
+
+
+def _size(value: "list[int] | None") -> "tuple[int, int] | None":
+    """Rows and columns; of nothing where either is none."""
+    return (int(value[0]), int(value[1])) if value and all(value) else None

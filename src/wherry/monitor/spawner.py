@@ -20,6 +20,7 @@ from wherry.monitor import monitor
 from wherry.monitor.child import (
     become_child,
     close_all_but,
+    fork,
     remember_arguments,
     set_title,
     settle_signals,
@@ -29,7 +30,7 @@ from wherry.monitor.workers import KINDS, run_worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
 
 def main(fd: int) -> None:
@@ -94,23 +95,15 @@ def _fork(message: "dict[str, Any]", fds: "dict[str, int]") -> int:
             raise InvalidArgument(f"no worker {message.get('kind')!r}")
     else:
         raise InvalidArgument(f"no operation {operation!r}")
-    pid = os.fork()
-    if pid == 0:
-        _child(message, fds)
-    return pid
+    return fork(lambda: _child(message, fds))
 
 
-def _child(message: "dict[str, Any]", fds: "dict[str, int]") -> "NoReturn":
-    status = 1
-    try:
-        keep = list(fds.values())
-        if message["op"] == "monitor":
-            launch = message["launch"]
-            become_child(keep, "wherry-monitor", launch["id"])
-            monitor.main(launch, fds)
-        else:
-            become_child(keep, f"wherry-{message['kind']}"[:15])
-            run_worker(message["kind"], message.get("args") or {}, fds)
-        status = 0
-    finally:
-        os._exit(status)
+def _child(message: "dict[str, Any]", fds: "dict[str, int]") -> None:
+    keep = list(fds.values())
+    if message["op"] == "monitor":
+        launch = message["launch"]
+        become_child(keep, "wherry-monitor", launch["id"])
+        monitor.main(launch, fds)
+    else:
+        become_child(keep, f"wherry-{message['kind']}"[:15])
+        run_worker(message["kind"], message.get("args") or {}, fds)

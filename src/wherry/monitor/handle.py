@@ -1,0 +1,185 @@
+"""A monitor from wherryd's side: its handle, and how a later wherryd takes over what an earlier one left running."""
+
+import _socket
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from json import JSONDecodeError, loads
+from typing import Any
+
+from wherry.errors import MonitorLost, NotSupported, WherryError
+from wherry.linux.channel import VERSION, Channel, close_all
+from wherry.linux.sockets import connect_at
+from wherry.monitor.child import start_time
+from wherry.monitor.control import SOCKET_NAME
+from wherry.monitor.requests import Event, Requests
+
+ADOPT_SECONDS = 5.0
+
+
+class MonitorHandle:
+    """One monitor, from wherryd's side.
+
+    Attributes:
+        pid, start_time: who it is.
+        pidfd: owned.
+        state: for an adopted one, its state when it was adopted; else empty.
+        on_event: set it to get events (`{"event", …}`); those that came earlier are delivered then.
+        on_lost: set it to be called once when the monitor dies before `end` was asked of it.
+        on_disconnect: set it to be called when the connection has closed while the monitor lives.
+    """
+
+    def __init__(self, pid: int, start_time: int, pidfd: int, channel: Channel, state: Event | None = None) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.pidfd = pidfd
+        self.state: Event = state or {}
+        self.on_disconnect: Callable[[], None] | None = None
+        self._on_event: Callable[[Event], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._early: deque[Event] = deque()
+        self._ending = False
+        self._lost = False
+        self._loop = asyncio.get_running_loop()
+        self.dead: asyncio.Future[None] = self._loop.create_future()
+        self._requests = Requests(channel, self._event, self._disconnected, self._gone)
+        self._loop.add_reader(pidfd, self._died)
+
+    @property
+    def alive(self) -> bool:
+        """The process has not been seen dead."""
+        return not self.dead.done()
+
+    @property
+    def on_event(self) -> Callable[[Event], None] | None:
+        return self._on_event
+
+    @on_event.setter
+    def on_event(self, callback: Callable[[Event], None] | None) -> None:
+        self._on_event = callback
+        while callback is not None and self._early and self._on_event is callback:
+            callback(self._early.popleft())
+
+    @property
+    def on_lost(self) -> Callable[[], None] | None:
+        return self._on_lost
+
+    @on_lost.setter
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        self._on_lost = callback
+        if callback is not None and self._lost:
+            self._loop.call_soon(callback)
+
+    async def request(self, op: str, *, fds: Mapping[str, int] | None = None, **args: Any) -> Event:
+        """Ask the monitor; see the contract's operations (`attach`, `exec`, `resize`, `signal`, `freeze`, `pids`,
+        `update`, `state`, `again`, `end`).
+
+        Args:
+            op: operation.
+            fds: descriptors; they stay the caller's, who closes them.
+            args: its arguments.
+
+        Raises:
+            MonitorLost: it is gone, or does not answer because it dies.
+            WherryError: what the monitor said, as its class.
+        """
+        if op == "end":
+            self._ending = True
+        try:
+            reply, received = await self._requests.request({"op": op, **args}, fds)
+        except MonitorLost:
+            raise
+        except WherryError:
+            if op == "end":
+                self._ending = False
+            raise
+        close_all(list(received.values()))
+        return reply
+
+    async def wait_dead(self) -> None:
+        """Wait until the process has ended."""
+        await asyncio.shield(self.dead)
+
+    def close(self) -> None:
+        """Let go of it: it lives on, and nothing is reported any more."""
+        self._requests.close()
+        if self.pidfd >= 0:
+            self._loop.remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if not self.dead.done():
+            self.dead.cancel()
+
+    def _gone(self) -> WherryError:
+        return MonitorLost(f"monitor {self.pid} is gone", pid=self.pid)
+
+    def _event(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        else:
+            self._early.append(event)
+
+    def _disconnected(self) -> None:
+        if self.on_disconnect is not None and not self._ending:
+            self.on_disconnect()
+
+    def _died(self) -> None:
+        self._requests.read()
+        self._loop.remove_reader(self.pidfd)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if not self.dead.done():
+            self.dead.set_result(None)
+        self._requests.close()
+        if not self._ending:
+            self._lost = True
+            if self._on_lost is not None:
+                self._on_lost()
+
+
+async def adopt(run_dir: str) -> MonitorHandle:
+    """Take over the monitor that serves `run_dir`.
+
+    Returns:
+        A handle whose `state` is what the monitor says now.
+
+    Raises:
+        MonitorLost: no readable state, the process is another one or gone, or it does not answer within five seconds.
+        NotSupported: it speaks a newer protocol than this wherryd.
+    """
+    try:
+        with open(f"{run_dir}/state.json", "rb") as file:
+            state = loads(file.read())
+        pid, start = int(state["monitor"]["pid"]), int(state["monitor"]["start_time"])
+        version = int(state["v"])
+    except (OSError, JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise MonitorLost(f"{run_dir}/state.json: {type(error).__name__}: {error}", path=run_dir) from None
+    if version > VERSION:
+        raise NotSupported(f"monitor {pid} speaks protocol {version}, this engine {VERSION}", pid=pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise MonitorLost(f"monitor {pid} is gone: {error}", pid=pid) from None
+    try:
+        # the descriptor first: what it names cannot change under the check
+        if start_time(pid) != start:
+            raise MonitorLost(f"monitor {pid} is gone, another process has its number", pid=pid)
+        channel = Channel(connect_at(run_dir, SOCKET_NAME, _socket.SOCK_SEQPACKET, blocking=False))
+    except OSError as error:
+        os.close(pidfd)
+        raise MonitorLost(f"monitor {pid} does not answer: {error}", pid=pid) from None
+    except BaseException:
+        os.close(pidfd)
+        raise
+    handle = MonitorHandle(pid, start, pidfd, channel)
+    try:
+        async with asyncio.timeout(ADOPT_SECONDS):
+            handle.state = (await handle.request("state"))["state"]
+    except TimeoutError:
+        handle.close()
+        raise MonitorLost(f"monitor {pid} does not answer", pid=pid) from None
+    except BaseException:
+        handle.close()
+        raise
+    return handle
