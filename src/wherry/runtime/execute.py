@@ -3,7 +3,7 @@
 import gc
 import os
 
-from wherry.errors import HostileInput, KernelError
+from wherry.errors import CommandNotFound, HostileInput, KernelError
 from wherry.linux import mount as m
 from wherry.linux import process as p
 from wherry.linux.files import O_PATH, PROC_SUPER_MAGIC, filesystem_magic, make_directories
@@ -58,6 +58,7 @@ class Child:
 
     def run(self) -> "NoReturn":
         """Never returns: the process executes the program, or reports an error and ends."""
+        code = 126
         try:
             gc.disable()
             b.isolate()
@@ -84,9 +85,12 @@ class Child:
                 preserve=self.stdio.preserve,
             )
         except BaseException as error:  # noqa: BLE001  the parent raises it; here nothing may escape into Python's own exit
-            self.sync.fail(error)
+            if not self.sync.fail(error):
+                # after `start` the one who created us is gone: the container's own output is left to tell it
+                os.write(2, f"{error}\n".encode("utf-8", "surrogateescape"))
+                code = 127 if isinstance(error, CommandNotFound) else code
         finally:
-            os._exit(1)
+            os._exit(code)
 
     def _enter_namespaces(self) -> None:
         plan = self.plan

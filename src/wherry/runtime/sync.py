@@ -78,20 +78,21 @@ class ChildSide:
     def say(self, where: str, fd: int | None = None) -> None:
         data = dumps({"at": where}).encode()
         if fd is None:
-            self._sock.send(data)
+            self._sock.send(data, _socket.MSG_NOSIGNAL)
         else:
             self._sock.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))])
 
-    def fail(self, error: BaseException) -> None:
-        """Report an error, shortened to what a datagram holds."""
+    def fail(self, error: BaseException) -> bool:
+        """Report an error, shortened to what a datagram holds. False: nobody is there to hear it."""
         if isinstance(error, OSError) and not isinstance(error, WherryError):
             error = KernelError(type(error).__name__, error.errno or 0, str(error.filename or "") or None)
         wire = to_wire(error)
         wire["message"] = wire["message"][:16000]
         try:
-            self._sock.send(dumps({"error": wire}).encode())
+            self._sock.send(dumps({"error": wire}).encode(), _socket.MSG_NOSIGNAL)
         except OSError:
-            return  # nobody is there to hear it
+            return False
+        return True
 
 
 def pair() -> "tuple[_socket.socket, _socket.socket]":
