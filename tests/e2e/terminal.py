@@ -37,6 +37,13 @@ class Terminal:
         """Press keys."""
         os.write(self.master, text.encode() if isinstance(text, str) else text)
 
+    def ready(self, seconds: float = 15.0) -> None:
+        """Wait until the command has put the terminal into raw mode: what is typed before is not its own yet."""
+        deadline = time.monotonic() + seconds
+        while termios.tcgetattr(self.master)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, f"not raw; last seen: {self.seen[-400:]!r}"
+            select.select([], [], [], 0.01)
+
     def resize(self, rows: int, columns: int) -> None:
         """Change the window, as dragging its corner does."""
         _set_size(self.master, (rows, columns))

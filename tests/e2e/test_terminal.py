@@ -67,8 +67,8 @@ def test_control_c_interrupts_the_program_inside(terminal: Open, command: str) -
     """Ctrl-C reaches the foreground program of the container's terminal, not the client."""
     shell = terminal(command, "run", "--rm", "-it", "busybox", "sh")
     shell.expect("# ")
-    shell.type("sleep 1000\n")
-    shell.expect("sleep 1000\r\n")
+    shell.type("sh -c 'echo $((40+2)) begins; exec sleep 1000'\n")
+    shell.expect("42 begins\r\n")
     shell.type(b"\x03")
     shell.expect("# ")
     shell.type("echo alive\n")
@@ -92,11 +92,13 @@ def test_detach_leaves_it_running_and_several_windows_see_the_same(
     engine.docker("run", "-dit", "--name", "shared", "busybox", "sh")
     first = terminal(command, "attach", "shared")
     second = terminal(command, "attach", "shared")
+    first.ready()
+    second.ready()
     first.type("echo seen by both\n")
     first.expect("seen by both\r\nseen by both")
     second.expect("seen by both\r\nseen by both")
     first.type(b"\x10\x11")
-    assert first.wait() == 0
+    assert first.wait() == 1  # as docker: it says `read escape sequence`
     second.type("echo still $((20+3))\n")
     second.expect("still 23")
     assert engine.docker("inspect", "-f", "{{.State.Status}}", "shared").out.strip() == "running"

@@ -8,7 +8,8 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
 from wherry.errors import InvalidArgument
-from wherry.oci.isolation import MASKED_PATHS, READONLY_PATHS
+from wherry.oci.isolation import READONLY_PATHS, masked_paths
+from wherry.runtime.cgroups.prime import prime_migration
 from wherry.store.atomic import fsync_dir
 from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig
 
@@ -41,6 +42,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
         bind.prepare()
     if host.network_mode.startswith("container:"):
         context.registry.find(host.network_mode.removeprefix("container:"))
+    asyncio.get_running_loop().run_in_executor(None, prime_migration)
     id_ = names.new_id()
     chosen = _reserve(context, wanted, id_)
     try:
@@ -94,9 +96,11 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
     if not host.privileged:
         unconfined = "systempaths=unconfined" in (host.security_opt or [])
         if host.masked_paths is None:
-            host.masked_paths = [] if unconfined else list(MASKED_PATHS)
+            host.masked_paths = [] if unconfined else masked_paths(context.machine.cpus)
         if host.readonly_paths is None:
             host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
+    if host.init is None and context.config.init:
+        host.init = True
     if host.console_size is None:
         host.console_size = [0, 0]
 

@@ -156,9 +156,16 @@ def _say(fd: int, text: str, *, framed: bool) -> None:
         return
 
 
-def inspect(context: Context, exec_id: str) -> dict[str, Any]:
+async def inspect(context: Context, exec_id: str) -> dict[str, Any]:
     """Docker's JSON of an exec."""
     found = find(context, exec_id)
+    container = context.registry.find(found.container_id)
+    if found.running and container.monitor is not None:
+        # a client asks as soon as its stream has ended: whatever the monitor said before it answers this comes first
+        try:
+            await container.monitor.request("state")
+        except WherryError:
+            found.running = container.running and found.running
     config, process = found.config, found.process
     argv = process["args"]
     return {

@@ -41,6 +41,7 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
             mounts=[bind.mount() for bind in binds.parse_binds(record.host_config)],
             files=files,
             namespace_modes=modes,
+            no_new_privileges=context.config.no_new_privileges,
         )
     )
     config_path = f"{run}/bundle/config.json"

@@ -4,11 +4,20 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import exits, launch, namespaces, records, settle, upper
+from wherry.containers import exits, launch, namespaces, records, remove, settle, upper
 from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
 from wherry.containers.states import move
-from wherry.errors import AlreadyInState, Conflict, MonitorLost, WherryError, from_wire
+from wherry.errors import (
+    AlreadyInState,
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    MonitorLost,
+    WherryError,
+    from_wire,
+)
+from wherry.runtime.cgroups.prime import prime_migration
 
 START_DEADLINE = 60.0
 
@@ -56,6 +65,8 @@ async def _start(context: Context, container: Container) -> None:
         records.clear_exit(context.roots, container.id)
         upper.ensure_free(f"{context.roots.container(container.id)}/upper")
     container.record.started_once = True
+    # in a thread of its own: the monitor's move into the cgroup, a moment later, then does not wait for the kernel
+    asyncio.get_running_loop().run_in_executor(None, prime_migration)
     joined, modes = namespaces.resolve(context, container)
     clients: list[PendingClient] = []
     try:
@@ -70,13 +81,27 @@ async def _start(context: Context, container: Container) -> None:
         network.started()
         await network.publish()
     except BaseException as error:
-        await _undo(context, container, error)
-        raise
+        failure = _worded(error)
+        await _undo(context, container, failure)
+        if failure is error:
+            raise
+        raise failure from error
     finally:
         for fd in joined.values():
             os.close(fd)
         for client in clients:
             os.close(client.fd)
+
+
+def _worded(error: BaseException) -> BaseException:
+    """Give an error of process 1 the words that clients know; 126 and 127 are read out of them."""
+    if not isinstance(error, CommandNotFound | CommandNotExecutable):
+        return error
+    return type(error)(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        f"unable to start container process: {error.message}: unknown",
+        **error.facts,
+    )
 
 
 async def _spawn(context: Context, container: Container, message: dict[str, Any], fds: dict[str, int]) -> None:
@@ -122,3 +147,5 @@ async def _undo(context: Context, container: Container, error: BaseException) ->
     container.error = error.message if isinstance(error, WherryError) else str(error)
     container.exit.code = exits.start_failure_code(error)
     settle.resolve_waiters(container, error=container.error)
+    if container.record.host_config.auto_remove:
+        await remove.remove_exited(context, container)

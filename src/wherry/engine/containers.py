@@ -150,7 +150,7 @@ class Containers:
 
     async def exec_inspect(self, exec_id: str) -> dict[str, Any]:
         """Docker's JSON of an exec."""
-        return execs.inspect(self._context, exec_id)
+        return await execs.inspect(self._context, exec_id)
 
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Set the window of an exec's terminal."""

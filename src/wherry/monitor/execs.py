@@ -65,9 +65,14 @@ class Execs:
         self._streams: list[Streams] = []
 
     @property
+    def clients(self) -> bool:
+        """Some exec, running or not, has a client."""
+        self._streams = [streams for streams in self._streams if streams.clients]
+        return bool(self._streams)
+
+    @property
     def flushed(self) -> bool:
         """No client of any exec has output still to get."""
-        self._streams = [streams for streams in self._streams if streams.clients]
         return all(streams.flushed for streams in self._streams)
 
     def start(
@@ -139,8 +144,8 @@ class Execs:
         if launched.master is not None:
             streams.take_terminal(launched.master)
         self._running[exec_id] = (launched.pid, launched.pidfd, streams)
-        self._streams.append(streams)
         if client >= 0:
+            self._streams.append(streams)
             streams.attach(client, **options)
         streams.begin()
         self._record.exec_started(exec_id, launched.pid, launched.start_time)
@@ -149,8 +154,8 @@ class Execs:
             self._running.pop(exec_id, None)
             streams.drain()
             streams.finish()
-            self._record.exec_ended(exec_id, code)
             self._on_event("exec-exited", exec_id=exec_id, code=code)
+            self._record.exec_ended(exec_id, code)
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
 
