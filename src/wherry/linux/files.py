@@ -126,6 +126,17 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
         if error.errno != errno.ENOENT:
             raise
     parts = [part for part in path.split("/") if part not in ("", ".")]
+    try:
+        # mostly the last name alone is missing
+        here = open_in_root(root, "/".join(parts[:-1]) or "/", O_PATH | os.O_DIRECTORY)
+        try:
+            os.mkdir(parts[-1], mode, dir_fd=here)
+            return open_in_root(here, parts[-1], O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        finally:
+            os.close(here)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EEXIST):
+            raise KernelError("mkdir", error.errno or 0, path) from None
     for _ in range(40):
         here = os.dup(root)
         for index, part in enumerate(parts):

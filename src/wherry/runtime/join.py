@@ -70,6 +70,9 @@ def join(
         body = _Joining(target, flags, plan, stdio, seccomp, new_session_keyring, sync.ChildSide(child))
         try:
             pid, pidfd = _fork(target, target_pid, cgroup, body)
+        except BaseException:
+            parent.close()
+            raise
         finally:
             child.close()
     except KernelError as error:

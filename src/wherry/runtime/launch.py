@@ -86,6 +86,9 @@ def launch(
             pid, pidfd = here.make_child(
                 born_in, lambda: Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run()
             )
+        except BaseException:
+            parent.close()
+            raise
         finally:
             child.close()
         return _accompany(_Parent(plan, pid, pidfd, sync.ParentSide(parent)), cgroup, born_in is None, concurrently)
