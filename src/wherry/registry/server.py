@@ -1,0 +1,244 @@
+"""The server: the application, its listeners, its beginning and its end."""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from wherry.errors import InvalidArgument, WherryError
+from wherry.linux.libc import libc
+from wherry.registry.access import Authorizer, Open
+from wherry.registry.api.dispatch import Dispatcher
+from wherry.registry.audit import FileAudit, NoAudit
+from wherry.registry.config import Settings, Tls
+from wherry.registry.observe import AccessLog, configure, middleware
+from wherry.registry.place import open_database, open_driver
+from wherry.registry.service import Service
+
+log = logging.getLogger("wherry.registry")
+
+SERVICE: Final[web.AppKey[Service]] = web.AppKey("service", Service)
+"""Where handlers of further routes find the service."""
+
+_READ_BUFFER: Final = 256 << 10
+_KEEPALIVE: Final = 75.0
+_BACKLOG: Final = 1024
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+Extension = Callable[[web.Application], None]
+
+
+def create_service(settings: Settings, authorizer: Authorizer | None = None) -> Service:
+    """Wire a registry.
+
+    Args:
+        settings: the configuration.
+        authorizer: who may do what; by default everybody, within `read_only` and `delete`.
+    """
+    driver = open_driver(settings)
+    database = open_database(settings)
+    audit = FileAudit(settings.audit.file) if settings.audit.file else NoAudit()
+    if authorizer is None:
+        authorizer = Open(read_only=settings.read_only, delete=settings.delete)
+    return Service(settings, driver, database, authorizer, audit)
+
+
+def create_app(
+    service: Service, access: AccessLog | None = None, extensions: Sequence[Extension] = ()
+) -> web.Application:
+    """Make the application.
+
+    Args:
+        service: what it serves.
+        access: where answered requests are logged; None logs none.
+        extensions: called with the application before it is frozen: they add routes (search, token, pages).
+    """
+    app = web.Application(middlewares=[middleware(service.metrics, access)])
+    app[SERVICE] = service
+    dispatcher = Dispatcher(service)
+    app.router.add_route("*", "/v2/{tail:.*}", dispatcher.answer)
+    app.router.add_get("/v2", _to_base)
+    app.router.add_get("/healthz", _health)
+    if service.settings.metrics:
+        app.router.add_get("/metrics", _metrics)
+    for extend in extensions:
+        extend(app)
+    return app
+
+
+async def _to_base(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPMovedPermanently("/v2/")
+
+
+async def _health(request: web.Request) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    try:
+        await service.run(service.driver.stat, "schema")
+        await service.run(service.database.version, "-")
+    except Exception as error:  # noqa: BLE001 — whatever it is, the answer is that it is not well
+        log.error("not healthy", extra={"reason": str(error)[:300]})
+        return web.json_response({"status": "unavailable"}, status=503)
+    return web.json_response({"status": "ok"})
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    text = request.app[SERVICE].metrics.text()
+    return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Open the listening socket.
+
+    Raises:
+        InvalidArgument: the address cannot be had.
+    """
+    host, port = settings.endpoint
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise InvalidArgument(f"listen on {settings.addr}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Read certificate and key.
+
+    Raises:
+        InvalidArgument: they cannot be read, or do not belong together.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"tls: {tls.certificate}, {tls.key}: {error}") from None
+    return context
+
+
+async def collect_forever(service: Service) -> None:
+    """Collect at the configured interval until cancelled."""
+    while True:
+        await asyncio.sleep(service.settings.gc.interval)
+        try:
+            freed = await asyncio.to_thread(service.collector.collect)
+        except (WherryError, OSError) as error:
+            log.error("collection failed", extra={"reason": str(error)})
+            continue
+        metrics = service.metrics
+        metrics.collections += 1
+        metrics.collected_bytes += freed.size
+        metrics.collected_blobs += freed.blobs
+        if freed.blobs or freed.manifests or freed.uploads or freed.repositories or freed.damaged:
+            log.info(
+                "collected",
+                extra={
+                    "freed_bytes": freed.size,
+                    "blobs": freed.blobs,
+                    "manifests": freed.manifests,
+                    "uploads": freed.uploads,
+                    "repositories": freed.repositories,
+                    "damaged": freed.damaged,
+                },
+            )
+
+
+async def serve(
+    settings: Settings,
+    sock: socket.socket,
+    *,
+    collect: bool = True,
+    authorizer: Authorizer | None = None,
+    extensions: Sequence[Extension] = (),
+) -> None:
+    """Serve until SIGTERM or SIGINT; then let requests under way end. SIGHUP reads the certificate anew.
+
+    Args:
+        settings: the configuration.
+        sock: the listening socket.
+        collect: whether this process also collects.
+        authorizer: who may do what.
+        extensions: as `create_app` takes them.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = create_service(settings, authorizer)
+    context = tls_context(settings.tls) if settings.tls else None
+    loop.add_signal_handler(signal.SIGHUP, _reload, service, context)
+    changed = await asyncio.to_thread(service.repositories.catch_up)
+    if changed:
+        log.info("metadata caught up", extra={"repositories": changed})
+    access = AccessLog() if settings.log.access else None
+    app = create_app(service, access, extensions)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # a body is stored as it came
+        read_bufsize=_READ_BUFFER,
+        keepalive_timeout=_KEEPALIVE,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
+    await runner.setup()
+    await web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG).start()
+    collector = asyncio.create_task(collect_forever(service)) if collect and settings.gc.interval > 0 else None
+    gc.collect()
+    gc.freeze()
+    host, port = sock.getsockname()[:2]
+    log.info("serving", extra={"address": f"{host}:{port}", "root": settings.root, "tls": context is not None})
+    try:
+        await stop.wait()
+        log.info("ending")
+    finally:
+        if collector is not None:
+            collector.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await collector
+        await runner.cleanup()
+        if access is not None:
+            access.flush()
+        await asyncio.to_thread(service.close)
+
+
+def _reload(service: Service, context: ssl.SSLContext | None) -> None:
+    tls = service.settings.tls
+    try:
+        if context is not None and tls is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+        if isinstance(service.audit, FileAudit):
+            service.audit.reopen()
+        log.info("reloaded")
+    except (OSError, ssl.SSLError) as error:
+        log.error("not reloaded", extra={"reason": str(error)})
+
+
+def keep_memory_flat() -> None:
+    """Tell malloc(3) to give memory back: buffers of a moment's many clients must not stay with the process."""
+    mallopt = libc["mallopt"]
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 128 << 10), (_M_TRIM_THRESHOLD, 256 << 10)):
+        mallopt(option, value)
+
+
+def run(settings: Settings, sock: socket.socket, *, collect: bool = True) -> None:
+    """Serve in this process; returns when it was told to end."""
+    configure(settings.log.level)
+    keep_memory_flat()
+    os.umask(0o077)
+    asyncio.run(serve(settings, sock, collect=collect))

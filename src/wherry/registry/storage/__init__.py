@@ -1,0 +1,1 @@
+"""Storage drivers: keys and bytes. They know nothing of images, repositories or HTTP."""

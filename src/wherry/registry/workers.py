@@ -1,0 +1,71 @@
+"""Several server processes on one listening socket: a small parent that executes them and replaces what dies.
+
+They share nothing but the root: repositories are locked by flock(2), and every process sees a changed `index.json`.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Final
+
+_FASTEST: Final = 1.0
+
+
+def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
+    """Run `count` workers until SIGTERM or SIGINT.
+
+    Args:
+        arguments: of the command line, given to each worker as they are.
+        sock: the listening socket that they inherit.
+        count: how many.
+
+    Returns:
+        exit status: 0, or that of a worker which ended within a second of its start.
+    """
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    workers = [_Worker(arguments, sock, number) for number in range(count)]
+    try:
+        while True:
+            select.select([read], [], [])
+            got = set(os.read(read, 4096))
+            if got & {signal.SIGTERM, signal.SIGINT}:
+                return 0
+            if signal.SIGHUP in got:
+                for worker in workers:
+                    worker.process.send_signal(signal.SIGHUP)
+            for place, worker in enumerate(workers):
+                status = worker.process.poll()
+                if status is None:
+                    continue
+                if time.monotonic() - worker.began < _FASTEST:
+                    return status or 1
+                _say("worker ended, another one is started", status=status)
+                workers[place] = _Worker(arguments, sock, worker.number)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.wait()
+
+
+class _Worker:
+    def __init__(self, arguments: list[str], sock: socket.socket, number: int) -> None:
+        self.number = number
+        self.began = time.monotonic()
+        command = [sys.executable, "-m", "wherry.registry", *arguments]
+        command += [f"--worker-socket={sock.fileno()}", f"--worker-number={number}"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.process = subprocess.Popen(command, pass_fds=(sock.fileno(),), env=environment)
+
+
+def _say(message: str, **facts: object) -> None:
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": "warning", "message": message, **facts}
+    print(json.dumps(line), file=sys.stderr, flush=True)
