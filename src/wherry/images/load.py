@@ -64,8 +64,15 @@ async def store_images(stores: Stores, images: list[Planned], progress: Progress
         async with await stores.leases.take() as lease:
             with stores.pinned(chain_ids):
                 await lease.add(*blobs)
-                await _store_blobs(stores, images)
-                sizes = await _unpack(stores, images, chains, (lambda _: None) if quiet else progress)
+                # the disk makes the blobs durable while their layers are being unpacked
+                storing = asyncio.ensure_future(asyncio.to_thread(_store_blobs, stores.blobs, images))
+                try:
+                    sizes = await _unpack(stores, images, chains, (lambda _: None) if quiet else progress)
+                finally:
+                    await asyncio.wait([storing])
+                    failed = storing.exception()
+                if failed is not None:
+                    raise failed
                 records = [_record(image, chain, sizes) for image, chain in zip(images, chains, strict=True)]
                 names = {str(name): str(image.id) for image in images for name in image.names}
                 async with stores.changing:
@@ -104,10 +111,13 @@ def _record(image: Planned, chain: list[str], sizes: dict[str, int]) -> ImageRec
 
 def _plan(members: Members, blobs: Blobs, platform: Platform | None) -> list[Planned]:
     images = archives.plan(members, platform)
+    diff_ids: dict[str, str] = {}
     for image in images:
         for layer in image.layers:
             if layer.member is None and not blobs.exists(layer.descriptor.verified):
                 raise InvalidArgument(f"invalid archive: layer {layer.descriptor.digest} is missing")
+            if diff_ids.setdefault(layer.descriptor.digest, layer.diff_id) != layer.diff_id:
+                raise InvalidArgument(f"invalid archive: layer {layer.descriptor.digest} has two diff ids")
         if _inflate_packed(image, members, blobs):
             descriptors = [layer.descriptor for layer in image.layers]
             image.raw_manifest = archives.make_manifest(image.raw_config, descriptors)
@@ -152,25 +162,15 @@ def inflate(fd: int, blobs: Blobs) -> Ingest:
     return ingest
 
 
-async def _store_blobs(stores: Stores, images: list[Planned]) -> None:
-    """Make the blobs visible under their digests; a lease holds them."""
-    layers: dict[str, Layer] = {}
+def _store_blobs(blobs: Blobs, images: list[Planned]) -> None:
+    """Make the blobs visible under their digests; a lease holds them. Blocks: for a thread."""
     for image in images:
         for layer in image.layers:
-            known = layers.setdefault(layer.descriptor.digest, layer)
-            if known.diff_id != layer.diff_id:
-                # one blob cannot be two contents
-                raise InvalidArgument(f"invalid archive: layer {layer.descriptor.digest} has two diff ids")
-
-    def store() -> None:
-        for layer in layers.values():
-            if layer.member is not None and not stores.blobs.exists(layer.descriptor.verified):
-                layer.member.store(stores.blobs, layer.descriptor.verified)
-        for image in images:
-            stores.blobs.write(image.raw_config, image.id)
-            stores.blobs.write(image.raw_manifest, image.manifest_digest)
-
-    await asyncio.to_thread(store)
+            digest = layer.descriptor.verified
+            if layer.member is not None and not blobs.exists(digest):
+                layer.member.store(blobs, digest)
+        blobs.write(image.raw_config, image.id)
+        blobs.write(image.raw_manifest, image.manifest_digest)
 
 
 def _digests(image: Planned) -> list[str]:
@@ -194,7 +194,7 @@ async def _unpack(stores: Stores, images: list[Planned], chains: list[list[str]]
 
 
 async def _one(stores: Stores, chain_id: str, layer: Layer, parent: str | None, progress: Progress) -> int:
-    fd = stores.blobs.open(layer.descriptor.verified)
+    fd = _open_layer(stores.blobs, layer)
     try:
         if stores.overlay.exists(chain_id):
             if layer.descriptor.digest != layer.diff_id and not _is_known(stores, layer):
@@ -208,6 +208,20 @@ async def _one(stores: Stores, chain_id: str, layer: Layer, parent: str | None, 
         return unpacked
     finally:
         os.close(fd)
+
+
+def _open_layer(blobs: Blobs, layer: Layer) -> int:
+    """Open a layer that may at this moment turn from an ingest into a blob."""
+    member, digest = layer.member, layer.descriptor.verified
+    ingest = member.ingest if member is not None else None
+    if member is not None and member.data is not None:
+        return _open(member)
+    if ingest is not None and not blobs.exists(digest):
+        try:
+            return ingest.read_fd()
+        except FileNotFoundError:
+            pass  # it was committed a moment ago
+    return blobs.open(digest)
 
 
 def _is_known(stores: Stores, layer: Layer) -> bool:
