@@ -129,7 +129,14 @@ class Box:
         assert code == 0, output
         return output
 
-    def join(self, target: Launched, *args: str, stdio: Stdio | None = None, **process: Any) -> tuple[int, str]:
+    def join(
+        self,
+        target: Launched,
+        *args: str,
+        stdio: Stdio | None = None,
+        cgroup: Cgroup | None = None,
+        **process: Any,
+    ) -> tuple[int, str]:
         """Run a command beside `target` to the end."""
         read, write = os.pipe()
         null = os.open(os.devnull, os.O_RDONLY)
@@ -140,6 +147,7 @@ class Box:
                 parse_process(value),
                 stdio or Stdio(null, write, write),
                 target_start_time=target.start_time,
+                cgroup=cgroup,
             )
         except BaseException:
             os.close(read)

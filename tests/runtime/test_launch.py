@@ -235,6 +235,26 @@ def test_user_namespace_maps_ids(box: Box) -> None:
     assert (box.layer / "made").stat().st_uid == 200000
 
 
+def test_an_existing_user_namespace_can_be_shared(box: Box) -> None:
+    """Exec enters it with its ids, and another container can be made inside it."""
+    box.root_mounts = []
+    for path in [box.layer, *box.layer.rglob("*")]:
+        os.lchown(path, 200000, 200000)
+    for path in (box.directory, *list(box.directory.parents)[:2]):
+        path.chmod(0o755)
+    mapping = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+    box.namespaces({"type": "user"})
+    box.config["linux"].update(uidMappings=mapping, gidMappings=mapping)
+    first = box.start("sleep", "60")
+    assert box.join(first, "sh", "-c", "cat /proc/self/uid_map; id -u")[1].split() == ["0", "200000", "65536", "0"]
+    box.namespaces({"type": "user", "path": f"/proc/{first.pid}/ns/user"}, without=("user",))
+    box.config["linux"].update(uidMappings=[], gidMappings=[])
+    output = box.sh("readlink /proc/self/ns/user; ps; touch /second; grep CapEff /proc/self/status")
+    assert output.startswith(os.readlink(f"/proc/{first.pid}/ns/user"))
+    assert "sleep 60" not in output
+    assert (box.layer / "second").stat().st_uid == 200000
+
+
 def test_time_namespace_shifts_the_clocks(box: Box) -> None:
     """Boot time is moved inside and not outside."""
     box.namespaces({"type": "time"})
