@@ -62,7 +62,7 @@ class Container:
         self.data_dir = base / "data" / self.id
         (self.run_dir / "bundle").mkdir(parents=True)
         self.data_dir.mkdir(parents=True)
-        self.cgroup = f"/wherry-test-{self.id[:12]}"
+        self.cgroup = f"/wherry-montest-{self.id[:12]}"
         self.log = self.data_dir / f"{self.id}-json.log"
         self.events: list[dict[str, Any]] = []
         self.lost = 0

@@ -38,6 +38,13 @@ async def launch_attached(
     return made
 
 
+def _is_of(pid: str, id_: str) -> bool:
+    try:
+        return f"wherry-launch {id_}" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
 def test_run_to_exit(with_bench: Run) -> None:
     """Start and exit are told and recorded, output is logged, and the exit record is there before the event."""
 
@@ -429,6 +436,83 @@ def test_no_descriptor_leaks_into_the_container(with_bench: Run) -> None:
     with_bench(test)
 
 
+def test_unread_input_is_no_broken_connection(with_bench: Run) -> None:
+    """A client that was still sending when the container ended gets the output and a clean end, also after `end`."""
+
+    async def test(bench: Bench) -> None:
+        container = bench.container()
+        (client,) = await launch_attached(container, "head", "-c", "3", open_stdin=True, stdin_once=True)
+        sending = asyncio.create_task(client.send(b"x" * 5_000_000))
+        await container.event("exited")
+        await container.request("end")
+        assert await client.read() == b"xxx"
+        sending.cancel()
+        client.close()
+        assert container.handle is not None
+        async with asyncio.timeout(3):
+            await container.handle.wait_dead()
+
+    with_bench(test)
+
+
+def test_end_waits_for_a_slow_client(with_bench: Run) -> None:
+    """What a client has still to get is not lost when the container is removed meanwhile."""
+
+    async def test(bench: Bench) -> None:
+        container = bench.container()
+        fast, slow = await launch_attached(container, "sh", "-c", "yes | head -c 3000000", clients=2)
+        assert len(await fast.read()) == 3_000_000
+        fast.close()
+        await container.event("exited")
+        await container.request("end")
+        assert not open_cgroup(container.cgroup).exists()
+        assert len(await slow.read()) == 3_000_000
+        slow.close()
+        assert container.handle is not None
+        await container.handle.wait_dead()
+
+    with_bench(test)
+
+
+def test_out_of_memory(with_bench: Run) -> None:
+    """A container that the kernel killed for want of memory says so, whichever of its processes it was."""
+
+    async def test(bench: Bench) -> None:
+        container = bench.container()
+        spec = config(container.root, "sh", "-c", "dd if=/dev/zero of=/dev/null bs=100M")
+        spec["linux"]["resources"] = {"memory": {"limit": 20 << 20, "swap": 20 << 20}}
+        await container.run(spec=spec)
+        ended = await container.event("exited")
+        assert (ended["code"], ended["oom"]) == (137, True)
+
+    with_bench(test)
+
+
+def test_monitor_killed_while_it_launches(with_bench: Run) -> None:
+    """At whatever moment the monitor dies, its helper leaves no process and no cgroup once that is killed."""
+
+    async def test(bench: Bench) -> None:
+        for delay in (0.0, 0.002, 0.004, 0.006, 0.009, 0.013, 0.018):
+            container = bench.container()
+            await container.launch("sleep", "100")
+            assert container.handle is not None
+            await asyncio.sleep(delay)
+            os.kill(container.handle.pid, 9)
+            await container.wait_lost()
+            cgroup = open_cgroup(container.cgroup)
+            async with asyncio.timeout(10):
+                while True:
+                    # as wherryd does, until the helper is gone too
+                    if cgroup.exists():
+                        cgroup.kill()
+                    helpers = [pid for pid in os.listdir("/proc") if pid.isdigit() and _is_of(pid, container.id)]
+                    if not helpers and not (cgroup.exists() and cgroup.pids()):
+                        break
+                    await asyncio.sleep(0.01)
+
+    with_bench(test)
+
+
 def test_pause_and_pids(with_bench: Run) -> None:
     """Freezing is visible in state.json; a frozen container dies of SIGKILL."""
 
@@ -638,9 +722,9 @@ def test_logs_follow(with_bench: Run) -> None:
                 received += await reader.until(b"\n")
                 reader.handed_over()
         await container.request("signal", signal=9)
+        await worker
         received += await reader.read()
         assert frames(bytes(received)) == {1: "".join(f"{n}\n" for n in range(1, 2001)).encode()}
-        await worker
         reader.close()
         writer.close()
         await container.event("exited")

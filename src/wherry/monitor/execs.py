@@ -130,7 +130,7 @@ class Execs:
             reply({"pid": values["pid"]}, None)
 
         self._starting.add(exec_id)
-        Helper(self._loop, lambda: self._sandbox.join(init_pid, message, stdio), _abandon, done)
+        Helper(self._loop, lambda: self._sandbox.join(init_pid, message, stdio), _abandon, done, exec_id)
         streams.close_child_ends()
 
     def _started(

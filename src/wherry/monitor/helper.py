@@ -38,11 +38,14 @@ class Helper:
         action: what the helper does: returns values and descriptors for the monitor.
         undo: called in the helper when the monitor is not there any more to take them.
         done: called in the monitor with values and descriptors (owned by it), or with the error.
+        detail: what `ps` shows of it.
     """
 
     __slots__ = ("_channel", "_done", "_loop", "_pid")
 
-    def __init__(self, loop: "Loop", action: "Action", undo: "Callable[[], None]", done: "Done") -> None:
+    def __init__(
+        self, loop: "Loop", action: "Action", undo: "Callable[[], None]", done: "Done", detail: str = ""
+    ) -> None:
         global _running
         self._loop = loop
         self._done = done
@@ -50,7 +53,7 @@ class Helper:
         if not _running:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _running += 1
-        self._pid = fork(lambda: _work(theirs, action, undo))
+        self._pid = fork(lambda: _work(theirs, action, undo, detail))
         theirs.close()
         self._channel.sock.setblocking(False)
         loop.watch(self._channel.fileno(), IN, self._ready)
@@ -85,9 +88,9 @@ class Helper:
             self._done(values, fds, None)
 
 
-def _work(channel: Channel, action: "Action", undo: "Callable[[], None]") -> None:
+def _work(channel: Channel, action: "Action", undo: "Callable[[], None]", detail: str) -> None:
     gc.disable()  # it would look at, and so copy, every page
-    set_title("wherry-launch")
+    set_title("wherry-launch", detail)
     try:
         values, fds = action()
     except BaseException as error:  # noqa: BLE001 - told to the monitor

@@ -53,7 +53,6 @@ class _Output:
         try:
             if self._chunked:
                 self._sock.sendall(b"0\r\n\r\n", _socket.MSG_NOSIGNAL)
-            self._sock.shutdown(_socket.SHUT_WR)
         except OSError:
             return
 
@@ -69,7 +68,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
             records, or -1 for all; `since`, `until`: nanoseconds since the epoch, 0 for none; `timestamps`, `details`,
             `stdout`, `stderr`, `framed`: as `Formatter`; `tty`: there is one stream only, never framed; `chunked`:
             write HTTP chunks.
-        fds: `client`: a stream socket; it gets everything, then end of file.
+        fds: `client`: a stream socket. It is not shut down: live output may follow the past one, and whoever asked for
+            this closes it.
 
     Raises:
         InvalidArgument: no client.

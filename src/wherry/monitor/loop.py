@@ -15,7 +15,8 @@ IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 HUP = select.EPOLLHUP
 ERR = select.EPOLLERR
-RDHUP = select.EPOLLRDHUP
+
+_IDLE_SECONDS = 0.5
 
 
 class Loop:
@@ -23,17 +24,19 @@ class Loop:
 
     Args:
         on_error: called with an exception that a callback let through; the loop goes on.
+        on_idle: called once when, after `busy` was set, nothing has happened for half a second.
     """
 
-    __slots__ = ("_epoll", "_handlers", "_on_error", "_stopped", "_timers", "idle")
+    __slots__ = ("_epoll", "_handlers", "_on_error", "_on_idle", "_stopped", "_timers", "busy")
 
-    def __init__(self, on_error: "Callable[[BaseException], None]") -> None:
+    def __init__(self, on_error: "Callable[[BaseException], None]", on_idle: "Callable[[], None]") -> None:
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._on_error = on_error
         self._stopped = False
-        self.idle: Callable[[], None] | None = None
+        self._on_idle = on_idle
+        self.busy = False
 
     def watch(self, fd: int, events: int, callback: "Callable[[int], None]") -> None:
         """Call `callback(bits)` when one of `events`, HUP or ERR holds; replaces what was watched on `fd` before."""
@@ -57,7 +60,7 @@ class Loop:
         self._stopped = True
 
     def run(self) -> None:
-        """Serve until `stop`. `idle`, when set, is called once after half a second without an event."""
+        """Serve until `stop`."""
         while not self._stopped:
             self.once()
 
@@ -67,13 +70,11 @@ class Loop:
         if self._timers:
             due = max(0.0, min(timer[0] for timer in self._timers) - time.monotonic())
             timeout = due if timeout is None else min(timeout, due)
-        idle, self_idle = self.idle, False
-        if idle is not None and (timeout is None or timeout > 0.5):
-            timeout, self_idle = 0.5, True
-        events = self._epoll.poll(timeout, 16)
-        if not events and self_idle and idle is not None:
-            self.idle = None
-            self._guard(idle)
+        resting = self.busy and (timeout is None or timeout > _IDLE_SECONDS)
+        events = self._epoll.poll(_IDLE_SECONDS if resting else timeout, 16)
+        if resting and not events:
+            self.busy = False
+            self._guard(self._on_idle)
         for fd, bits in events:
             handler = self._handlers.get(fd)
             if handler is not None:

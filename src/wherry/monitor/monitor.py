@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 # how long a container outlives the owner that it should end with: time for a new connection to replace a broken one
 OWNER_GRACE = 1.0
-# how long, after `end`, a client may take for output that is already here
+# how long, after `end`, a client may take for output that is already here; and how long for closing its side then:
+# were its unread input thrown away sooner, it would see a broken connection in place of the end
 LINGER = 3600.0
+CLOSING = 5.0
 _MAX_ERRORS = 64 * 1024
 
 
@@ -56,6 +58,7 @@ class Monitor:
         "_helper",
         "_init",
         "_launch",
+        "_left",
         "_listening",
         "_log",
         "_loop",
@@ -72,7 +75,7 @@ class Monitor:
         fds: "dict[str, int]",
         make_sandbox: "Callable[[dict[str, Any], dict[str, int]], Sandbox]" = Sandbox,
     ) -> None:
-        self._loop = Loop(self._internal_error)
+        self._loop = Loop(self._internal_error, _trim)
         self._run_dir = launch["run_dir"]
         self._launch = launch
         self._fds = fds
@@ -83,6 +86,7 @@ class Monitor:
         self._failure: Exception | None = None  # why a launch under way must come to nothing
         self._listening = False
         self._ending = False
+        self._left = False  # everything is given back; only clients keep this process
         self._oom_before = 0  # the cgroup's count at the end of the launch before
         self._control = Control(self._loop, Channel.from_fd(fds.pop("control")), self._dispatch, self._owner_lost)
         self._record = Record(
@@ -131,6 +135,7 @@ class Monitor:
                 lambda: self._sandbox.launch(launch, fds, stdio),
                 self._sandbox.remove_cgroup,
                 lambda values, given, error: self._launched(streams, values, given, error),
+                launch["id"],
             )
             streams.close_child_ends()
             self._prepare(streams, launch, fds)
@@ -187,7 +192,7 @@ class Monitor:
                 endpoints=self._sandbox.endpoints,
                 warnings=launched.warnings,
             )
-        self._loop.idle = _trim
+        self._loop.busy = True
 
     def _start_failed(self, streams: Streams, error: Exception) -> None:
         wire = to_wire(error)
@@ -259,6 +264,8 @@ class Monitor:
             self._end()
 
     def _end(self) -> None:
+        if self._left:
+            return
         self._ending = True
         if self._helper is not None:
             self._helper.kill()  # `_launched` comes back here
@@ -276,15 +283,21 @@ class Monitor:
     def _leave(self) -> None:
         # after the reply: the kernel takes its time over links
         self._sandbox.close()
+        self._left = True
+        self._loop.call_later(CLOSING, self._no_longer)
         self._client_gone()
 
     def _client_gone(self) -> None:
-        if self._ending and self._init is None and self._helper is None and self._execs.flushed:
-            streams = self._streams
-            if streams is None or streams.flushed:
-                self._control.flush()
-                self._control.close()
-                self._loop.stop()
+        if self._left and not self._execs.clients and not (self._streams and self._streams.clients):
+            self._control.flush()
+            self._control.close()
+            self._loop.stop()
+
+    def _no_longer(self) -> None:
+        if self._execs.flushed and (self._streams is None or self._streams.flushed):
+            self._loop.stop()
+        else:
+            self._loop.call_later(CLOSING, self._no_longer)
 
     def _client_moved(self, what: str) -> None:
         self._control.event(what, exec_id=None)
@@ -321,7 +334,7 @@ class Monitor:
         pid, _ = self._running()
         if self._record.values["status"] == "paused":
             raise Paused(f"Container {self._launch['id']} is paused, unpause the container before exec")
-        self._loop.idle = _trim
+        self._loop.busy = True
         self._execs.start(pid, message, fds, self._control.replier(message))
 
     def _op_resize(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
@@ -410,7 +423,7 @@ class Monitor:
         watch_child(self._loop, pid, os.pidfd_open(pid), lambda code, _signal: done(code == 0))
 
     def _internal_error(self, error: BaseException) -> None:
-        note_error(self._run_dir, error)
+        note_error(self._launch["data_dir"], error)
 
 
 _OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict[str, Any] | None]]" = {
@@ -432,12 +445,12 @@ def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
     try:
         Monitor(launch, fds).run()
     except BaseException as error:
-        note_error(launch["run_dir"], error)
+        note_error(launch["data_dir"], error)
         raise
 
 
-def note_error(run_dir: str, error: BaseException) -> None:
-    """Append an error nobody expected to `<run_dir>/monitor.err`, up to a size: there is no other place to say it."""
+def note_error(data_dir: str, error: BaseException) -> None:
+    """Append an error nobody expected to `<data_dir>/monitor.err`, up to a size: there is no other place to say it."""
     try:
         import traceback  # not before there is need: it brings much along
 
@@ -446,7 +459,7 @@ def note_error(run_dir: str, error: BaseException) -> None:
         lines = [repr(error), repr(another)]
     text = f"{time.time_ns()} {''.join(lines)}\n".encode()
     try:
-        fd = os.open(f"{run_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{data_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < _MAX_ERRORS:
                 os.write(fd, text)

@@ -383,6 +383,8 @@ class Streams:
         if not data:
             self._close_source(fd)
             return 0
+        if len(data) == READ_SIZE:
+            self._loop.busy = True
         if self.log is not None:
             self.log.write(stream, data)
         clients = self.clients
