@@ -81,6 +81,7 @@ def test_import_nameless(store: Store) -> None:
     """Without a repository the image has no name."""
     id_ = store.run(store.images.import_(chunks(ROOT)))
     assert store.images.resolve(id_).dangling
+    assert store.images.inspect(id_)["Comment"] == "Imported from -"
     store.check()
 
 

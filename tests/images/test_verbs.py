@@ -279,6 +279,15 @@ def test_bad_filters(loaded: Store, filters: dict[str, list[str]], words: str) -
     assert str(caught.value) == words
 
 
+def test_repository_that_looks_like_an_id(loaded: Store) -> None:
+    """A repository of 64 hex digits, which only its full form names, spoils no listing."""
+    full = "docker.io/library/" + "ab" * 32
+    loaded.run(loaded.images.tag("one", full))
+    assert len(loaded.images.list({"reference": ["*"]})) == 2
+    assert loaded.images.resolve(full).id == ID1
+    assert loaded.remove(full) == ["Untagged: " + "ab" * 32 + ":latest"]
+
+
 def test_inspect(loaded: Store) -> None:
     """Inspect has Docker's keys, and all that the config says."""
     answer = loaded.images.inspect("two:1")

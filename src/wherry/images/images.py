@@ -30,6 +30,9 @@ Report = list[dict[str, str]]
 Ids = list[str]
 Selection = list[Image]
 
+# spellings that are remembered: callers may write an id in 64 ways
+_RESOLVED_LIMIT = 4096
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +77,8 @@ class Images:
         image = self._resolved.get(name_or_id)
         if image is None:
             image = resolve.resolve(self._stores, name_or_id)
+            if len(self._resolved) >= _RESOLVED_LIMIT:
+                self._resolved.clear()
             self._resolved[name_or_id] = image
         return image
 
@@ -130,10 +135,12 @@ class Images:
         message: str = "",
         platform: str | None = None,
     ) -> str:
-        """Make an image from a root file system archive; returns its id."""
+        """Make an image from a root file system archive; returns its id. Without a message it has Docker's."""
         name = tag.target(repo, tag_) if repo else None
         runs_on = platforms.parse(platform) if platform else None
-        return await importing.import_(self._stores, source, name, edits=changes, message=message, platform=runs_on)
+        return await importing.import_(
+            self._stores, source, name, edits=changes, message=message or "Imported from -", platform=runs_on
+        )
 
     def save(self, names: Iterable[str]) -> AsyncIterator[bytes]:
         """Return an archive of images as Docker 25 and later write it; names are resolved at once."""

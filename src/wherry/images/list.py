@@ -11,7 +11,6 @@ from wherry.images.model import Image
 from wherry.images.patterns import Pattern
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
-from wherry.oci.reference import parse_normalized
 
 Filters = Mapping[str, Sequence[str]]
 
@@ -213,7 +212,10 @@ def _created(image: Image) -> int:
 
 def _matches(name: str, patterns: Sequence[Pattern]) -> bool:
     """Whether a familiar name, or its repository, fits one of the patterns."""
-    repository = parse_normalized(name).familiar_name()
+    # by text: a repository of 64 hex digits has a familiar form that is no name
+    whole = name.partition("@")[0]
+    colon = whole.find(":", whole.rfind("/") + 1)
+    repository = whole if colon < 0 else whole[:colon]
     return any(pattern.matches(name) or pattern.matches(repository) for pattern in patterns)
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Self
 
-from wherry.errors import DigestMismatch, NotFound, StoreCorrupt, Unavailable
+from wherry.errors import DigestMismatch, KernelError, NotFound, StoreCorrupt, Unavailable
 from wherry.oci import digest as digests
 from wherry.oci.digest import Digest, Verifier
 from wherry.store.atomic import discard, fsync_dir
@@ -180,11 +180,14 @@ class Ingest:
         return self._verifier.digest
 
     def write(self, data: "bytes | memoryview") -> None:
-        """Append `data`."""
-        self._verifier.update(data)
+        """Append `data`. Raises `KernelError` (the disk is full)."""
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise KernelError("write blob", error.errno or 0, self.path) from error
+        self._verifier.update(data)
 
     def read_fd(self) -> int:
         """Return a new read-only descriptor of what is written; the caller closes it."""

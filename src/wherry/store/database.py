@@ -159,6 +159,22 @@ def open_database(path: str) -> Database:
     return Database(path)
 
 
+def open_or_recover(path: str) -> tuple[Database, str | None]:
+    """Open the database, or put a damaged one aside and make a new one.
+
+    Returns:
+        the database, and where the damaged one lies now.
+
+    Raises:
+        NewerSchema: a newer version wrote it.
+    """
+    try:
+        return open_database(path), None
+    except StoreCorrupt:
+        aside = recover(path)
+        return open_database(path), aside
+
+
 def recover(path: str) -> str:
     """Put a damaged database aside, so that `open_database` makes a new one. Returns where it lies now."""
     aside = f"{path}.damaged-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"

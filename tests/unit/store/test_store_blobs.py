@@ -1,5 +1,6 @@
 """Blobs appear whole and verified, or not at all."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.errors import DigestMismatch, NotFound, StoreCorrupt, Unavailable
+from wherry.errors import DigestMismatch, KernelError, NotFound, StoreCorrupt, Unavailable
 from wherry.oci import digest as digests
 from wherry.store.atomic import discard, write_atomic
 from wherry.store.blobs import Blobs
@@ -99,6 +100,20 @@ def test_two_writers(blobs: Blobs) -> None:
     with blobs.ingest("layer"), pytest.raises(Unavailable):
         blobs.ingest("layer")
     blobs.ingest("layer").close()
+
+
+def test_full_disk(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is told as such, and leaves nothing."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with blobs.ingest() as ingest:
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(KernelError, match="no space left on device"):
+            ingest.write(DATA)
+        monkeypatch.undo()
+    assert os.listdir(blobs.ingests) == []
 
 
 def test_sweep(blobs: Blobs) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
 from wherry.store import database as databases
-from wherry.store.database import Database, open_database, recover
+from wherry.store.database import Database, open_database, open_or_recover
 from wherry.store.images import ImageRecord, ImageRecords, LayerRecord
 from wherry.store.leases import Leases
 
@@ -88,9 +88,15 @@ def test_damaged(tmp_path: Path, content: bytes) -> None:
     Path(path).write_bytes(content)
     with pytest.raises(StoreCorrupt):
         open_database(path)
-    aside = recover(path)
+    opened, aside = open_or_recover(path)
+    assert aside is not None
     assert Path(aside).read_bytes() == content
-    open_database(path).close()
+    opened.submit(insert("a")).result()
+    opened.close()
+    opened, aside = open_or_recover(path)
+    assert aside is None
+    assert opened.read("SELECT name FROM image_names") == [("a",)]
+    opened.close()
 
 
 def test_schema_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
