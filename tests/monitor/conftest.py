@@ -50,5 +50,5 @@ def with_bench(tmp_path: Path, rootfs: Path) -> Iterator[Callable[[Callable[[Ben
         asyncio.run(main())
 
     yield run
-    for error in tmp_path.glob("data/*/monitor.err"):
-        print(error.read_text())
+    unexpected = [error.read_text() for error in tmp_path.glob("data/*/monitor.err")]
+    assert not unexpected, "\n".join(unexpected)

@@ -783,3 +783,21 @@ def test_remove_worker(with_bench: Run, tmp_path: Path) -> None:
             await bench.spawner.run_worker("remove", {"paths": ["relative"]})
 
     with_bench(test)
+
+
+def test_memory_of_an_idle_monitor(with_bench: Run) -> None:
+    """An idle running container costs at most 4 MB beside its own process, alone and among others."""
+
+    def proportional(pid: int) -> int:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+    async def test(bench: Bench) -> None:
+        for _ in range(5):
+            container = bench.container()
+            await container.run("sleep", "100")
+            await asyncio.sleep(0.7)  # it gives memory back once it has been idle for half a second
+            assert container.handle is not None
+            assert proportional(container.handle.pid) <= 4096
+
+    with_bench(test)

@@ -9,6 +9,7 @@ import _socket
 import errno
 import os
 import struct
+from fcntl import fcntl
 
 from wherry.monitor.keys import DetachKeys
 from wherry.monitor.loop import ERR, HUP, IN, OUT
@@ -308,8 +309,6 @@ class Client:
         if not self._spliced:
             self._spliced = True
             try:
-                from fcntl import fcntl
-
                 fcntl(pipe, _F_SETPIPE_SZ, _PIPE_SIZE)
             except OSError:
                 self._spliced = True  # over the user's pipe quota: the usual size does

@@ -9,9 +9,11 @@ import errno
 import os
 import struct
 import termios
+from binascii import a2b_base64
 from fcntl import ioctl
 
 from wherry.monitor.attach import Client
+from wherry.monitor.keys import parse
 from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
@@ -406,10 +408,6 @@ def client_options(message: "dict[str, Any]") -> "dict[str, Any]":
     Raises:
         InvalidArgument: unknown detach keys.
     """
-    from binascii import a2b_base64
-
-    from wherry.monitor.keys import parse
-
     return {
         "stdin": bool(message.get("stdin")),
         "stdout": bool(message.get("stdout")),
