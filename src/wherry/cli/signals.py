@@ -41,6 +41,11 @@ class Forwarder:
         while self._early:
             self._send(self._early.pop(0))
 
+    def stop(self) -> None:
+        """There is nothing to forward to: signals end this process again."""
+        for number in self._names:
+            _signal.signal(number, _signal.SIG_DFL)
+
     def _forward(self, number: int, _frame: object) -> None:
         if self._running:
             self._send(self._names[number])

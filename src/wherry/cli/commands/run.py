@@ -167,6 +167,8 @@ def _run_attached(command: Invocation, config: "dict[str, Any]", id_: str, forwa
             _start(client, id_)
         except Failure:
             session.close()
+            if forwarder is not None:
+                forwarder.stop()
             if command["rm"]:
                 exit_status(waiting)
             raise

@@ -51,6 +51,8 @@ def _start_attached(command: Invocation, name: str) -> int:
             client.call("POST", f"/containers/{quote(id_)}/start")
         except WherryError:
             session.close()
+            if forwarder is not None:
+                forwarder.stop()
             if removed:
                 exit_status(waiting)
             raise
