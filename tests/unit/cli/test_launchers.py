@@ -80,14 +80,14 @@ def test_environment_variables_do_not_reach_it(environment: Path, tmp_path: Path
     assert _version(environment / "bin" / "wherry", PYTHONPATH=str(tmp_path)).startswith(EXPECTED)
 
 
-@pytest.mark.parametrize("name", ["wherry", "wherryd", "wherry-runtime"])
+@pytest.mark.parametrize("name", ["wherryd", "wherry-runtime", "wherry-registry"])
 def test_launchers_are_alike(name: str) -> None:
-    """The three differ in what they run only, and all can be executed."""
+    """They differ in what they run only, and all can be executed."""
     path = ROOT / "scripts" / name
     assert os.access(path, os.X_OK)
 
     def common(text: str) -> list[str]:
-        unlike = ("# The ", "from posix import", "from wherry.", "sys.exit(", "_exit(")
+        unlike = ("# The ", "from posix import", "from wherry.", "sys.exit(", "_exit(", "main()")
         return [line for line in text.splitlines() if not line.startswith(unlike)]
 
     assert common(path.read_text()) == common((ROOT / "scripts" / "wherry").read_text())
