@@ -681,6 +681,43 @@ def test_spawner_is_replaced(with_bench: Run) -> None:
     with_bench(test)
 
 
+async def _spare(spawner: int) -> int:
+    """The process that waits to become the next monitor."""
+    async with asyncio.timeout(5):
+        while True:
+            for pid in Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split():
+                if Path(f"/proc/{pid}/comm").read_text() == "wherry-spare\n":
+                    return int(pid)
+            await asyncio.sleep(0.01)
+
+
+def test_spare_monitor(with_bench: Run) -> None:
+    """The spare becomes the next monitor; a dead one is not missed; it goes with the spawner."""
+
+    async def test(bench: Bench) -> None:
+        spawner = bench.spawner.pid
+        assert spawner is not None
+        spare = await _spare(spawner)
+        first = bench.container()
+        await first.run("true")
+        assert first.handle is not None
+        assert first.handle.pid == spare
+        os.kill(await _spare(spawner), 9)
+        second = bench.container()
+        await second.run("true")
+        assert (await second.event("exited"))["code"] == 0
+        pidfd = os.pidfd_open(await _spare(spawner))
+        os.kill(spawner, 9)
+        dead = asyncio.Event()
+        asyncio.get_running_loop().add_reader(pidfd, dead.set)
+        async with asyncio.timeout(5):
+            await dead.wait()
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+
+    with_bench(test)
+
+
 def test_requests_in_flight_fail_with_the_spawner(with_bench: Run) -> None:
     """A request that a dead spawner cannot answer fails; it does not hang."""
 

@@ -7,7 +7,7 @@ ends when that socket closes; what it forked goes on. Requests:
     {"op": "worker", "seq", "kind", "args": {…}}     -> {"pid", "start_time"} and `pidfd`
 
 Everything that its children need is imported once, here, and never collected again (`gc.freeze`): the children share
-those pages. When it has nothing to do it forks a spare, which becomes the next monitor: a start does not wait for a fork.
+those pages. When it has nothing to do it forks a spare, which becomes the next monitor: a start waits for no fork.
 """
 
 import gc
