@@ -691,6 +691,20 @@ async def _spare(spawner: int) -> int:
             await asyncio.sleep(0.01)
 
 
+async def _dead(pid: int, killed: int) -> None:
+    """Kill a process and wait until `pid`, it or one that should go with it, has ended."""
+    pidfd, dead = os.pidfd_open(pid), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(pidfd, dead.set)
+    try:
+        os.kill(killed, 9)
+        async with asyncio.timeout(5):
+            await dead.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
 def test_spare_monitor(with_bench: Run) -> None:
     """The spare becomes the next monitor; a dead one is not missed; it goes with the spawner."""
 
@@ -702,18 +716,12 @@ def test_spare_monitor(with_bench: Run) -> None:
         await first.run("true")
         assert first.handle is not None
         assert first.handle.pid == spare
-        os.kill(await _spare(spawner), 9)
+        spare = await _spare(spawner)
+        await _dead(spare, spare)
         second = bench.container()
         await second.run("true")
         assert (await second.event("exited"))["code"] == 0
-        pidfd = os.pidfd_open(await _spare(spawner))
-        os.kill(spawner, 9)
-        dead = asyncio.Event()
-        asyncio.get_running_loop().add_reader(pidfd, dead.set)
-        async with asyncio.timeout(5):
-            await dead.wait()
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
+        await _dead(await _spare(spawner), spawner)
 
     with_bench(test)
 
