@@ -686,7 +686,8 @@ async def _spare(spawner: int) -> int:
     async with asyncio.timeout(5):
         while True:
             for pid in Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split():
-                if Path(f"/proc/{pid}/comm").read_text() == "wherry-spare\n":
+                comm = Path(f"/proc/{pid}/comm")
+                if comm.exists() and comm.read_text() == "wherry-spare\n":
                     return int(pid)
             await asyncio.sleep(0.01)
 
