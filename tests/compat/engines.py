@@ -1,0 +1,224 @@
+"""The two engines that are compared: this project's, and a dockerd with the same busybox image."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.harness import EngineProcess
+
+STANDING = ("c1", "x1", "n1", "p1")
+# containers that rows may look at and must not change: one for each state
+_STANDING = """
+docker run -d --name c1 -l a=b -l team=x -e FOO=bar -h box busybox sh -c 'echo one; echo two >&2; exec sleep 9999'
+docker run --name x1 -l a=c busybox sh -c 'echo bye; exit 3' || true
+docker create --name n1 -p 80 -v /data:/data:ro busybox sleep 9999
+docker run -d --name p1 busybox sleep 9999
+docker pause p1
+"""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("d", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(self._path)
+
+
+class Engine:
+    """One engine under comparison.
+
+    Attributes:
+        socket: path of its socket.
+        directory: a scratch directory of its own; rows see it as `$DIR`.
+        version: its version as numbers, `api` the newest API version it speaks.
+    """
+
+    def __init__(self, path: str, directory: Path) -> None:
+        self.socket = path
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        told = json.loads(self.call("GET", "/version")[1])
+        self.version = tuple(int(part) for part in told["Version"].split("+")[0].split(".")[:2])
+        self.api = str(told["ApiVersion"])
+        self.env = {**os.environ, "DOCKER_HOST": f"unix://{path}", "DIR": str(directory), "TZ": "UTC", "FROMENV": "yes"}
+        for name in ("DOCKER_CONTEXT", "DOCKER_API_VERSION"):
+            self.env.pop(name, None)
+        self.env["DOCKER_CONFIG"] = str(directory)
+
+    def call(
+        self, method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, str]:
+        """Make a raw request; returns status, body and content type."""
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.getheader("Content-Type", "")
+        finally:
+            connection.close()
+
+    def shell(self, line: str, seconds: float = 40) -> tuple[int, bytes, bytes]:
+        """Run a line of bash against it; returns code, stdout and stderr. Code 124: it did not end."""
+        process = subprocess.Popen(
+            ["bash", "-c", line],
+            env=self.env,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            return 124, out, err
+        return process.returncode, out, err
+
+    def containers(self) -> list[dict[str, Any]]:
+        """All its containers, as the API lists them."""
+        found: list[dict[str, Any]] = json.loads(self.call("GET", "/containers/json?all=1")[1])
+        return found
+
+    def prepare(self, archive: Path) -> None:
+        """Load the image and make the standing containers."""
+        for line in (f"docker load -q -i {archive}", *_STANDING.strip().splitlines()):
+            code, _, err = self.shell(line)
+            if code:
+                raise RuntimeError(f"{self.socket}: {line}: {err.decode()}")
+
+    def tidy(self) -> None:
+        """Remove what a row left behind."""
+        for container in self.containers():
+            if not {name[1:] for name in container["Names"]} & set(STANDING):
+                self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        for image in json.loads(self.call("GET", "/images/json")[1]):
+            names = image["RepoTags"] or []
+            for name in names:
+                if name != "busybox:latest" and name != "<none>:<none>":
+                    self.call("DELETE", f"/images/{name}")
+            if not names or names == ["<none>:<none>"]:
+                self.call("DELETE", f"/images/{image['Id']}?force=1")
+
+    def clear(self) -> None:
+        """Remove every container."""
+        for container in self.containers():
+            self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
+
+def available() -> bool:
+    """Whether this machine has a dockerd, and the rights to run one."""
+    return os.geteuid() == 0 and bool(shutil.which("dockerd", path=_path()) and shutil.which("docker"))
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+@contextlib.contextmanager
+def dockerd(base: Path) -> Iterator[str]:
+    """Run the machine's dockerd, everything of it below `base`; gives its socket."""
+    bridge = f"wc{os.getpid()}"
+    path = str(base / "docker.sock")
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    process = None
+    try:
+        subprocess.run(["ip", "address", "add", f"10.209.{os.getpid() % 250}.1/24", "dev", bridge], check=True)
+        subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
+        with open(base / "dockerd.log", "wb") as log:
+            process = subprocess.Popen(
+                [
+                    *("dockerd", f"--data-root={base}/data", f"--exec-root={base}/x", f"--host=unix://{path}"),
+                    *(f"--pidfile={base}/d.pid", f"--bridge={bridge}", "--iptables=false", "--ip-forward=false"),
+                ],
+                env={**os.environ, "PATH": _path()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 40
+        while not _answers(path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"dockerd does not answer:\n{(base / 'dockerd.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield path
+    finally:
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        subprocess.run(["ip", "link", "del", bridge], check=False)
+
+
+def _answers(path: str) -> bool:
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", "/_ping")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Engine, Engine]]:
+    """Give (dockerd, wherryd), both with busybox and the standing containers; what was started is ended.
+
+    Args:
+        peer: socket of a dockerd that already runs; by default the machine's own is started.
+        ours: socket of a wherryd that already runs; by default one is started.
+    """
+    base = Path(tempfile.mkdtemp(prefix="wherry-compat-"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        if ours is None:
+            process = EngineProcess()
+            stack.callback(process.destroy)
+            process.start()
+            ours = process.roots.socket
+        if peer is None:
+            (base / "d").mkdir()
+            peer = stack.enter_context(dockerd(base / "d"))
+        wherryd = Engine(ours, base / "w-dir")
+        docker = Engine(peer, base / "d-dir")
+        archive = base / "busybox.tar"
+        code, _, err = wherryd.shell("docker image inspect busybox")
+        if code:
+            from tests.e2e.harness import BIN
+
+            code, _, err = wherryd.shell(f"WHERRY_HOST=$DOCKER_HOST {BIN}/wherry image bootstrap busybox")
+        if not code:
+            code, _, err = wherryd.shell(f"docker save -o {archive} busybox")
+        if code:
+            raise RuntimeError(err.decode())
+        for engine in (docker, wherryd):
+            engine.clear()
+            stack.callback(engine.clear)
+            shutil.copy(archive, engine.directory / "busybox.tar")
+            engine.prepare(archive)
+            # both sides speak what the older one knows: the command's own behaviour depends on it
+            engine.env["DOCKER_API_VERSION"] = min(docker.api, wherryd.api, key=lambda v: tuple(map(int, v.split("."))))
+        yield docker, wherryd

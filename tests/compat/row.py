@@ -1,0 +1,55 @@
+"""One row of the comparison table."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One command, or one raw request, that both engines are given.
+
+    Attributes:
+        line: a line of bash; `$DIR` is the engine's scratch directory, which holds `busybox.tar`.
+        request: instead of `line`: (method, path, body, headers); `/v/` at the path's start is the common version.
+        setup: bash that is run before and must succeed.
+        normalise: (pattern, replacement) for what differs between any two runs, before the general ones.
+        shape: compare the keys and types of the JSON on stdout (or of the answer), not its values.
+        skip: paths (as `compare.shape` writes them) that a shape leaves out.
+        ignore: of `code`, `stdout`, `stderr`, what is not compared.
+        deviation: why this engine is known to do otherwise; a row that then agrees is an error of the table.
+        since: the dockerd version from which on it behaves as here; older ones are not asked.
+        files: needs a dockerd that sees this process's files (bind mounts).
+        reads: leaves nothing behind, so nothing is tidied.
+        quick: belongs to the subset that the test suite runs.
+    """
+
+    line: str
+    request: tuple[str, str, str | bytes | None, dict[str, str]] | None = None
+    setup: str = ""
+    normalise: tuple[tuple[str, str], ...] = ()
+    shape: bool = False
+    skip: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    deviation: str = ""
+    since: tuple[int, ...] = ()
+    files: bool = False
+    reads: bool = False
+    quick: bool = False
+
+    @property
+    def title(self) -> str:
+        """What was asked, in one line."""
+        return self.line or " ".join(str(part) for part in (self.request or ())[:3])
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def look(line: str, **rest: object) -> Row:
+    """A row that changes nothing: quick, and not tidied after."""
+    return Row(line, reads=True, quick=True, **rest)  # type: ignore[arg-type]
+
+
+def call(
+    method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None, **rest: object
+) -> Row:
+    """A raw request."""
+    return Row("", (method, path, body, headers if headers is not None else (JSON if body else {})), quick=True, **rest)  # type: ignore[arg-type]

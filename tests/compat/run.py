@@ -1,0 +1,74 @@
+"""Compare wherryd with dockerd, row by row: `make compat`.
+
+    run.py [--peer SOCKET] [--ours SOCKET] [--only WORDS] [--quick] [--all]
+
+Both engines get the same docker command; exit code, stdout and stderr must be the same (ids, times and addresses
+aside), or the row says why not. Exits 1 when a row is not as the table says, 0 (loudly) where no dockerd is installed.
+"""
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from tests.compat import compare, engines
+from tests.compat.table import ROWS
+
+
+def main() -> int:
+    """Run the table; returns the exit code."""
+    parser = argparse.ArgumentParser(description="compare wherryd with dockerd, row by row")
+    parser.add_argument("--peer", help="socket of a dockerd that runs (default: start the machine's own)")
+    parser.add_argument("--ours", help="socket of a wherryd that runs (default: start one)")
+    parser.add_argument("--only", default="", help="only rows that contain this")
+    parser.add_argument("--quick", action="store_true", help="the subset that the test suite runs")
+    parser.add_argument("--all", action="store_true", help="also show declared deviations")
+    options = parser.parse_args()
+    if options.peer is None and not engines.available():
+        print("SKIPPED: no dockerd here to compare with (as root: scripts/install.sh python3 .venv peers)")
+        return 0
+    with engines.both(options.peer, options.ours) as (docker, wherryd):
+        verdicts, passed_over = compare_all(docker, wherryd, options.only, quick=options.quick, deviations=options.all)
+    same = sum(v.difference is None and v.ok for v in verdicts)
+    declared = sum(v.difference is not None and v.ok for v in verdicts)
+    wrong = [v for v in verdicts if not v.ok]
+    print(f"\n{len(verdicts)} rows against dockerd {'.'.join(map(str, docker.version))}: {same} the same,", end=" ")
+    print(f"{declared} different as declared, {len(wrong)} not as the table says; {passed_over} not for this dockerd")
+    return 1 if wrong else 0
+
+
+def compare_all(
+    docker: engines.Engine, wherryd: engines.Engine, only: str = "", *, quick: bool = False, deviations: bool = False
+) -> tuple[list[compare.Verdict], int]:
+    """Compare each row of the table, printing what is not as it says; returns verdicts and the number passed over."""
+    verdicts: list[compare.Verdict] = []
+    passed_over = 0
+    files = _sees_our_files(docker)
+    with ThreadPoolExecutor(2) as pool:
+        for row in ROWS:
+            if only not in row.title or (quick and not row.quick):
+                continue
+            if row.since > docker.version or (row.files and not files):
+                passed_over += 1
+                continue
+            before = time.monotonic()
+            verdict = compare.run(row, docker, wherryd, pool)
+            verdicts.append(verdict)
+            took = time.monotonic() - before
+            if not verdict.ok:
+                reason = verdict.difference or f"    the same, though declared different: {row.deviation}"
+                print(f"DIFFERENT {row.title}  ({took:.1f} s)\n{reason}", flush=True)
+            elif deviations and verdict.difference:
+                print(f"declared  {row.title}: {row.deviation}\n{verdict.difference}", flush=True)
+    return verdicts, passed_over
+
+
+def _sees_our_files(docker: engines.Engine) -> bool:
+    return docker.shell("docker run --rm -v $DIR:/d busybox test -e /d/busybox.tar")[0] == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
