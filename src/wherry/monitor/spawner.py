@@ -27,6 +27,7 @@ from wherry.monitor.child import (
     start_time,
 )
 from wherry.monitor.workers import KINDS, run_worker
+from wherry.runtime.become import warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def main(fd: int) -> None:
     settle_signals()
     remember_arguments()
     set_title("wherry-spawner")
+    warm()  # here, once: a child that starts a process would pay ten milliseconds for it each time
     gc.collect()
     gc.freeze()
     _Spawner(Channel.from_fd(fd)).run()
