@@ -6,14 +6,18 @@ import logging
 import os
 from typing import Any
 
-from wherry.containers import exits, launch, records, settle
+from wherry.containers import exits, records, settle, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
+from wherry.containers.ports import Monitor
 from wherry.containers.states import recover
-from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, to_wire
+from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, to_wire
 from wherry.runtime.cgroups import open_cgroup
+from wherry.store.atomic import sweep_temporary
 
 log = logging.getLogger("wherry.adopt")
+
+START_DEADLINE = 60.0
 
 
 async def adopt_all(context: Context) -> list[Container]:
@@ -27,13 +31,18 @@ async def adopt_all(context: Context) -> list[Container]:
     """
     os.makedirs(context.roots.containers, mode=0o710, exist_ok=True)
     os.makedirs(context.roots.sandboxes, mode=0o700, exist_ok=True)
+    await strays.quiet(context)
     for id_ in sorted(os.listdir(context.roots.containers)):
         container = _load(context, id_)
         if container is not None:
             context.registry.add(container)
     for container in context.registry:
-        await _recover(context, container)
-    _sweep(context)
+        try:
+            await _recover(context, container)
+        except WherryError as error:
+            # one container that cannot be taken over or cleaned up must not keep the others from being served
+            log.error("container %s: %s", container.id[:12], error)
+    await _sweep(context)
     return [c for c in context.registry if _starts_now(c)]
 
 
@@ -43,6 +52,7 @@ def _load(context: Context, id_: str) -> Container | None:
         # killed between mkdir and the record: nobody was told of it
         context.trash(directory)
         return None
+    sweep_temporary(directory)
     try:
         record = records.load(context.roots, id_)
         context.registry.reserve(record.name, record.id)
@@ -54,15 +64,21 @@ def _load(context: Context, id_: str) -> Container | None:
 
 async def _recover(context: Context, container: Container) -> None:
     run = context.roots.sandbox(container.id)
+    present = os.path.isdir(run)
     saved = _read_json(f"{run}/state.json")
+    if present and saved is None:
+        # killed in the midst of a start: the monitor may be about to write its first state
+        saved = await strays.first_state(context, container.id, lambda: _read_json(f"{run}/state.json"))
     if saved is not None:
         try:
             await _take_over(context, container, run, saved)
             return
         except MonitorLost:
-            _note_lost(context, container, saved)
+            await strays.end(context, container.id)
+            await asyncio.get_running_loop().run_in_executor(None, _note_lost, context, container, saved)
+    sweep_temporary(context.roots.container(container.id), theirs=True)
     _from_record(context, container)
-    if os.path.isdir(run) or saved is not None:
+    if present or saved is not None:
         await settle.settle(context, container, None)
     if container.record.host_config.auto_remove and container.status == "exited":
         from wherry.containers.remove import remove_exited
@@ -71,8 +87,15 @@ async def _recover(context: Context, container: Container) -> None:
 
 
 async def _take_over(context: Context, container: Container, run: str, saved: dict[str, Any]) -> None:
+    early: list[dict[str, Any]] = []
+    settled = False
+
     def on_event(event: dict[str, Any]) -> None:
-        exits.on_event(context, container, event)
+        # an exit may come between the state that is asked for and the moment that it is written down here
+        if settled:
+            exits.on_event(context, container, event)
+        else:
+            early.append(event)
 
     def on_lost() -> None:
         exits.on_lost(context, container)
@@ -80,28 +103,51 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     container.settled.clear()
     try:
         container.monitor = await context.adopt(run, on_event, on_lost)
-        current = await container.monitor.request("state")
+        state = await _settled_state(container.monitor)
     except BaseException:
         container.monitor = None
         container.settled.set()
         raise
-    state = current.get("state", current)
     container.started_at = state.get("started_at") or saved.get("started_at") or 0
+    container.record.started_once = True
     held = _read_json(f"{run}/launch.json")
     if held is not None:
-        container.network = context.restore(container, held)
+        try:
+            container.network = context.restore(container, held)
+        except WherryError as error:
+            # its addresses are another's by now, which cannot be unless somebody wrote into the run root
+            log.error("container %s: network: %s", container.id[:12], error)
     if state["status"] in ("running", "paused"):
         recover(container, state["status"])
         container.pid = state["init"]["pid"]
-        if container.network is not None:
-            await container.network.publish()
+        settled = True
+        for event in early:
+            exits.on_event(context, container, event)
         return
     recover(container, "running")
-    exits.exited(
-        context,
-        container,
-        records.load_exit(context.roots, container.id) or ExitRecord(code=255, error=to_wire(MonitorLost(exits.LOST))),
-    )
+    exits.exited(context, container, _end_of(context, container, state))
+
+
+async def _settled_state(monitor: Monitor) -> dict[str, Any]:
+    """Ask for the state, and wait until a start that was under way has come to its end."""
+    async with asyncio.timeout(START_DEADLINE):
+        while True:
+            reply = await monitor.request("state")
+            state: dict[str, Any] = reply["state"]
+            if state["status"] != "starting":
+                return state
+            await asyncio.sleep(0.01)
+
+
+def _end_of(context: Context, container: Container, state: dict[str, Any]) -> ExitRecord:
+    record = records.load_exit(context.roots, container.id)
+    if record is not None and record.finished_at >= container.started_at:
+        return record
+    told = state.get("exit")
+    if told:
+        # the disk was full: the monitor still knows
+        return records.exit_from(told)
+    return ExitRecord(code=255, error=to_wire(MonitorLost(exits.LOST)))
 
 
 def _note_lost(context: Context, container: Container, saved: dict[str, Any]) -> None:
@@ -109,8 +155,9 @@ def _note_lost(context: Context, container: Container, saved: dict[str, Any]) ->
     init = saved.get("init") or {}
     record = records.load_exit(context.roots, container.id)
     started_at = saved.get("started_at") or 0
-    if record is not None and record.finished_at >= started_at:
-        open_cgroup(launch.cgroup_path(context, container.id)).kill()
+    if saved.get("status") == "starting" or (record is not None and record.finished_at >= started_at):
+        # it never ran, or it has ended
+        exits.end_group(context, container.id)
         return
     exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"))
 
@@ -120,10 +167,11 @@ def _from_record(context: Context, container: Container) -> None:
     if record is None:
         return
     container.exit = record
-    container.started_at = record.started_at
     container.error = record.message
-    container.record.started_once = True
-    recover(container, "exited")
+    if record.started_at:
+        container.started_at = record.started_at
+        container.record.started_once = True
+        recover(container, "exited")
 
 
 def _starts_now(container: Container) -> bool:
@@ -133,18 +181,30 @@ def _starts_now(container: Container) -> bool:
     return policy in ("always", "unless-stopped") or (policy == "on-failure" and container.exit.code != 0)
 
 
-def _sweep(context: Context) -> None:
-    """Remove what no container owns: cgroups and volatile directories that a crash left."""
+async def _sweep(context: Context) -> None:
+    """End what no container owns: monitors, cgroups and volatile directories that a crash left."""
     known = {container.id for container in context.registry}
     for id_ in os.listdir(context.roots.sandboxes):
         if id_ not in known:
+            await _end_orphan(context, id_)
             context.trash(context.roots.sandbox(id_))
     group = open_cgroup(f"/{context.roots.scope}/containers")
     for child in _below(group.directories()):
         if child not in known:
-            orphan = open_cgroup(launch.cgroup_path(context, child))
-            orphan.kill()
-            orphan.remove()
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, exits.end_group, context, child)
+            except WherryError as error:
+                log.error("cgroup of %s: %s", child[:12], error)
+
+
+async def _end_orphan(context: Context, id_: str) -> None:
+    """A removed container's monitor still waits for the order to end."""
+    try:
+        monitor = await context.adopt(context.roots.sandbox(id_), lambda _event: None, lambda: None)
+        await monitor.request("end")
+        monitor.close()
+    except WherryError:
+        await strays.end(context, id_)
 
 
 def _below(directories: list[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """What happens when process 1 ends: record it, answer who waits, give everything back, restart or remove as wanted."""
 
 import asyncio
+import logging
 from typing import Any
 
 from wherry.containers import clock, launch, records, remove, restart
@@ -9,9 +10,11 @@ from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
 from wherry.containers.settle import resolve_waiters, settle
 from wherry.containers.states import move
-from wherry.errors import CommandNotExecutable, CommandNotFound, MonitorLost, to_wire
+from wherry.errors import CommandNotExecutable, CommandNotFound, MonitorLost, WherryError, to_wire
 from wherry.linux.process import is_alive
 from wherry.runtime.cgroups import open_cgroup
+
+log = logging.getLogger("wherry.exits")
 
 LOST = "the monitor of this container was killed, its exit code is not known"
 
@@ -54,19 +57,31 @@ def on_lost(context: Context, container: Container) -> None:
     if not container.running:
         container.settled.set()
         return
-    record = records.load_exit(context.roots, container.id)
+    context.keep(asyncio.get_running_loop().create_task(_lost(context, container, container.monitor)))
+
+
+async def _lost(context: Context, container: Container, monitor: Monitor | None) -> None:
+    loop = asyncio.get_running_loop()
+    record = await loop.run_in_executor(None, records.load_exit, context.roots, container.id)
     if record is None or record.finished_at < container.started_at:
-        record = lost_record(context, container.id, container.pid, container.started_at)
-    exited(context, container, record)
+        record = await loop.run_in_executor(
+            None, lost_record, context, container.id, container.pid, container.started_at
+        )
+    if container.running and container.monitor is monitor:
+        exited(context, container, record)
 
 
 def lost_record(context: Context, id_: str, pid: int, started_at: int, start_time: int | None = None) -> ExitRecord:
     """End the cgroup of a container whose monitor was killed: 137 if that killed process 1, else lost (255)."""
-    alive = pid > 0 and is_alive(pid, start_time)
     group = open_cgroup(launch.cgroup_path(context, id_))
-    members = group.pids()
-    alive = alive and pid in members
-    group.kill()
+    if group.exists():
+        try:
+            # what is frozen does not end by itself between this look and the signal
+            group.freeze(True)
+        except WherryError as error:
+            log.warning("container %s: %s", id_[:12], error)
+    alive = pid > 0 and pid in group.pids() and is_alive(pid, start_time)
+    end_group(context, id_)
     record = ExitRecord(
         code=137 if alive else 255,
         signal=9 if alive else None,
@@ -77,6 +92,14 @@ def lost_record(context: Context, id_: str, pid: int, started_at: int, start_tim
     )
     records.save_exit(context.roots, id_, record)
     return record
+
+
+def end_group(context: Context, id_: str) -> None:
+    """Kill every process of a container and remove its cgroup; blocking. Raises KernelError when they do not die."""
+    group = open_cgroup(launch.cgroup_path(context, id_))
+    if group.exists():
+        group.kill()
+        group.remove()
 
 
 def exited(context: Context, container: Container, record: ExitRecord) -> None:
@@ -102,10 +125,17 @@ async def _after_exit(context: Context, container: Container, monitor: Monitor |
     if again:
         await settle(context, container, monitor)
         restart.schedule(context, container)
-    elif container.record.host_config.auto_remove:
+    elif container.record.host_config.auto_remove and not _holds_ports(container):
         # whoever waits for the removal waits for the container's directory, not for the kernel's clean-up
         settling = asyncio.ensure_future(settle(context, container, monitor))
         await remove.remove_exited(context, container)
         await settling
     else:
         await settle(context, container, monitor)
+        if container.record.host_config.auto_remove:
+            await remove.remove_exited(context, container)
+
+
+def _holds_ports(container: Container) -> bool:
+    """Whoever saw the container removed may publish the same port at once."""
+    return container.network is not None and bool(container.network.to_json().get("ports"))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,6 @@ from wherry.store.atomic import write_atomic
 
 _ENCODER = msgspec.json.Encoder()
 _RECORD = msgspec.json.Decoder(Record)
-_EXIT = msgspec.json.Decoder(ExitRecord)
 
 
 def save(roots: Roots, record: Record) -> None:
@@ -47,9 +47,19 @@ def load_exit(roots: Roots, id_: str) -> ExitRecord | None:
     """Read `exit.json`; None where no exit was recorded (or what is there is unreadable: then the exit is lost)."""
     try:
         with open(f"{roots.container(id_)}/exit.json", "rb") as file:
-            return _EXIT.decode(file.read())
+            return exit_from(msgspec.json.decode(file.read()))
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+
+
+def exit_from(value: dict[str, Any]) -> ExitRecord:
+    """Make a record of what a monitor tells of an exit (the contents of `exit.json`).
+
+    Raises:
+        msgspec.ValidationError: it is not what it should be.
+    """
+    # a start that failed has no time of its own: null there is our 0
+    return msgspec.convert({name: part for name, part in value.items() if part is not None}, ExitRecord)
 
 
 def clear_exit(roots: Roots, id_: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import launch
+from wherry.containers import launch, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import Monitor
@@ -19,8 +19,9 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
             try:
                 await monitor.request("end")
             except WherryError:
-                open_cgroup(launch.cgroup_path(context, container.id)).kill()
-            monitor.close()
+                await strays.end(context, container.id)
+            finally:
+                monitor.close()
         network, container.network = container.network, None
         if network is not None:
             await network.release()
@@ -42,6 +43,10 @@ def _clear_sandbox(context: Context, id_: str) -> None:
             os.rmdir(directory)
         except FileNotFoundError:
             continue
+        except OSError:
+            # a process that was killed in the midst of a write left its temporary file
+            context.trash(run)
+            return
 
 
 def resolve_waiters(container: Container, *, error: str = "") -> None:

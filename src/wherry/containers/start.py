@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import exits, launch, namespaces, records, remove, settle, upper
+from wherry.containers import exits, launch, namespaces, records, remove, settle, strays, upper
 from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
 from wherry.containers.states import move
@@ -14,6 +14,7 @@ from wherry.errors import (
     CommandNotFound,
     Conflict,
     MonitorLost,
+    Unavailable,
     WherryError,
     from_wire,
 )
@@ -124,7 +125,12 @@ async def _spawn(context: Context, container: Container, message: dict[str, Any]
         else:
             exits.on_lost(context, container)
 
-    container.monitor = await context.spawn(message, fds, on_event, on_lost)
+    try:
+        container.monitor = await context.spawn(message, fds, on_event, on_lost)
+    except Unavailable:
+        # the spawner died, perhaps after its fork: a monitor that nobody is connected to would start the container
+        await strays.end(context, container.id)
+        raise
     async with asyncio.timeout(START_DEADLINE):
         await started
 
@@ -142,6 +148,8 @@ async def _undo(context: Context, container: Container, error: BaseException) ->
     if container.running:
         # process 1 runs, but a later step (publishing) failed: it must not run half wired
         await settle.kill_and_wait(container)
+        container.error = error.message if isinstance(error, WherryError) else str(error)
+        return
     monitor, container.monitor = container.monitor, None
     await settle.settle(context, container, monitor)
     container.error = error.message if isinstance(error, WherryError) else str(error)

@@ -64,6 +64,10 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
 
 
 async def _stop(context: Context, container: Container, number: int, seconds: int) -> None:
+    if not container.running:
+        # it ended while its wish was written down
+        await container.settled.wait()
+        return
     container.stopping = True
     done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
     container.exit_waiters.append(done)

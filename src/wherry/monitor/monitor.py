@@ -273,7 +273,11 @@ class Monitor:
         if self._init is not None:
             self._sandbox.kill()  # `_exited` comes back here
             return
-        self._sandbox.remove_cgroup()
+        try:
+            self._sandbox.remove_cgroup()
+        except WherryError as error:
+            # who asked for the end looks after the cgroup too; this process must not stay for its sake
+            self._internal_error(error)
         if self._log is not None:
             self._log.close()
             self._log = None

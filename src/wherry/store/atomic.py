@@ -52,6 +52,18 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = T
         fsync_dir(directory or ".")
 
 
+def sweep_temporary(directory: str, *, theirs: bool = False) -> None:
+    """Remove what writes that were killed have left in `directory`; nobody may be writing there.
+
+    Args:
+        directory: flat; what lies below it is not looked at.
+        theirs: also what a monitor (`linux.files.write_atomic`) left; it must be dead.
+    """
+    for name in os.listdir(directory):
+        if name.startswith(_TEMPORARY) or (theirs and name.startswith(".") and name.endswith(".tmp")):
+            os.unlink(os.path.join(directory, name))
+
+
 def discard(path: str, trash: str) -> str | None:
     """Move `path` (file or tree) into `trash`: gone at once, deleted later.
 
