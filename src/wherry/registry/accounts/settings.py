@@ -1,15 +1,15 @@
 """The key `accounts` of the configuration file.
 
-    accounts:
-      enabled: true                 without it: as soon as the first user was added
-      database: ""                  SQLAlchemy URL; SQLite below the root if empty
-      url: ""                       how clients reach the server (https://registry.example.com); else what they sent
-      sign_up: off                  off, invitation or open
-      new_repositories: private     what a repository is that a push makes: private or public
-      token_lifetime: 5m
-      session_lifetime: 14d
-      attempts: 10                  wrong passwords per account and address in 15 minutes
-      proxies: []                   networks whose X-Forwarded-For and X-Forwarded-Proto are believed
+accounts:
+  enabled: true                 without it: as soon as the first user was added
+  database: ""                  SQLAlchemy URL; SQLite below the root if empty
+  url: ""                       how clients reach the server (https://registry.example.com); else what they sent
+  sign_up: off                  off, invitation or open
+  new_repositories: private     what a repository is that a push makes: private or public
+  token_lifetime: 5m
+  session_lifetime: 14d
+  attempts: 10                  wrong passwords per account and address in 15 minutes
+  proxies: []                   networks whose X-Forwarded-For and X-Forwarded-Proto are believed
 """
 
 import ipaddress
