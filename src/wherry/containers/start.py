@@ -21,6 +21,8 @@ from wherry.errors import (
 from wherry.runtime.cgroups.prime import prime_migration
 
 START_DEADLINE = 60.0
+PRIMES = 12
+PRIME_INTERVAL = 0.004
 
 
 async def start(context: Context, container: Container) -> None:
@@ -66,10 +68,9 @@ async def _start(context: Context, container: Container) -> None:
         records.clear_exit(context.roots, container.id)
         upper.ensure_free(f"{context.roots.container(container.id)}/upper")
     container.record.started_once = True
-    # in a thread of its own: the monitor's move into the cgroup, a moment later, then does not wait for the kernel
-    asyncio.get_running_loop().run_in_executor(None, prime_migration)
     joined, modes = namespaces.resolve(context, container)
     clients: list[PendingClient] = []
+    priming = asyncio.get_running_loop().create_task(_keep_moves_cheap())
     try:
         network = container.network = await context.connect(container)
         clients, container.pending = container.pending, []
@@ -88,10 +89,23 @@ async def _start(context: Context, container: Container) -> None:
             raise
         raise failure from error
     finally:
+        priming.cancel()
         for fd in joined.values():
             os.close(fd)
         for client in clients:
             os.close(client.fd)
+
+
+async def _keep_moves_cheap() -> None:
+    """Keep the kernel ready for the monitor's move into the cgroup, which else waits for a grace period (5 to 20 ms).
+
+    A move keeps the next ones cheap for some ten milliseconds, and a start takes longer than that; see `prime`.
+    """
+    loop = asyncio.get_running_loop()
+    for _ in range(PRIMES):
+        if not await loop.run_in_executor(None, prime_migration):
+            return
+        await asyncio.sleep(PRIME_INTERVAL)
 
 
 def _worded(error: BaseException) -> BaseException:

@@ -28,6 +28,7 @@ from wherry.monitor.child import (
 )
 from wherry.monitor.workers import KINDS, run_worker
 from wherry.runtime.become import warm
+from wherry.runtime.cgroups.hierarchies import mounted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def main(fd: int) -> None:
     settle_signals()
     remember_arguments()
     set_title("wherry-spawner")
-    warm()  # here, once: a child that starts a process would pay ten milliseconds for it each time
+    # here, once: a child that starts a process would pay ten milliseconds for it each time
+    warm()
+    mounted()
     gc.collect()
     gc.freeze()
     _Spawner(Channel.from_fd(fd)).run()
