@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import urllib.request
 from pathlib import Path
@@ -78,6 +79,24 @@ class Tour:
             print(f"(exit code {code}, as it should be)")
         return text.strip()
 
+    def quietly(self, *argv: str) -> str:
+        """Run `wherry …` without showing it; returns what it printed."""
+        done = subprocess.run([str(BIN / "wherry"), *argv], env=self.env, capture_output=True, check=False)
+        return done.stdout.decode().strip()
+
+    def clear(self) -> None:
+        """Remove containers that an interrupted tour left."""
+        left = self.quietly("ps", "-aq").split()
+        if left:
+            self.quietly("rm", "-f", *left)
+
+    def bootstrap(self, image: str) -> None:
+        """Make a base image, unless an earlier tour has."""
+        if self.quietly("images", "-q", image):
+            print(f"\n{image} is here from an earlier run (wherry image bootstrap {image} made it)")
+        else:
+            self.sh("image", "bootstrap", image)
+
     def terminal(self, *argv: str, keys: list[tuple[str, bytes]], code: int) -> None:
         """Run `wherry …` in a pseudo terminal: wait for each text, then type."""
         print(f"\n$ wherry {' '.join(quote(word) for word in argv)}      # in a pseudo terminal", flush=True)
@@ -88,23 +107,22 @@ class Tour:
         waiting = list(keys)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            ready, _, _ = select.select([master], [], [], 0.5)
-            if ready:
-                try:
-                    data = os.read(master, 65536)
-                except OSError:
-                    break
-                if not data:
-                    break
-                seen += data
-                sys.stdout.write(data.decode(errors="replace").replace("\x1b[6n", ""))
-                sys.stdout.flush()
-                if waiting and waiting[0][0].encode() in seen:
-                    seen = b""
-                    os.write(master, waiting.pop(0)[1])
+            if waiting and waiting[0][0].encode() in seen and is_raw(master):
+                seen = b""
+                os.write(master, waiting.pop(0)[1])
+            ready, _, _ = select.select([master], [], [], 0.05)
+            if not ready:
+                continue
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                break
+            seen += data
+            sys.stdout.write(data.decode(errors="replace").replace("\x1b[6n", ""))
+            sys.stdout.flush()
         os.close(master)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        print(f"\n(exit code {status})")
+        print(f"\n(exit code {status}, as docker's)")
         if status != code or waiting:
             raise SystemExit(f"exit code {status}, expected {code}; not typed: {waiting}")
 
@@ -112,6 +130,11 @@ class Tour:
 def quote(word: str) -> str:
     """Quote a word as a person would."""
     return f"'{word}'" if not word or any(c in word for c in ' ;|&$*{}"') else word
+
+
+def is_raw(terminal: int) -> bool:
+    """Whether the command has taken the terminal over: what is typed before is not its own yet."""
+    return not termios.tcgetattr(terminal)[3] & termios.ICANON
 
 
 def say(text: str) -> None:
@@ -123,8 +146,8 @@ def show(tour: Tour) -> None:
     """The user's notes at work."""
     say("the engine, and two images made from this machine's own Debian packages")
     tour.sh("version")
-    tour.sh("image", "bootstrap", "busybox")
-    tour.sh("image", "bootstrap", "debian:bookworm")
+    tour.bootstrap("busybox")
+    tour.bootstrap("debian:bookworm")
     tour.sh("images")
 
     say("run = create + start; the program's end is the container's")
@@ -148,7 +171,7 @@ def show(tour: Tour) -> None:
 
     say("attach: Ctrl-P Ctrl-Q leaves it running")
     tour.sh("run", "-dit", "--name", "shell", "busybox", "sh")
-    tour.terminal("attach", "shell", keys=[("", b"echo attached\n"), ("attached\r\n", b"\x10\x11")], code=0)
+    tour.terminal("attach", "shell", keys=[("", b"echo attached\n"), ("attached\r\n", b"\x10\x11")], code=1)
 
     say("a running container is not removed without force; stop, then rm")
     tour.sh("rm", "web", code=1)
@@ -186,6 +209,7 @@ def main() -> int:
     tour = Tour()
     try:
         tour.start_engine()
+        tour.clear()
         show(tour)
     finally:
         tour.close()

@@ -5,6 +5,7 @@ import asyncio
 import grp
 import logging
 import os
+import resource
 import signal
 import sys
 
@@ -118,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("wherryd needs to be started with root privileges", file=sys.stderr)
         return 1
+    _raise_descriptor_limit()
     try:
         held = storage.lock(config.roots)
     except (WherryError, OSError) as error:
@@ -154,6 +156,12 @@ async def _serve(config: EngineConfig) -> None:
     await server.close()
     await engine.close()
     os.unlink(pidfile)
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the descriptors we may have: each container costs a few here and in the spawner."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _open_to_group(addresses: list[str], name: str) -> None:
