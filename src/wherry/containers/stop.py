@@ -63,6 +63,14 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
     context.event(container, "stop")
 
 
+async def shut_down(context: Context, container: Container) -> None:
+    """Stop a container because the engine ends: what the user wants of it stays as it is written."""
+    if container.running:
+        number = parse_signal(container.record.config.stop_signal or "SIGTERM")
+        seconds = container.record.config.stop_timeout
+        await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
+
+
 async def _stop(context: Context, container: Container, number: int, seconds: int) -> None:
     if not container.running:
         # it ended while its wish was written down

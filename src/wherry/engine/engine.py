@@ -16,13 +16,14 @@ from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.images import Images
 from wherry.engine.networks import Networks
+from wherry.engine.placement import Placement
 from wherry.engine.system import System
 from wherry.errors import WherryError
 from wherry.monitor.client import MonitorHandle, Spawner
 from wherry.monitor.client import adopt as adopt_monitor
-from wherry.paths import Roots
-from wherry.runtime.cgroups import open_cgroup
 from wherry.store.atomic import discard
+
+DRAIN_SECONDS = 5.0
 
 log = logging.getLogger("wherry.engine")
 
@@ -36,19 +37,19 @@ class Engine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.roots: Roots = config.roots
+        self.roots = config.roots
         self.events = Events()
         self._spawner: Spawner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._trash = asyncio.Event()
+        self._placement = Placement(self.roots)
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
         """Make everything ready: stores, spawner, network; adopt what lives; start what is wanted."""
         roots = self.roots
         storage.prepare(roots)
-        spawner_group = _join_cgroups(roots)
-        self._spawner = Spawner(cgroups=spawner_group)
+        self._spawner = Spawner(cgroups=self._placement.enter())
         await self._spawner.start()
         self._storage = storage.Storage(roots, self._unpack, self._layers_in_use)
         await self._storage.images.recover()
@@ -86,23 +87,31 @@ class Engine:
         self._context.closing = True
         if not self.config.live_restore:
             await self._stop_all()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._context.drain()
+        except TimeoutError:
+            log.warning("some work in the background did not end")
         self.events.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for container in self._context.registry:
             if container.monitor is not None:
                 container.monitor.close()
-        await self.networks.close()
+        idle = not any(container.running for container in self._context.registry)
+        await self.networks.close(remove=idle)
         self._storage.close()
         if self._spawner is not None:
             await self._spawner.close()
+        if idle:
+            await asyncio.get_running_loop().run_in_executor(None, self._placement.leave)
 
     async def _stop_all(self) -> None:
         running = [c for c in self._context.registry if c.running]
 
         async def one(container: Any) -> None:
             try:
-                await stop.stop(self._context, container, None, None)
+                await stop.shut_down(self._context, container)
             except WherryError as error:
                 log.warning("stop %s: %s", container.id[:12], error)
 
@@ -172,13 +181,3 @@ class Engine:
                 await self._run_worker("remove", {"paths": entries}, {})
             except WherryError as error:
                 log.warning("emptying the trash: %s", error)
-
-
-def _join_cgroups(roots: Roots) -> tuple[str, ...]:
-    """Put this process into `<scope>/engine`; return the directories of `<scope>/monitors`, for the spawner."""
-    engine = open_cgroup(f"/{roots.scope}/engine")
-    engine.create(None)
-    engine.add(os.getpid())
-    monitors = open_cgroup(f"/{roots.scope}/monitors")
-    monitors.create(None)
-    return tuple(monitors.directories())

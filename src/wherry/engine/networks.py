@@ -1,5 +1,6 @@
 """`engine.networks`, and what a container's network mode becomes at its start."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -210,11 +211,20 @@ class Networks:
         self._guard = Guard(self.firewall)
         self._guard.start()
 
-    async def close(self) -> None:
-        """Stop watching; bridge and table stay, containers live on them."""
+    async def close(self, *, remove: bool) -> None:
+        """Stop watching. With `remove`, take bridge and table away; not while containers live on them."""
         if self._guard is not None:
             await self._guard.close()
+        if remove:
+            await asyncio.get_running_loop().run_in_executor(None, self._remove)
         self.firewall.close()
+
+    def _remove(self) -> None:
+        self.firewall.remove_table()
+        try:
+            self.bridge.remove()
+        except WherryError as error:
+            log.warning("%s", error)
 
 
 def _fits(network: dict[str, Any], filters: dict[str, list[str]]) -> bool:

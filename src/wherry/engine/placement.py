@@ -1,0 +1,64 @@
+"""Where this engine's own processes are in the cgroup tree, and back to where they came from at the end."""
+
+import os
+
+from wherry.errors import WherryError
+from wherry.paths import Roots
+from wherry.runtime.cgroups import Cgroup, open_cgroup
+from wherry.runtime.cgroups.hierarchies import mounted
+
+
+class Placement:
+    """`<scope>/engine` holds wherryd, `<scope>/monitors` the spawner and what it forks, `<scope>/containers` the rest.
+
+    Args:
+        roots: name the scope.
+    """
+
+    def __init__(self, roots: Roots) -> None:
+        self._scope = roots.scope
+        self._home: list[str] = []
+
+    def enter(self) -> tuple[str, ...]:
+        """Put this process into its place; returns the directories that the spawner belongs in.
+
+        Raises:
+            KernelError: the kernel refuses.
+        """
+        self._home = _own_directories()
+        engine = self._group("engine")
+        engine.create(None)
+        engine.add(os.getpid())
+        monitors = self._group("monitors")
+        monitors.create(None)
+        return tuple(monitors.directories())
+
+    def leave(self) -> None:
+        """Go back, and remove the branch as far as it is empty; with containers alive it stays."""
+        for directory in self._home:
+            try:
+                with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write(str(os.getpid()))
+            except OSError:
+                continue  # it was removed meanwhile: then we stay where we are in this hierarchy
+        for name in ("engine", "monitors", "containers", ""):
+            try:
+                self._group(name).remove(seconds=0.2)
+            except WherryError:
+                continue
+
+    def _group(self, name: str) -> Cgroup:
+        return open_cgroup(f"/{self._scope}/{name}" if name else f"/{self._scope}")
+
+
+def _own_directories() -> list[str]:
+    """The directories this process is in, one for each hierarchy that is mounted (cgroups(7), /proc/<pid>/cgroup)."""
+    found = mounted()
+    directories = []
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            root = found.v1.get(names.split(",")[0]) if names else found.v2
+            if root is not None:
+                directories.append(root + path.rstrip("/"))
+    return directories
