@@ -27,11 +27,13 @@ _CODECS = ("utf-8", "ascii", "latin-1")
 
 
 def warm() -> None:
-    """Load, in the parent, what the child would otherwise load from the container's files."""
-    import linecache  # noqa: F401
-    import traceback  # noqa: F401
-    import warnings  # noqa: F401
+    """Load, in the parent, what the child would otherwise load from the container's files.
 
+    Warnings are silenced for good: to show one, Python imports what formats it, and by then the files are not ours.
+    """
+    import warnings
+
+    warnings.simplefilter("ignore")
     for name in _CODECS:
         b"".decode(name)
     os.fsencode("")
