@@ -3,13 +3,12 @@
 import asyncio
 import os
 
-from wherry.containers import binds, clock, merge, names, records
+from wherry.containers import binds, clock, merge, names, priming, records
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
 from wherry.errors import InvalidArgument
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
-from wherry.runtime.cgroups.prime import prime_migration
 from wherry.store.atomic import fsync_dir
 from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig
 
@@ -42,7 +41,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
         bind.prepare()
     if host.network_mode.startswith("container:"):
         context.registry.find(host.network_mode.removeprefix("container:"))
-    asyncio.get_running_loop().run_in_executor(None, prime_migration)
+    priming.soon()
     id_ = names.new_id()
     chosen = _reserve(context, wanted, id_)
     try:

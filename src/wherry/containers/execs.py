@@ -3,10 +3,11 @@
 import os
 from typing import Any
 
-from wherry.containers import names
+from wherry.containers import names, priming
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
+from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec import exec_process
 from wherry.containers.ticket import Ticket, stream_request
@@ -30,6 +31,7 @@ def create(context: Context, container: Container, config: ExecConfig) -> str:
         NotRunning, Paused, InvalidArgument: in dockerd's words.
     """
     _check(container)
+    priming.soon()
     argv = as_list(config.cmd)
     if not argv:
         raise InvalidArgument("No exec command specified")
@@ -124,14 +126,11 @@ async def _run(
     capabilities = frozenset(process.get("capabilities", {}).get("bounding", []))
     unconfined = found.config.privileged
     try:
-        reply = await container.monitor.request(
-            "exec",
-            exec_id=found.id,
-            process=process,
-            seccomp=None if unconfined else seccomp_program(context, container.record.host_config, capabilities),
-            **request,
-            fds=fds,
-        )
+        program = None if unconfined else seccomp_program(context, container.record.host_config, capabilities)
+        with Primed():
+            reply = await container.monitor.request(
+                "exec", exec_id=found.id, process=process, seccomp=program, **request, fds=fds
+            )
     except WherryError as error:
         found.running = False
         found.exit_code = 127 if isinstance(error, CommandNotFound) else 126

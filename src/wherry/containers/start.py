@@ -7,6 +7,7 @@ from typing import Any
 from wherry.containers import exits, launch, namespaces, records, remove, settle, strays, upper
 from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
+from wherry.containers.priming import Primed
 from wherry.containers.states import move
 from wherry.errors import (
     AlreadyInState,
@@ -18,11 +19,8 @@ from wherry.errors import (
     WherryError,
     from_wire,
 )
-from wherry.runtime.cgroups.prime import prime_migration
 
 START_DEADLINE = 60.0
-PRIMES = 12
-PRIME_INTERVAL = 0.004
 
 
 async def start(context: Context, container: Container) -> None:
@@ -70,7 +68,6 @@ async def _start(context: Context, container: Container) -> None:
     container.record.started_once = True
     joined, modes = namespaces.resolve(context, container)
     clients: list[PendingClient] = []
-    priming = asyncio.get_running_loop().create_task(_keep_moves_cheap())
     try:
         network = container.network = await context.connect(container)
         clients, container.pending = container.pending, []
@@ -79,7 +76,8 @@ async def _start(context: Context, container: Container) -> None:
         for index, client in enumerate(clients):
             message["attach"].append({**client.request, "fd": f"attach:{index}"})
             fds[f"attach:{index}"] = client.fd
-        await _spawn(context, container, message, fds)
+        with Primed():
+            await _spawn(context, container, message, fds)
         network.started()
         await network.publish()
     except BaseException as error:
@@ -89,23 +87,10 @@ async def _start(context: Context, container: Container) -> None:
             raise
         raise failure from error
     finally:
-        priming.cancel()
         for fd in joined.values():
             os.close(fd)
         for client in clients:
             os.close(client.fd)
-
-
-async def _keep_moves_cheap() -> None:
-    """Keep the kernel ready for the monitor's move into the cgroup, which else waits for a grace period (5 to 20 ms).
-
-    A move keeps the next ones cheap for some ten milliseconds, and a start takes longer than that; see `prime`.
-    """
-    loop = asyncio.get_running_loop()
-    for _ in range(PRIMES):
-        if not await loop.run_in_executor(None, prime_migration):
-            return
-        await asyncio.sleep(PRIME_INTERVAL)
 
 
 def _worded(error: BaseException) -> BaseException:
