@@ -2,6 +2,8 @@
 
 import time
 
+from wherry.wire.durations import human_duration
+
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _POWERS = "bkmgtp"
@@ -56,34 +58,6 @@ def parse_ram(text: str) -> int:
     if suffix[0] not in _POWERS or suffix[1:] not in ("", "b", "ib") or (suffix[0] == "b" and len(suffix) > 1):
         raise ValueError(f"invalid suffix: '{suffix}'")
     return int(value * 1024 ** _POWERS.index(suffix[0]))
-
-
-def human_duration(seconds: float) -> str:
-    """How long, roughly: `About a minute`, `3 hours`, `2 weeks`."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    minutes = whole // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{int(seconds / 3600) // 24 // 365} years"
 
 
 def ago(timestamp: float) -> str:

@@ -5,6 +5,7 @@ import re
 import time
 
 from wherry.errors import InvalidArgument
+from wherry.wire.durations import human_duration
 
 ZERO = "0001-01-01T00:00:00Z"
 
@@ -38,31 +39,8 @@ def parse_rfc3339(text: str) -> int:
 
 
 def ago(nanoseconds: int, reference: int) -> str:
-    """A duration as Docker words it (`5 seconds`, `About a minute`, `2 hours`)."""
-    seconds = max(0, reference - nanoseconds) // 1_000_000_000
-    if seconds < 1:
-        return "Less than a second"
-    if seconds == 1:
-        return "1 second"
-    if seconds < 60:
-        return f"{seconds} seconds"
-    minutes = seconds // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{hours // 24 // 365} years"
+    """How long before `reference` a time was, in Docker's words (`5 seconds`, `About a minute`)."""
+    return human_duration(max(0, reference - nanoseconds) / 1e9)
 
 
 _SECONDS = re.compile(r"^(\d+)(?:\.(\d{1,9}))?$")
