@@ -3,24 +3,31 @@ PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install run test lint bench clean
+.PHONY: install peers run test lint bench compat clean
 
 install:
 	@sh scripts/install.sh "$(PYTHON)" "$(VENV)"
+
+# what only the tests and the benchmark compare with: Debian's dockerd and its clients
+peers:
+	@sh scripts/install.sh "$(PYTHON)" "$(VENV)" peers
 
 run: install
 	@$(BIN)/python scripts/tour.py
 
 lint: install
-	@$(BIN)/ruff check src tests scripts
-	@$(BIN)/ruff format --check src tests scripts
+	@$(BIN)/ruff check src tests scripts bench
+	@$(BIN)/ruff format --check src tests scripts bench
 	@$(BIN)/mypy
 
-test: lint
+test: peers lint
 	@$(BIN)/python -m pytest
 
-bench: install
+bench: peers
 	@$(BIN)/python bench/run.py
+
+compat: peers
+	@$(BIN)/python -m tests.compat.run
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
