@@ -86,6 +86,11 @@ def pss(pid: int) -> float:
     return 0.0
 
 
+def name_of(pid: int) -> str:
+    """The name that `ps` shows."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def docker(host: str, *argv: str) -> str:
     """Run the docker command to its end; returns its output.
 
@@ -149,7 +154,7 @@ def memory(ours: Ours) -> None:
     for count in (1, 20):
         while len(names) < count:
             names.append(docker(ours.host, "run", "-d", "busybox", "sleep", "1000"))
-        monitors = list(children(spawner))
+        monitors = [pid for pid in children(spawner) if name_of(pid) == "wherry-monitor"]
         figures = [pss(pid) for pid in monitors]
         print(
             f"PSS of a monitor, {count:2} running: {statistics.mean(figures):.2f} MB (max {max(figures):.2f}), goal 4"
