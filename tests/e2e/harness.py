@@ -215,6 +215,12 @@ class EngineProcess:
         assert not self.mounts()
         until(lambda: not os.listdir(self.roots.sandboxes), "the run root is empty")
 
+    def assert_no_traceback(self) -> None:
+        """wherryd met no error that nobody expected, since it was first started; nor did a monitor."""
+        text = self.log.read_text(errors="replace")
+        assert "Traceback" not in text, text[max(0, text.index("Traceback") - 500) :][:4000]
+        assert "never retrieved" not in text, text[-3000:]
+
     def assert_clean(self) -> None:
         """Nothing of a destroyed engine is left."""
         assert not self.mounts()

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from wherry.containers import exits, records, settle, strays
+from wherry.containers import execs, exits, records, settle, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
@@ -74,8 +74,8 @@ async def _recover(context: Context, container: Container) -> None:
             await _take_over(context, container, run, saved)
             return
         except MonitorLost:
-            await strays.end(context, container.id)
             await asyncio.get_running_loop().run_in_executor(None, _note_lost, context, container, saved)
+            await strays.end(context, container.id)
     sweep_temporary(context.roots.container(container.id), theirs=True)
     _from_record(context, container)
     if present or saved is not None:
@@ -120,6 +120,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     if state["status"] in ("running", "paused"):
         recover(container, state["status"])
         container.pid = state["init"]["pid"]
+        execs.restore(context, container, state.get("execs") or [])
         settled = True
         for event in early:
             exits.on_event(context, container, event)

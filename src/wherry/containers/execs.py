@@ -21,6 +21,7 @@ from wherry.errors import (
     Paused,
     WherryError,
 )
+from wherry.linux.process import is_alive
 from wherry.wire.containers import ExecConfig, ExecStart
 
 
@@ -53,6 +54,30 @@ def find(context: Context, exec_id: str) -> Exec:
     if found is None:
         raise ExecNotFound(f"No such exec instance: {exec_id}")
     return found
+
+
+def restore(context: Context, container: Container, entries: list[dict[str, Any]]) -> None:
+    """Take back the execs that a monitor names: whoever is attached to one still asks for its exit code.
+
+    Args:
+        entries: `execs` of its state: `exec_id`, `pid`, `start_time`, `code` (None while it runs).
+    """
+    for entry in entries:
+        found = Exec(entry["exec_id"], container.id, ExecConfig(), {"args": _argv(entry["pid"], entry["start_time"])})
+        found.pid, found.exit_code = entry["pid"], entry["code"]
+        found.started, found.running = True, entry["code"] is None
+        container.execs[found.id] = found
+        context.execs[found.id] = found
+
+
+def _argv(pid: int, start_time: int) -> list[str]:
+    """The words of a process as it shows them now; one empty word when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().rstrip(b"\0").decode(errors="replace").split("\0")
+    except OSError:
+        words = [""]
+    return words if is_alive(pid, start_time) else [""]
 
 
 def _check(container: Container) -> None:

@@ -26,7 +26,7 @@ async def remove(context: Context, container: Container, *, force: bool = False)
         if not force:
             raise Conflict(_refusal(container))
         await restart.want(context, container, "stopped")
-        if not restart.cancel(container) and container.running:
+        if not await restart.cancel(container) and container.running:
             await settle.kill_and_wait(container)
     if container.record.host_config.auto_remove and container.status == "exited":
         # the exit has already begun the removal

@@ -1,12 +1,15 @@
 """Restart policies: the engine alone decides, from what is wanted and what the exit says. Back-off as dockerd's."""
 
 import asyncio
+import logging
 
 from wherry.containers import records
 from wherry.containers.context import Context
 from wherry.containers.model import Container
+from wherry.containers.settle import resolve_waiters
 from wherry.containers.states import move
-from wherry.errors import WherryError
+
+log = logging.getLogger("wherry.restart")
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 60.0
@@ -28,7 +31,9 @@ def wanted(context: Context, container: Container) -> bool:
 
 
 def schedule(context: Context, container: Container) -> None:
-    """Start `container` again after its back-off."""
+    """Start `container` again after its back-off, unless somebody stopped it meanwhile."""
+    if container.status != "restarting":
+        return
     ran = (container.exit.finished_at - container.exit.started_at) / 1e9
     container.restart_delay = (
         FIRST_DELAY if ran >= STEADY else min(container.restart_delay * 2 or FIRST_DELAY, LONGEST_DELAY)
@@ -44,22 +49,30 @@ async def _later(context: Context, container: Container) -> None:
         return
     try:
         await context.start_again(container)
-    except WherryError:
+    except Exception as error:  # noqa: BLE001 - nobody else hears of it
+        log.warning("container %s: restart policy: %s", container.id[:12], error)
         # a start that fails counts as an exit: the policy decides on the recorded code
+        if container.status != "restarting":
+            return
         if wanted(context, container):
-            move(container, "restarting")
             schedule(context, container)
+        else:
+            move(container, "exited")
+            resolve_waiters(container)
 
 
-def cancel(container: Container) -> bool:
-    """Stop waiting for the next start; True if there was one."""
-    task, container.restart_task = container.restart_task, None
-    if container.status != "restarting":
-        return False
-    if task is not None:
-        task.cancel()
-    move(container, "exited")
-    return True
+async def cancel(container: Container) -> bool:
+    """Stop waiting for the next start; True if there was one. A start that is under way is waited for, not broken."""
+    while container.status == "restarting":
+        if container.lock.locked():
+            async with container.lock:
+                continue
+        task, container.restart_task = container.restart_task, None
+        if task is not None:
+            task.cancel()
+        move(container, "exited")
+        return True
+    return False
 
 
 async def want(context: Context, container: Container, wish: str) -> None:

@@ -51,7 +51,7 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
         AlreadyInState: it does not run.
     """
     number = parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
-    if restart.cancel(container):
+    if await restart.cancel(container):
         await restart.want(context, container, "stopped")
         settle.resolve_waiters(container)
         return
@@ -123,7 +123,7 @@ async def restart_container(context: Context, container: Container, timeout: int
         finally:
             container.record.host_config.auto_remove = removal
     else:
-        restart.cancel(container)
+        await restart.cancel(container)
     await start(context, container)
     context.event(container, "restart")
 

@@ -1,7 +1,7 @@
 """Processes of ours that nobody is connected to: forked while the engine, the spawner or a monitor died.
 
 They are found in the cgroup of monitors by the title that each has, which names its container (`monitor.child`).
-Between its fork and its title a process still bears the spawner's.
+Between its fork and its title a process still bears the spawner's, or is a spare.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from wherry.errors import Unavailable
 from wherry.runtime.cgroups import open_cgroup
 
 PATIENCE = 5.0
-_SPAWNER = "wherry-spawner"
+_NAMELESS = frozenset({"wherry-spawner", "wherry-spare"})
 _PAUSE = 0.005
 
 
@@ -64,8 +64,13 @@ def named(context: Context, id_: str) -> list[int]:
 
 
 def _nameless(context: Context) -> list[int]:
-    here = os.getpid()
-    return [pid for pid, title in _titles(context) if title == _SPAWNER and _parent(pid) != here]
+    return [pid for pid, title in _titles(context) if title in _NAMELESS and not _ours(pid)]
+
+
+def _ours(pid: int) -> bool:
+    """Our spawner, or a child of it: it has told us of what it forks, or will."""
+    here, parent = os.getpid(), _parent(pid)
+    return here in (parent, _parent(parent))
 
 
 def _titles(context: Context) -> list[tuple[int, str]]:

@@ -83,9 +83,13 @@ def launch(
         parent, child = sync.pair()
         try:
             here = _Birth(plan, joined, inherited)
-            pid, pidfd = here.make_child(
-                born_in, lambda: Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run()
-            )
+
+            def born() -> None:
+                # held here, it would keep the child from seeing that its parent is gone
+                parent.close()
+                Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run()
+
+            pid, pidfd = here.make_child(born_in, born)
         except BaseException:
             parent.close()
             raise

@@ -1,0 +1,270 @@
+"""`kill -9` of wherryd, the spawner and monitors: containers go on, exits are recorded, and nothing is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.harness import EngineProcess, children, cmdline, until
+
+pytestmark = pytest.mark.root
+
+KEPT = (b"wherry-spawner", b"wherry-spare")
+COUNT = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done"
+
+
+@pytest.fixture(scope="module")
+def crash_engine() -> Iterator[EngineProcess]:
+    """Give an engine for this module alone: it is killed again and again."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+        engine.assert_no_traceback()
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+@pytest.fixture
+def engine(crash_engine: EngineProcess) -> Iterator[EngineProcess]:
+    """Give that engine running, without containers; whatever the test left is removed."""
+    yield crash_engine
+    if crash_engine.process is None:
+        crash_engine.start()
+    crash_engine.remove_all()
+    crash_engine.assert_nothing_runs()
+
+
+def state(engine: EngineProcess, name: str) -> dict[str, Any]:
+    """`State` as inspect shows it."""
+    shown: dict[str, Any] = json.loads(engine.docker("inspect", "-f", "{{json .State}}", name).out)
+    return shown
+
+
+def monitor(engine: EngineProcess, name: str) -> int:
+    """The pid of a container's monitor."""
+    id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
+    return int(json.loads(Path(f"{engine.roots.sandbox(id_)}/state.json").read_text())["monitor"]["pid"])
+
+
+def gone(pid: int) -> bool:
+    """No such process, or a zombie of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_containers_outlive_the_engine(engine: EngineProcess) -> None:
+    """After `kill -9` of wherryd and a new start: the same ids, addresses and ports, and every verb goes on."""
+    page = "echo hello >/index.html; httpd -h / -p 80; exec sleep 1000"
+    engine.docker("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sh", "-c", page)
+    engine.docker("run", "-d", "--name", "counter", "busybox", "sh", "-c", COUNT)
+    engine.docker("run", "-d", "--name", "held", "busybox", "sleep", "1000")
+    engine.docker("pause", "held")
+    shown = ".Id .Name .State.Pid .State.StartedAt .NetworkSettings.IPAddress .NetworkSettings.MacAddress .State.Status"
+    line = " ".join(f"{{{{{field}}}}}" for field in shown.split()) + " {{json .NetworkSettings.Ports}}"
+    names = ("web", "counter", "held")
+    before = engine.docker("inspect", "-f", line, *names).out
+    port = engine.docker("port", "web", "80/tcp").out.strip()
+    engine.kill()
+    fetch = ("curl", "-s", "--max-time", "5", f"http://{port}/")
+    assert engine.run(*fetch).out == "hello\n"
+    engine.start()
+    assert engine.docker("inspect", "-f", line, *names).out == before
+    assert engine.run(*fetch).out == "hello\n"
+    assert sorted(engine.docker("ps", "--format", "{{.Names}}").out.split()) == sorted(names)
+    assert engine.docker("exec", "web", "cat", "/index.html").out == "hello\n"
+    assert engine.docker("exec", "web", "sh", "-c", "exit 9", code=9).out == ""
+    assert engine.docker("logs", "--tail", "1", "counter").out.startswith("line ")
+    followed = engine.run("sh", "-c", "docker logs -f --tail 1 counter | head -5").out.split("\n")
+    numbers = [int(entry.split()[1]) for entry in followed if entry]
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
+    attached = engine.run("sh", "-c", "docker attach --no-stdin --sig-proxy=false counter | head -2").out
+    assert attached.count("line ") == 2
+    engine.docker("unpause", "held")
+    engine.docker("restart", "-t", "0", "web")
+    assert engine.docker("port", "web", "80/tcp").out.strip()
+    # a new container gets an address of its own
+    addresses = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", *names).out.split()
+    engine.docker("run", "-d", "--name", "fresh", "busybox", "sleep", "1000")
+    assert engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "fresh").out.strip() not in addresses
+    engine.docker("stop", "-t", "0", *names)
+    assert state(engine, "held")["ExitCode"] == 137
+    engine.docker("rm", *names)
+
+
+def test_exits_meanwhile_are_recorded(engine: EngineProcess) -> None:
+    """What ended while wherryd was away has its code; what was run with --rm is removed, what policies want starts."""
+    wait = "while [ ! -e /go/go ]; do sleep 0.02; done; "
+    go = engine.base / "go"
+    go.mkdir(exist_ok=True)
+    bind = ("-v", f"{go}:/go")
+    engine.docker("run", "-d", "--name", "seven", *bind, "busybox", "sh", "-c", f"{wait}echo last; exit 7")
+    engine.docker("run", "-d", "--name", "zero", *bind, "busybox", "sh", "-c", wait + "exit 0")
+    engine.docker("run", "-d", "--name", "brief", "--rm", *bind, "busybox", "sh", "-c", wait + "exit 3")
+    policy = ("--restart", "always", "--name", "again")
+    engine.docker(
+        "run", "-d", *policy, *bind, "busybox", "sh", "-c", wait.replace("go ]", "again ]") + "rm /go/again; exit 1"
+    )
+    pids = [state(engine, name)["Pid"] for name in ("seven", "zero", "brief", "again")]
+    engine.kill()
+    (go / "go").touch()
+    (go / "again").touch()
+    until(lambda: all(gone(pid) for pid in pids[:3]), "the containers have ended")
+    engine.start()
+    assert state(engine, "seven")["ExitCode"] == 7
+    assert state(engine, "seven")["Status"] == "exited"
+    assert state(engine, "zero")["ExitCode"] == 0
+    assert engine.docker("logs", "seven").out == "last\n"
+    until(lambda: not engine.docker("ps", "-aq", "--filter", "name=brief").out, "the --rm container is removed")
+    until(lambda: state(engine, "again")["Running"] and state(engine, "again")["Pid"] != pids[3], "it runs again")
+    engine.docker("rm", "-f", "again", "seven", "zero")
+
+
+def test_an_attached_client_does_not_notice(engine: EngineProcess) -> None:
+    """A client that is attached over the death of wherryd gets every line, before and after."""
+    with subprocess.Popen(
+        ["docker", "run", "--name", "stream", "busybox", "sh", "-c", COUNT],
+        env=engine.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as client:
+        assert client.stdout is not None
+        seen = [client.stdout.readline() for _ in range(5)]
+        engine.kill()
+        seen += [client.stdout.readline() for _ in range(10)]
+        engine.start()
+        seen += [client.stdout.readline() for _ in range(10)]
+        assert seen == [f"line {n}\n" for n in range(1, 26)]
+        engine.docker("kill", "stream")
+        rest = client.stdout.read().splitlines()
+        assert rest == [f"line {n}" for n in range(26, 26 + len(rest))]
+        client.wait(10)
+    assert state(engine, "stream")["ExitCode"] == 137
+
+
+def test_an_exec_outlives_the_engine(engine: EngineProcess) -> None:
+    """The stream of an exec goes on over a restart of wherryd, and its exit code arrives."""
+    engine.docker("run", "-d", "--name", "home", "busybox", "sleep", "1000")
+    script = "echo begun; while [ ! -e /go ]; do sleep 0.02; done; echo ended; exit 5"
+    with subprocess.Popen(
+        ["docker", "exec", "home", "sh", "-c", script], env=engine.env, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "begun\n"
+        engine.kill()
+        engine.start()
+        engine.docker("exec", "home", "touch", "/go")
+        assert client.stdout.read() == "ended\n"
+        assert client.wait(10) == 5
+
+
+def test_the_spawner_is_replaced(engine: EngineProcess) -> None:
+    """A killed spawner: the next run works, what runs is untouched, and no zombie stays."""
+    engine.docker("run", "-d", "--name", "runs", "busybox", "sleep", "1000")
+    pid = state(engine, "runs")["Pid"]
+    for _ in range(3):
+        spawner = engine.spawner
+        os.kill(spawner, signal.SIGKILL)
+        assert engine.docker("run", "--rm", "busybox", "echo", "works").out == "works\n"
+        assert engine.spawner != spawner
+    assert state(engine, "runs")["Pid"] == pid
+    assert engine.docker("exec", "runs", "echo", "yes").out == "yes\n"
+    until(lambda: len(children(engine.pid)) == 1, "wherryd has one child, and no zombies")
+    engine.docker("rm", "-f", "runs")
+
+
+def test_a_killed_monitor(engine: EngineProcess) -> None:
+    """Its processes are killed: 137; with a restart policy it runs again; the waiting client is answered."""
+    engine.docker("run", "-d", "--name", "plain", "busybox", "sh", "-c", "sleep 999 & sleep 1000")
+    engine.docker("run", "-d", "--name", "always", "--restart", "always", "busybox", "sleep", "1000")
+    inside = state(engine, "always")["Pid"]
+    with subprocess.Popen(["docker", "wait", "plain"], env=engine.env, stdout=subprocess.PIPE, text=True) as waiter:
+        os.kill(monitor(engine, "plain"), signal.SIGKILL)
+        os.kill(monitor(engine, "always"), signal.SIGKILL)
+        assert waiter.communicate(timeout=20)[0] == "137\n"
+    shown = state(engine, "plain")
+    assert (shown["Status"], shown["ExitCode"]) == ("exited", 137)
+    until(lambda: gone(inside), "its processes are gone")
+    until(lambda: state(engine, "always")["Running"] and state(engine, "always")["Pid"] != inside, "it runs again")
+    engine.docker("start", "plain")
+    assert state(engine, "plain")["Running"]
+    engine.docker("rm", "-f", "plain", "always")
+
+
+def test_a_lost_exit_is_not_invented(engine: EngineProcess) -> None:
+    """Where nobody saw the end of process 1, the code is 255 and State.Error says that it is lost."""
+    engine.docker("run", "-d", "--name", "lost", "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--name", "killed", "busybox", "sleep", "1000")
+    inside, watcher = state(engine, "lost")["Pid"], monitor(engine, "lost")
+    other = monitor(engine, "killed")
+    engine.kill()
+    os.kill(watcher, signal.SIGKILL)
+    os.kill(other, signal.SIGKILL)
+    os.kill(inside, signal.SIGTERM)
+    os.kill(inside, signal.SIGKILL)
+    until(lambda: gone(inside), "process 1 is gone")
+    engine.start()
+    shown = state(engine, "lost")
+    assert (shown["Status"], shown["ExitCode"]) == ("exited", 255)
+    assert "killed" in shown["Error"]
+    shown = state(engine, "killed")
+    assert (shown["Status"], shown["ExitCode"], shown["Error"]) == ("exited", 137, "")
+    engine.docker("start", "lost", "killed")
+    assert state(engine, "lost")["Running"]
+    engine.docker("rm", "-f", "lost", "killed")
+
+
+def test_killed_in_the_midst_of_a_step(engine: EngineProcess) -> None:
+    """wherryd killed at odd moments of create, start, stop and rm: what is there afterwards can be used and removed."""
+    rounds = int(os.environ.get("WHERRY_KILLS", "8"))
+    command = (
+        "docker create --name half busybox sleep 1000 && docker start half && docker stop -t 0 half && docker rm half"
+    )
+    for number in range(rounds):
+        with subprocess.Popen(
+            ["sh", "-c", command], env=engine.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as client:
+            # spread over the half second that these four take
+            delay = 0.6 * ((number * 0.618034) % 1.0)
+            try:
+                client.wait(delay)
+            except subprocess.TimeoutExpired:
+                delay = 0
+            engine.kill()
+            client.wait(30)
+        engine.start()
+        found = engine.docker("ps", "-a", "--format", "{{.Names}}").out.split()
+        assert found in ([], ["half"])
+        on_disk = os.listdir(engine.roots.containers)
+        assert len(on_disk) == len(found)
+        if found:
+            shown = state(engine, "half")
+            assert shown["Status"] in ("created", "running", "exited"), shown
+            assert shown["Status"] != "exited" or (shown["ExitCode"], shown["Error"]) == (137, ""), shown
+            engine.docker("start", "half")
+            assert state(engine, "half")["Running"]
+            engine.docker("rm", "-f", "half")
+        engine.assert_nothing_runs()
+        until(lambda: not os.listdir(engine.roots.trash), "the trash is emptied")
+        assert not os.listdir(engine.roots.containers)
+
+
+def test_monitors_are_not_left(engine: EngineProcess) -> None:
+    """After all of that only the spawner is in the cgroup of monitors."""
+
+    def strays() -> list[bytes]:
+        group = next(Path("/sys/fs/cgroup").glob(f"**/{engine.roots.scope}/monitors/cgroup.procs"))
+        pids = [int(line) for line in group.read_text().split()]
+        return [line for pid in pids if not gone(pid) and not (line := cmdline(pid)).startswith(KEPT)]
+
+    until(lambda: not strays(), "no monitor is left")
