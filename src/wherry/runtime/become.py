@@ -4,6 +4,7 @@ Used by `launch` and `join`. Nothing here may import or decode for the first tim
 """
 
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -15,6 +16,7 @@ from wherry.linux.identity import home_of, read_accounts, resolve
 from wherry.linux.seccomp import install_filter
 from wherry.linux.terminal import take
 from wherry.runtime import command
+from wherry.runtime.devices import own_null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +90,6 @@ def connect(stdin: int, stdout: int, stderr: int) -> None:
 
 
 def _above(fd: int) -> int:
-    import fcntl
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
@@ -121,6 +121,7 @@ def become(
     Raises:
         WherryError: a step failed. The process must end.
     """
+    own_null()
     if keyring:
         p.new_session_keyring()
     if persona is not None:

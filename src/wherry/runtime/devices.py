@@ -1,6 +1,7 @@
 """Device files, links and the console of a container, made in the child before its root is entered."""
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wherry.runtime.plan import DeviceNode, Plan
+
+# for what is bound and not made: a device can be used on a read-only mount, its mode, owner and times cannot be changed
+DEVICE_ATTRIBUTES = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC
+_NULL = os.makedev(1, 3)
 
 
 def open_device_sources(plan: "Plan") -> "dict[str, int]":
@@ -29,7 +34,56 @@ def open_device_sources(plan: "Plan") -> "dict[str, int]":
                 raise KernelError(f"device {node.path} differs on the host", errno.ENODEV)
             found[node.path] = m.clone_tree("", at=fd)
             os.close(fd)
+            m.set_attributes(found[node.path], DEVICE_ATTRIBUTES, shown=node.path)
     return found
+
+
+def is_null(status: os.stat_result) -> bool:
+    """Whether this is the null device."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
+
+
+def own_null() -> None:
+    """Where standard streams are the host's null device, put the container's own in its place: through a descriptor
+    its owner could change the mode and the owner of the host's. Called in the container, before rights are dropped.
+
+    What is called /dev/null here may be anything: it is looked at first, and where it is not the null device one is
+    made in a file system that is mounted nowhere. A user namespace may not, but there the host's inode has an owner
+    that nobody in it is.
+    """
+    for fd in range(3):
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            continue  # closed by the caller
+        if not is_null(status):
+            continue
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK) | os.O_CLOEXEC
+        replacement = _null_here(flags)
+        if replacement >= 0:
+            os.dup2(replacement, fd, inheritable=True)
+            os.close(replacement)
+
+
+def _null_here(flags: int) -> int:
+    try:
+        here = os.stat("/dev/null", follow_symlinks=False)
+        if is_null(here):
+            fd = os.open("/dev/null", flags | os.O_NOFOLLOW | os.O_NOCTTY)
+            if is_null(os.fstat(fd)):
+                return fd
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO):
+            raise KernelError("open /dev/null", error.errno or 0) from None
+    tree = m.new_filesystem("tmpfs", "tmpfs", ("nr_inodes=2",))
+    try:
+        os.mknod("null", 0o020666, _NULL, dir_fd=tree)
+        return os.open("null", flags, dir_fd=tree)
+    except PermissionError:
+        return -1
+    finally:
+        os.close(tree)
 
 
 def make_devices(plan: "Plan", root: int, sources: "Mapping[str, int]") -> None:

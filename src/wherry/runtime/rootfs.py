@@ -20,6 +20,7 @@ from wherry.linux.files import (
     make_file,
     open_in_root,
 )
+from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
 from wherry.runtime.plan import BIND, CGROUP, MountStep
 
 TYPE_CHECKING = False
@@ -142,28 +143,26 @@ def make_mounts(
 def hide(root: int, masked: "Sequence[str]", readonly: "Sequence[str]") -> None:
     """Cover masked paths and make read-only ones so; paths that are not there need nothing.
 
-    The cover of a file is the host's /dev/null, checked by its device number: the container's own might be a link
-    (CVE-2025-31133).
+    A file is covered by the container's own null device, a directory by an empty tmpfs; all covers are read-only, so
+    that who may change a mode or an owner finds nothing to change it on.
     """
-    empty: int | None = None
-    null = -1
+    empty = null = -1
     for path in masked:
         target = _find(root, path)
         if target is None:
             continue
         if stat.S_ISDIR(os.fstat(target).st_mode):
-            if empty is None:
+            if empty < 0:
                 m.mount("tmpfs", m.fd_path(target), "tmpfs", _MASK_FLAGS, "nr_blocks=1,nr_inodes=1", shown=path)
                 empty = open_in_root(root, path, O_PATH)
             else:
                 m.attach(m.clone_tree("", at=empty), target, shown=path)
             continue
         if null < 0:
-            null = os.open("/dev/null", O_PATH | os.O_NOFOLLOW)
-            status = os.fstat(null)
-            if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-                raise HostileInput("/dev/null of the host is not the null device")
-        m.mount(m.fd_path(null), m.fd_path(target), "", m.MS_BIND, shown=path)
+            null = _null(root)
+        cover = m.clone_tree("", at=null)
+        m.set_attributes(cover, DEVICE_ATTRIBUTES, shown=path)
+        m.attach(cover, target, shown=path)
     for path in readonly:
         target = _find(root, path)
         if target is None:
@@ -171,6 +170,21 @@ def hide(root: int, masked: "Sequence[str]", readonly: "Sequence[str]") -> None:
         tree = m.clone_tree("", at=target, recursive=True)
         m.set_attributes(tree, m.MOUNT_ATTR_RDONLY, recursive=True, shown=path)
         m.attach(tree, target, shown=path)
+
+
+def _null(root: int) -> int:
+    """The null device that covers files: the container's own where it is one, told by its number and not by its name
+    (CVE-2025-31133), else the host's."""
+    for top, path in ((root, "dev/null"), (-1, "/dev/null")):
+        try:
+            fd = open_in_root(top, path, O_PATH | os.O_NOFOLLOW) if top >= 0 else os.open(path, O_PATH | os.O_NOFOLLOW)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                continue
+            raise
+        if is_null(os.fstat(fd)):
+            return fd
+    raise HostileInput("/dev/null of the host is not the null device")
 
 
 def enter(root: int) -> None:
