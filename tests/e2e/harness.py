@@ -71,6 +71,17 @@ class EngineProcess:
 
     def start(self) -> None:
         """Execute wherryd and wait until it answers."""
+        self.launch()
+
+        def answers() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, f"wherryd ended: {self.log.read_text()[-3000:]}"
+            return self.docker("version", check=False).code == 0
+
+        until(answers, "wherryd answers", 30)
+
+    def launch(self) -> None:
+        """Execute wherryd; it may not answer yet."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -83,13 +94,6 @@ class EngineProcess:
                 stderr=log,
                 cwd="/",
             )
-
-        def answers() -> bool:
-            assert self.process is not None
-            assert self.process.poll() is None, f"wherryd ended: {self.log.read_text()[-3000:]}"
-            return self.docker("version", check=False).code == 0
-
-        until(answers, "wherryd answers", 30)
 
     def stop(self) -> None:
         """End wherryd by SIGTERM; its containers go on."""

@@ -1,7 +1,9 @@
 """`kill -9` of wherryd, the spawner and monitors: containers go on, exits are recorded, and nothing is left behind."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -52,6 +54,12 @@ def monitor(engine: EngineProcess, name: str) -> int:
     """The pid of a container's monitor."""
     id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
     return int(json.loads(Path(f"{engine.roots.sandbox(id_)}/state.json").read_text())["monitor"]["pid"])
+
+
+def kill(pid: int) -> None:
+    """`kill -9`; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def gone(pid: int) -> bool:
@@ -224,9 +232,10 @@ def test_a_lost_exit_is_not_invented(engine: EngineProcess) -> None:
     engine.docker("rm", "-f", "lost", "killed")
 
 
-def test_killed_in_the_midst_of_a_step(engine: EngineProcess) -> None:
-    """wherryd killed at odd moments of create, start, stop and rm: what is there afterwards can be used and removed."""
-    rounds = int(os.environ.get("WHERRY_KILLS", "8"))
+@pytest.mark.parametrize("victim", ["wherryd", "spawner", "monitor", "all"])
+def test_killed_in_the_midst_of_a_step(engine: EngineProcess, victim: str) -> None:
+    """Killed at odd moments of create, start, stop and rm: what is there afterwards can be used and removed."""
+    rounds = int(os.environ.get("WHERRY_KILLS", "5"))
     command = (
         "docker create --name half busybox sleep 1000 && docker start half && docker stop -t 0 half && docker rm half"
     )
@@ -240,9 +249,19 @@ def test_killed_in_the_midst_of_a_step(engine: EngineProcess) -> None:
                 client.wait(delay)
             except subprocess.TimeoutExpired:
                 delay = 0
-            engine.kill()
+            if victim in ("wherryd", "all"):
+                engine.kill()
+            if victim != "wherryd":
+                group = Path(f"/sys/fs/cgroup/freezer/{engine.roots.scope}/monitors/cgroup.procs")
+                pids = (
+                    [int(line) for line in group.read_text().split()] if victim != "spawner" else children(engine.pid)
+                )
+                for pid in pids:
+                    if victim != "monitor" or not cmdline(pid).startswith(KEPT):
+                        kill(pid)
             client.wait(30)
-        engine.start()
+        if engine.process is None:
+            engine.start()
         found = engine.docker("ps", "-a", "--format", "{{.Names}}").out.split()
         assert found in ([], ["half"])
         on_disk = os.listdir(engine.roots.containers)
@@ -250,13 +269,44 @@ def test_killed_in_the_midst_of_a_step(engine: EngineProcess) -> None:
         if found:
             shown = state(engine, "half")
             assert shown["Status"] in ("created", "running", "exited"), shown
-            assert shown["Status"] != "exited" or (shown["ExitCode"], shown["Error"]) == (137, ""), shown
+            codes = {"wherryd": (137,), "spawner": (137,)}.get(victim, (137, 255))
+            assert shown["Status"] != "exited" or shown["ExitCode"] in codes, shown
+            assert bool(shown["Error"]) == (shown["ExitCode"] not in (0, 137)), shown
             engine.docker("start", "half")
             assert state(engine, "half")["Running"]
             engine.docker("rm", "-f", "half")
         engine.assert_nothing_runs()
         until(lambda: not os.listdir(engine.roots.trash), "the trash is emptied")
         assert not os.listdir(engine.roots.containers)
+
+
+def test_a_power_failure(engine: EngineProcess) -> None:
+    """Everything dies and the run root is gone: what ran is lost (255), what ended keeps its code, policies start theirs."""
+    engine.docker("run", "-d", "--name", "ran", "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--name", "back", "--restart", "on-failure", "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000")
+    engine.docker("run", "--name", "ended", "busybox", "sh", "-c", "exit 4", code=4)
+    engine.docker("run", "--name", "failed", "busybox", "nowhere", code=127)
+    engine.docker("create", "--name", "never", "busybox", "true")
+    engine.kill()
+    for group in Path("/sys/fs/cgroup/freezer").glob(f"{engine.roots.scope}/**/cgroup.procs"):
+        for line in group.read_text().split():
+            kill(int(line))
+    until(lambda: not engine.processes(), "all are dead")
+    shutil.rmtree(engine.roots.run)
+    engine.start()
+    shown = {name: state(engine, name) for name in ("ran", "ended", "failed", "never")}
+    codes = {name: (value["Status"], value["ExitCode"]) for name, value in shown.items()}
+    assert codes == {
+        "ran": ("exited", 255),
+        "ended": ("exited", 4),
+        "failed": ("created", 127),
+        "never": ("created", 0),
+    }
+    assert "not known" in shown["ran"]["Error"]
+    until(lambda: state(engine, "back")["Running"], "its policy starts it")
+    assert not engine.docker("ps", "-aq", "--filter", "name=brief").out
+    engine.docker("start", "ran", "never")
 
 
 def test_monitors_are_not_left(engine: EngineProcess) -> None:

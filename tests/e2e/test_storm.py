@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ class Killer(threading.Thread):
         self.dice = random.Random(seed)
         self.over = threading.Event()
         self.monitors: set[str] = set()
-        self.counts = {"wherryd": 0, "spawner": 0, "monitor": 0}
+        self.counts = Counter[str]()
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
             while not self.over.wait(self.dice.uniform(0.05, 0.5)):
-                self.strike(self.dice.choice(("wherryd", "spawner", "monitor", "monitor")))
+                self.strike(self.dice.choice(("wherryd", "wherryd twice", "spawner", "monitor", "monitor", "helper")))
         except BaseException as error:  # noqa: BLE001 - the test raises it
             self.error = error
 
@@ -57,11 +58,20 @@ class Killer(threading.Thread):
             engine.kill()
             time.sleep(self.dice.uniform(0, 0.2))
             engine.start()
+        elif what == "wherryd twice":
+            engine.kill()
+            engine.launch()
+            # in the midst of taking over what the first one left
+            time.sleep(self.dice.uniform(0.05, 0.6))
+            engine.kill()
+            engine.start()
         elif what == "spawner":
             for pid in children(engine.pid):
                 os.kill(pid, signal.SIGKILL)
         else:
-            found = [line for line in titles(engine) if line[1] == "wherry-monitor"]
+            # a helper: whatever starts a process, removes a tree, or waits to become a monitor
+            found = [line for line in titles(engine) if (line[1] == "wherry-monitor") == (what == "monitor")]
+            found = [line for line in found if line[1] != "wherry-spawner"]
             if not found:
                 return
             pid, _, id_ = self.dice.choice(found)
@@ -193,7 +203,7 @@ def test_a_storm(own_engine: EngineProcess) -> None:
     finally:
         killer.over.set()
         killer.join(60)
-        print(f"\n{CYCLES} cycles in {time.monotonic() - began:.1f} s, killed {killer.counts}, seed {SEED}")
+        print(f"\n{CYCLES} cycles in {time.monotonic() - began:.1f} s, killed {dict(killer.counts)}, seed {SEED}")
     assert killer.error is None, repr(killer.error)
     assert engine.docker("ps", "-aq").out == ""
     engine.assert_nothing_runs()

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from wherry.containers import execs, exits, records, settle, strays
+from wherry.containers import execs, exits, launch, records, settle, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
@@ -78,6 +78,8 @@ async def _recover(context: Context, container: Container) -> None:
             await strays.end(context, container.id)
     sweep_temporary(context.roots.container(container.id), theirs=True)
     _from_record(context, container)
+    if not present:
+        _note_power_loss(context, container)
     if present or saved is not None:
         await settle.settle(context, container, None)
     if container.record.host_config.auto_remove and container.status == "exited":
@@ -161,6 +163,17 @@ def _note_lost(context: Context, container: Container, saved: dict[str, Any]) ->
         exits.end_group(context, container.id)
         return
     exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"))
+
+
+def _note_power_loss(context: Context, container: Container) -> None:
+    """The run root is gone, as after a power failure: a start that has no exit on record ended with it."""
+    try:
+        started = os.stat(launch.start_mark(context.roots.container(container.id))).st_mtime_ns
+    except FileNotFoundError:
+        return
+    if started > container.exit.finished_at:
+        exits.lost_record(context, container.id, 0, started)
+        _from_record(context, container)
 
 
 def _from_record(context: Context, container: Container) -> None:

@@ -77,6 +77,11 @@ def cgroup_path(context: Context, id_: str) -> str:
     return f"/{context.roots.scope}/containers/{id_}"
 
 
+def start_mark(data: str) -> str:
+    """A file of the container that each start writes, and that a start which came to nothing takes away."""
+    return f"{data}/hosts"
+
+
 def log_path(data: str, id_: str) -> str:
     """The container's json-file log."""
     return f"{data}/{id_}-json.log"

@@ -1,6 +1,7 @@
 """Start: allot the network, hand a launch to a fresh monitor, and pass on what it says."""
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -19,6 +20,8 @@ from wherry.errors import (
     WherryError,
     from_wire,
 )
+
+log = logging.getLogger("wherry.start")
 
 START_DEADLINE = 60.0
 
@@ -151,6 +154,10 @@ async def _undo(context: Context, container: Container, error: BaseException) ->
         return
     monitor, container.monitor = container.monitor, None
     await settle.settle(context, container, monitor)
+    try:
+        os.unlink(launch.start_mark(context.roots.container(container.id)))
+    except FileNotFoundError:
+        log.debug("container %s: its start had not begun", container.id[:12])
     container.error = error.message if isinstance(error, WherryError) else str(error)
     container.exit.code = exits.start_failure_code(error)
     settle.resolve_waiters(container, error=container.error)

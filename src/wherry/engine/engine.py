@@ -27,6 +27,8 @@ DRAIN_SECONDS = 5.0
 
 log = logging.getLogger("wherry.engine")
 
+_TRASH_RETRY = 2.0
+
 
 class Engine:
     """One engine over one data root; the caller holds the root's lock (`engine.storage.lock`).
@@ -181,3 +183,4 @@ class Engine:
                 await self._run_worker("remove", {"paths": entries}, {})
             except WherryError as error:
                 log.warning("emptying the trash: %s", error)
+                self._loop.call_later(_TRASH_RETRY, self._trash.set)
