@@ -22,7 +22,14 @@ HELP = {"cli", "errors", *(f"cli.{name}" for name in ("help", "table", "flags", 
 
 
 def _loaded(code: str, **env: str) -> set[str]:
-    """Modules that an interpreter as bare as the launcher's has after running something."""
+    """Modules that an interpreter as bare as the launcher's has after running something, and not before.
+
+    What it has before is the interpreter's own affair: 3.13 loads `linecache` whenever it is given code by `-c`.
+    """
+    return _modules(code, **env) - _modules("pass")
+
+
+def _modules(code: str, **env: str) -> set[str]:
     program = (
         f"import sys\nsys.path.append({str(SOURCE)!r})\n{code}\n"
         "sys.stdout.flush(); sys.stderr.write('\\nMODULES ' + ' '.join(sorted(sys.modules)))"

@@ -11,8 +11,9 @@ from wherry.cli.gotext import parse_duration, quoted
 from wherry.cli.jsontext import indented, squeezed
 from wherry.cli.output import columns
 from wherry.cli.reference import InvalidName, repository_and_tag, with_tag
-from wherry.cli.units import bytes_size, go_time, human_duration, human_size, parse_ram, parse_time
+from wherry.cli.units import bytes_size, go_time, human_size, parse_ram, parse_time
 from wherry.client.quickjson import dumps, loads
+from wherry.wire.durations import human_duration
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
