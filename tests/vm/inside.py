@@ -1,0 +1,59 @@
+"""Runs in the virtual machine: every check prints one line of JSON, with a traceback where it failed."""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from tests.vm import checks_cgroups, checks_engine
+from tests.vm.checks import names
+
+
+def _report(name: str, check: Callable[[], None]) -> None:
+    start = time.monotonic()
+    error = None
+    try:
+        check()
+    except Exception:
+        error = traceback.format_exc()
+    print(json.dumps({"check": name, "error": error, "seconds": round(time.monotonic() - start, 2)}), flush=True)
+
+
+def main() -> None:
+    for name in names(checks_cgroups):
+        _report(name, getattr(checks_cgroups, name))
+    engine = checks_engine.Engine()
+
+    def start() -> None:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+
+    _report("engine_starts", start)
+    for name in names(checks_engine):
+
+        def check(name: str = name) -> None:
+            try:
+                getattr(checks_engine, name)(engine)
+            finally:
+                if engine.process is None:
+                    engine.start()
+                engine.remove_all()
+            engine.assert_nothing_runs()
+
+        _report(name, check)
+
+    def end() -> None:
+        engine.assert_no_traceback()
+        engine.stop()
+        left = checks_engine.TOP / engine.roots.scope
+        assert not left.exists(), [str(path) for path in left.glob("**/")]
+        assert engine.run("ip", "-o", "link", "show", "type", "bridge").out == ""
+        assert engine.run("nft", "list", "tables").out == ""
+
+    _report("engine_ends", end)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

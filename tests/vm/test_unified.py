@@ -1,0 +1,35 @@
+"""Pure cgroup v2 with all controllers, on Debian's kernel with its modules: a virtual machine, booted once."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vm import checks_cgroups, checks_engine
+from tests.vm.checks import BOUNDARIES, names
+from tests.vm.machine import Results, boot
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[Results]:
+    """Give what the machine found out."""
+    root = Path(__file__).resolve().parents[2]
+    with tempfile.TemporaryDirectory(prefix="wherry-vm-") as directory:
+        yield boot(Path(directory), python=sys.executable, root=root, seconds=SECONDS)
+
+
+@pytest.mark.parametrize(
+    "check", [*names(checks_cgroups), BOUNDARIES[0], *names(checks_engine), BOUNDARIES[1]], ids=lambda name: str(name)
+)
+def test_unified(results: Results, check: str) -> None:
+    """The check of that name held in the machine."""
+    if check not in results.seconds:
+        pytest.fail(f"{check} did not end; the console says:\n{results.console[-4000:]}", pytrace=False)
+    if error := results.errors.get(check):
+        pytest.fail(f"{error}\nconsole:\n{results.console[-1500:]}", pytrace=False)
