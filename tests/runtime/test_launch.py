@@ -153,6 +153,23 @@ def test_user_names_are_looked_up_inside(box: Box) -> None:
     assert box.sh("id; echo $HOME; umask") == "uid=1000(app) gid=5 groups=5,10(wheel)\n/home/app\n0077\n"
 
 
+def test_other_groups_are_looked_up_inside(box: Box) -> None:
+    """Names and numbers of `--group-add`, for a named user, and for who has no name; Docker's words for an unknown."""
+    box.config["process"]["user"] = {"uid": 0, "gid": 0, "username": "app", "additionalGroups": ["root", "77"]}
+    assert set(box.sh("id -G").split()) == {"1000", "10", "0", "77"}
+    box.config["process"]["user"]["username"] = "5:6"
+    launched = box.start("sleep", "60")
+    assert set(box.join(launched, "id", "-G")[1].split()) == {"6", "0", "77"}
+    for group, words in (
+        ("nosuch", "^Unable to find group nosuch: no matching entries in group file$"),
+        ("", "^Unable to find group : no matching"),
+        ("4294967296", "^uids and gids must be in range"),
+    ):
+        box.config["process"]["user"]["additionalGroups"] = [group]
+        with pytest.raises(InvalidArgument, match=words):
+            box.start("true")
+
+
 def test_ambient_capabilities_reach_a_user(box: Box) -> None:
     """Who is not root has what is ambient, and with noNewPrivileges too."""
     process = box.config["process"]
@@ -198,6 +215,38 @@ def test_tmpfs_may_start_with_what_it_covers(box: Box) -> None:
     output = box.sh("cat /etc/link | grep -c root; stat -c '%u %g' /etc/group; touch /etc/x 2>&1; true")
     assert output.startswith("1\n3 4\n")
     assert "Read-only" in output
+
+
+@pytest.mark.parametrize(
+    ("destination", "options", "mode"),
+    [("/new/deep", [], "1777"), ("/home/app", [], "710"), ("/home/app", ["mode=705"], "705"), ("/tmp", ["ro"], "755")],
+)
+def test_tmpfs_takes_the_mode_of_the_directory_that_it_covers(
+    box: Box, destination: str, options: list[str], mode: str
+) -> None:
+    """Where there was none everybody may write, as Docker has it; a mode that was asked for wins."""
+    (box.layer / "home/app").chmod(0o710)
+    box.config["mounts"].append({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options})
+    assert box.sh(f"stat -c %a {destination}") == f"{mode}\n"
+    assert ("mode=" in box.sh(f"grep ' {destination} ' /proc/mounts")) == bool(options and "mode" in options[0])
+
+
+def test_a_mount_that_fails_says_what_and_where(box: Box) -> None:
+    """The child's own words come through, also where they are that something is not there."""
+    for destination, options, words in (
+        ("/x", ["size=abc"], 'error mounting "tmpfs" to rootfs at "/x": mount tmpfs: invalid argument'),
+        ("/proc/x", [], 'error mounting "tmpfs" to rootfs at "/proc/x": mkdir: no such file or directory'),
+        ("/etc/passwd", [], 'error mounting "tmpfs" to rootfs at "/etc/passwd": openat2: not a directory'),
+    ):
+        base = box.config["mounts"]
+        box.config["mounts"] = [
+            *base,
+            {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options},
+        ]
+        with pytest.raises(KernelError) as caught:
+            box.start("true")
+        assert str(caught.value) == words
+        box.config["mounts"] = base
 
 
 def test_terminal_is_the_containers_own(box: Box) -> None:

@@ -23,7 +23,6 @@ from wherry.wire.containers import Config, HostConfig
 __all__ = ["Host", "SpecRequest", "build_spec", "exec_process"]
 
 OCI_VERSION = "1.2.0"
-GROUP_ADD = "wherry.group-add"
 
 
 class Host(Protocol):
@@ -150,9 +149,6 @@ def build_spec(request: SpecRequest) -> tuple[dict[str, Any], list[str]]:
             "sysctl": _sysctls(request),
         },
     }
-    names = [group for group in host.group_add or [] if not group.isdigit()]
-    if names:
-        spec["annotations"][GROUP_ADD] = ",".join(names)
     if request.mode("uts") == "new":
         spec["hostname"] = request.hostname
         if config.domainname:

@@ -43,7 +43,7 @@ def tmpfs_options(text: str) -> list[str]:
     found: list[str] = []
     seen: set[str] = set()
     for option in reversed([*_TMPFS_BASE, *(text.split(",") if text else [])]):
-        if option in ("defaults", ""):
+        if option == "defaults":
             continue
         name, equals, _ = option.partition("=")
         subject = _FLAGS.get(option, "") or (f"{name}=" if equals and name in _DATA else "")
@@ -72,6 +72,8 @@ def _tmpfs(target: str, options: list[str]) -> dict[str, Any]:
 
 def _point_options(point: MountPoint) -> list[str]:
     asked = point.tmpfs_options or {}
+    if point.source:
+        raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
     words = ["ro"] if point.read_only else []
     mode, size = asked.get("Mode") or 0, asked.get("SizeBytes") or 0
     if mode:

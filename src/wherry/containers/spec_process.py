@@ -117,14 +117,14 @@ def exec_process(
 
 
 def user(text: str, group_add: Sequence[str] | None) -> dict[str, Any]:
-    """`process.user`: the raw `user[:group]`, which the runtime looks up in the container's own files.
+    """`process.user`: the raw `user[:group]` and other groups, names and numbers, which the runtime looks up in the
+    container's own files.
 
     Nobody asked for is uid 0, who is looked up too: root's other groups come from the container's `/etc/group`.
     """
     found: dict[str, Any] = {"uid": 0, "gid": 0, "username": text or "0"}
-    groups = [int(group) for group in group_add or [] if group.isdigit()]
-    if groups:
-        found["additionalGids"] = groups
+    if group_add:
+        found["additionalGroups"] = list(group_add)
     return found
 
 

@@ -84,7 +84,7 @@ def resolve(
             found = _number(row[2]) if len(row) > 3 else None
             if found is not None and found <= MAX_ID and name in row[3].split(","):
                 groups.append(found)
-    groups = [gid, *groups, *(_group(word, group) for word in extra)]
+    groups = [gid, *groups, *(_group(word, group, "Unable") for word in extra)]
     return Identity(uid, gid, tuple(dict.fromkeys(groups)), home)
 
 
@@ -96,13 +96,13 @@ def home_of(uid: int, passwd: "Sequence[Sequence[str]]") -> str:
     return "/"
 
 
-def _group(word: str, group: "Sequence[Sequence[str]]") -> int:
+def _group(word: str, group: "Sequence[Sequence[str]]", unable: str = "unable") -> int:
     number = _number(word)
     for row in group:
         if len(row) >= 3 and (row[0] == word or (number is not None and _number(row[2]) == number)):
             return _in_range(_number(row[2]))
     if number is None:
-        raise InvalidArgument(f"unable to find group {word}: no matching entries in group file")
+        raise InvalidArgument(f"{unable} to find group {word}: no matching entries in group file")
     return _in_range(number)
 
 

@@ -150,7 +150,7 @@ class _Birth:
 class _Parent:
     """What the parent knows of the child."""
 
-    __slots__ = ("master", "pid", "pidfd", "plan", "started", "sync")
+    __slots__ = ("failed", "master", "pid", "pidfd", "plan", "started", "sync")
 
     def __init__(self, plan: "Plan", pid: int, pidfd: int, channel: sync.ParentSide) -> None:
         self.plan = plan
@@ -159,6 +159,7 @@ class _Parent:
         self.sync = channel
         self.master: int | None = None
         self.started = 0
+        self.failed = False
 
     def converse(self) -> bool:
         """Listen until the child has executed (True), or waits for `start` (False).
@@ -174,6 +175,7 @@ class _Parent:
                     return True
                 raise _died(self.pidfd)
             if "error" in message:
+                self.failed = True
                 raise sync.raised(message)
             where = message.get("at")
             if where == "terminal":
@@ -228,7 +230,7 @@ def _accompany(
         return launched
     except KernelError as error:
         # when the child fails early, the parent stumbles over its absence: the child's own words say why
-        failure = _words_of_child(parent) if error.errno in _GONE else None
+        failure = _words_of_child(parent) if error.errno in _GONE and not parent.failed else None
         parent.abandon()
         raise failure or error from None
     except BaseException:

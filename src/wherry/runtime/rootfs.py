@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wherry.oci.mount import Mount
     from wherry.runtime.plan import Plan
 
+_TMPFS_MODE = 0o1777  # what the kernel gives one that is not told otherwise
 _OPTION_PAGE = 4000  # mount(2) takes one page of options
 
 # what tools like lxcfs lay over /proc; everything else there is how confinement is switched off (CVE-2019-16884)
@@ -121,17 +122,21 @@ def make_mounts(
     readonly: list[MountStep] = []
     late: list[MountStep] = []
     for index, step in enumerate(plan.mounts):
-        if step.kind == BIND:
-            _bind(root, step, trees[index])
-        elif step.kind == CGROUP:
-            if any(other.destination.startswith(step.destination + "/") for other in plan.mounts):
-                _cgroup(root, step, cgroup_paths())
+        try:
+            if step.kind == BIND:
+                _bind(root, step, trees[index])
+            elif step.kind == CGROUP:
+                if any(other.destination.startswith(step.destination + "/") for other in plan.mounts):
+                    _cgroup(root, step, cgroup_paths())
+                else:
+                    late.append(step)  # the parent is still making the cgroup: there is other work to do meanwhile
             else:
-                late.append(step)  # the parent is still making the cgroup: there is other work to do meanwhile
-        else:
-            _filesystem(root, step)
-            if step.fstype == "tmpfs" and step.options.flags & m.MS_RDONLY:
-                readonly.append(step)
+                _filesystem(root, step)
+                if step.fstype == "tmpfs" and step.options.flags & m.MS_RDONLY:
+                    readonly.append(step)
+        except KernelError as error:
+            where = f'error mounting "{step.source}" to rootfs at "{step.destination}"'
+            raise KernelError(f"{where}: {error.call}", error.errno or 0) from None
     for step in late:
         _cgroup(root, step, cgroup_paths())
     plan_readonly = [open_in_root(root, step.destination, O_PATH) for step in readonly]
@@ -252,6 +257,11 @@ def _check_over_proc(step: MountStep, tree: int) -> None:
 
 def _filesystem(root: int, step: MountStep) -> None:
     flags, data = step.options.flags, step.data
+    mode = -1
+    if step.fstype == "tmpfs" and "mode=" not in data:
+        # as the directory that it covers; the kernel's 1777 where there was none
+        covered = _find(root, step.destination)
+        mode = stat.S_IMODE(os.fstat(covered).st_mode) if covered is not None else -1
     if step.plain:
         target = _plain_directory(root, step.destination)
     else:
@@ -261,14 +271,13 @@ def _filesystem(root: int, step: MountStep) -> None:
     source = -1
     if step.fstype == "tmpfs":
         flags &= ~m.MS_RDONLY
-        if "mode=" not in data:
-            mode = stat.S_IMODE(os.fstat(target).st_mode)
-            data = f"{data},mode={mode:o}" if data else f"mode={mode:o}"
         if step.options.copy_up:
             source = open_in_root(target, ".", os.O_RDONLY | os.O_DIRECTORY)
     m.mount(step.source, m.fd_path(target), step.fstype, flags, data, shown=step.destination)
     if source >= 0:
         copy_up(source, open_in_root(root, step.destination, os.O_RDONLY | os.O_DIRECTORY))
+    elif mode not in (-1, _TMPFS_MODE):
+        os.chmod(m.fd_path(open_in_root(root, step.destination, O_PATH)), mode)
     for kind, recursive in step.options.propagation:
         m.set_attributes(open_in_root(root, step.destination, O_PATH), propagation=kind, recursive=recursive)
 
