@@ -17,6 +17,7 @@ YAML, read with the safe loader; a key that is not known is refused by name. Tim
     limits: {blob: 0, catalog: 1000}
     metrics: true
     shutdown_timeout: 30s
+    accounts: {sign_up: off, …}         see accounts/settings.py
 """
 
 import os
@@ -28,6 +29,7 @@ import yaml
 from msgspec import Struct, field
 
 from wherry.errors import InvalidArgument
+from wherry.registry.accounts.settings import AccountSettings
 
 DEFAULT_ROOT: Final = "/var/lib/wherry-registry"
 DEFAULT_ADDRESS: Final = "127.0.0.1:5000"
@@ -137,6 +139,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     limits: Limits = field(default_factory=Limits)
     metrics: bool = True
     shutdown_timeout_text: Amount = field(default="30s", name="shutdown_timeout")
+    accounts: AccountSettings = field(default_factory=AccountSettings)
 
     @property
     def shutdown_timeout(self) -> float:
@@ -199,6 +202,7 @@ def read(path: str | None, **flags: Any) -> Settings:
 def _check(settings: Settings) -> None:
     _ = (settings.endpoint, settings.shutdown_timeout, settings.limits.blob_bytes)
     _ = (settings.gc.interval, settings.gc.delay, settings.gc.upload_delay)
+    settings.accounts.check()
     if not 1 <= settings.workers <= 64:
         raise InvalidArgument("workers: between 1 and 64")
     if not 1 <= settings.limits.catalog <= 10_000:

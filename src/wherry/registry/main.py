@@ -4,6 +4,8 @@
     gc        delete what nothing refers to; a server may be running
     check     hash everything again, follow every reference
     reindex   write the metadata anew from what lies on the disk
+    user      users of the registry
+    token     tokens for machines
 """
 
 import argparse
@@ -39,6 +41,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, Any]:
     check = add_command(commands, "check", "hash everything again", _check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
     add_command(commands, "reindex", "write the metadata anew from the disk", _reindex)
+
+    from wherry.registry.accounts.commands import add_commands
+
+    add_commands(commands, add_command)
     return parser, commands
 
 
