@@ -225,11 +225,11 @@ def test_a_port_published_on_loopback(
 
 
 def test_the_neighbours_trick_would_work(world: World, publish: Callable[..., None]) -> None:
-    """Without the raw-hook drop a neighbour's packet to 127.0.0.1 does arrive: the tests above test something."""
+    """Without the rule a neighbour's packet to 127.0.0.1 does arrive: the tests above test something."""
     publish(("udp", "127.0.0.1", 8081, 80))
 
     def flush() -> None:
-        subprocess.run(["nft", "flush", "chain", "ip", world.roots.scope, "early"], check=True)
+        subprocess.run(["nft", "flush", "chain", "ip", world.roots.scope, "loopback"], check=True)
 
     try:
         world.at("host", flush)
