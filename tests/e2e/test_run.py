@@ -235,3 +235,15 @@ def test_inspect_says_what_was_asked(engine: EngineProcess) -> None:
     engine.docker("create", "--name", "asked", *flags, "busybox", "true")
     line = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}} {{.Config.Labels.a}}"
     assert engine.docker("inspect", "-f", line, "asked").out.strip() == "67108864 500000000 on-failure b"
+
+
+def test_a_port_of_a_container_that_ends_at_once_is_withdrawn(engine: EngineProcess) -> None:
+    """However short a container lives, no map element of it stays."""
+    for _ in range(10):
+        engine.docker("run", "--rm", "-p", "127.0.0.1::80", "busybox", "true")
+
+    def published() -> str:
+        return engine.run("nft", "list", "map", "ip", engine.roots.scope, "addressed").out
+
+    until(lambda: "elements" not in published(), f"the map is empty: {published()}")
+    engine.assert_nothing_runs()

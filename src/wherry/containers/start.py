@@ -79,10 +79,13 @@ async def _start(context: Context, container: Container) -> None:
         for index, client in enumerate(clients):
             message["attach"].append({**client.request, "fd": f"attach:{index}"})
             fds[f"attach:{index}"] = client.fd
+        publishing = asyncio.ensure_future(network.publish())
+        # of two failures the launch's is the one to tell; this one counts as seen then
+        publishing.add_done_callback(lambda task: task.cancelled() or task.exception())
         with Primed():
             await _spawn(context, container, message, fds)
         network.started()
-        await network.publish()
+        await publishing
     except BaseException as error:
         failure = _worded(error)
         await _undo(context, container, failure)

@@ -85,6 +85,9 @@ class BridgeSandbox:
         self._held = held
         self._exposed = exposed
         self._files = files
+        # the container may end while its ports are being published: the withdrawal comes after, and nothing after that
+        self._changing = asyncio.Lock()
+        self._released = False
 
     @property
     def ports(self) -> list[PublishedPort]:
@@ -126,16 +129,21 @@ class BridgeSandbox:
         }
 
     async def publish(self) -> None:
-        if self.ports:
-            await asyncio.get_running_loop().run_in_executor(
-                None, self._wiring.firewall.publish, self.endpoint.container_id, self.ports
-            )
+        if not self.ports:
+            return
+        async with self._changing:
+            if not self._released:
+                await asyncio.get_running_loop().run_in_executor(
+                    None, self._wiring.firewall.publish, self.endpoint.container_id, self.ports
+                )
 
     async def release(self) -> None:
         self.started()
         owner = self.endpoint.container_id
+        self._released = True
         if self.ports:
-            await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, owner)
+            async with self._changing:
+                await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, owner)
         self._wiring.host_ports.release(owner, self.ports)
         self._wiring.bridge.release(owner)
 
