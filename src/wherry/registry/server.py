@@ -232,7 +232,7 @@ def keep_memory_flat() -> None:
     """Tell malloc(3) to give memory back: buffers of a moment's many clients must not stay with the process."""
     mallopt = libc["mallopt"]
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 128 << 10), (_M_TRIM_THRESHOLD, 256 << 10)):
+    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 4 << 20)):
         mallopt(option, value)
 
 
@@ -241,4 +241,8 @@ def run(settings: Settings, sock: socket.socket, *, collect: bool = True) -> Non
     configure(settings.log.level)
     keep_memory_flat()
     os.umask(0o077)
-    asyncio.run(serve(settings, sock, collect=collect))
+
+    from wherry.registry.web.join import joined  # accounts, search, pages; it imports this module
+
+    authorizer, extensions = joined(settings)
+    asyncio.run(serve(settings, sock, collect=collect, authorizer=authorizer, extensions=extensions))
