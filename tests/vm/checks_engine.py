@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def check_out_of_memory(engine: Engine) -> None:
 
 def check_devices(engine: Engine) -> None:
     """Nodes may be made; they open where a rule, `--device` or `--privileged` says so."""
-    script = "mknod /f c 10 229 2>/dev/null; if : <>/f; then echo opened; fi; : >/dev/null && echo null"
+    script = "mknod /f c 10 229 2>/dev/null; (: <>/f) 2>/dev/null && echo opened; : >/dev/null && echo null"
     for options, out in (
         ((), "null\n"),
         (("--device-cgroup-rule", FUSE), "opened\nnull\n"),
@@ -135,8 +136,7 @@ def check_branches_inside(engine: Engine) -> None:
     group = engine.run_detached("nesting", "--privileged", command=("sh", "-c", script))
     until(lambda: (group / "deep").is_dir(), "the container made its branches")
     assert engine.wherry("exec", "nesting", "cat", "/proc/self/cgroup").out.startswith("0::/")
-    # process 1 and its child
-    assert len((group / "init/cgroup.procs").read_text().split()) == 2
+    assert str(engine.inspect("nesting", ".State.Pid")) in (group / "init/cgroup.procs").read_text().split()
     engine.wherry("stop", "-t", "0", "nesting")
     assert engine.inspect("nesting", ".State.ExitCode") == 137
     engine.wherry("start", "nesting")
@@ -150,12 +150,19 @@ def check_network(engine: Engine) -> None:
     engine.run_detached("web", "-p", "127.0.0.1:8080:80", command=("sh", "-c", page))
     address = engine.inspect("web", ".NetworkSettings.IPAddress")
 
-    def fetch(*prefix: str, url: str) -> str:
-        return engine.run(*prefix, "wget", "-q", "-T", "5", "-O", "-", url, code=None).out
+    until(lambda: _fetch(8080) == b"hello\n", "the published port answers")
+    assert engine.wherry("run", "--rm", "busybox", "wget", "-q", "-O", "-", f"http://{address}/").out == "hello\n"
 
-    until(lambda: fetch("/usr/bin/busybox", url="http://127.0.0.1:8080/") == "hello\n", "the published port answers")
-    inside = (str(BIN / "wherry"), "run", "--rm", "busybox")
-    assert fetch(*inside, url=f"http://{address}/") == "hello\n"
+
+def _fetch(port: int) -> bytes:
+    """The page of a server on this machine; nothing while it does not answer."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with connection.makefile("rb") as answer:
+                return answer.read().rpartition(b"\r\n\r\n")[2]
+    except OSError:
+        return b""
 
 
 def check_adoption(engine: Engine) -> None:
