@@ -27,6 +27,11 @@ SAME = (
     (r" +", " "),
 )
 
+# the command whose wording wherry's follows; an older one says other things to a mistake, and in its help
+WORDING = 28
+COMPARABLE = 26
+NEWER_KEYS = ('"Platform":null,', '"IPv4":"false",')
+HELP = re.compile(r"@ help|--help|ps -h ")
 SHELL = set(";|&<>$`")
 # these change nothing: both commands may run at the same time
 READS = ("@ ps", "@ inspect", "@ images", "@ image inspect", "@ history", "@ network", "@ logs", "@ port", "@ help")
@@ -53,8 +58,20 @@ def _result(docker: Docker, line: str, program: str) -> tuple[int, str, str]:
     return done.returncode, _normal(done.stdout), _normal(done.stderr)
 
 
+def _outline(result: tuple[int, str, str]) -> tuple[int, str, str]:
+    """What a docker command of an older version agrees on: the code, and the output of what went well."""
+    code, output, error = result
+    for key in NEWER_KEYS:
+        output = output.replace(key, "")
+    return code, output, "" if code else error
+
+
 def test_same_words_as_docker(docker: Docker) -> None:
-    """Every command line does through wherry what it does through docker."""
+    """Every command line does through wherry what it does through docker, with the words of its version 28."""
+    version = docker.run("docker", "version", "--format", "{{.Client.Version}}").stdout.decode()
+    major = int(version.partition(".")[0])
+    if major < COMPARABLE:
+        pytest.skip(f"the command's words are those of docker {WORDING}; this is {version}")
     setup = (
         "docker run -d --name a1 -l x=y -l b=c -e FOO=bar busybox sh -c 'echo hi; sleep 0.05; echo err >&2; sleep 600'"
     )
@@ -69,6 +86,10 @@ def test_same_words_as_docker(docker: Docker) -> None:
             expected, found = pool.map(lambda program, line=line: _result(docker, line, program), programs)
         else:
             expected, found = (_result(docker, line, program) for program in programs)
+        if major < WORDING:
+            if HELP.search(line):
+                continue
+            expected, found = _outline(expected), _outline(found)
         if expected != found:
             different.append(f"{line}\n  docker: {expected}\n  wherry: {found}")
     pool.shutdown()
