@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps"
 if [ "$extra" = peers ]; then
-    need="$need docker.io util-linux mount tmux zstd xz-utils"
+    need="$need docker.io util-linux mount tmux curl zstd xz-utils"
     # since Debian 13 the docker command has a package of its own
     apt-cache show docker-cli >/dev/null 2>&1 && need="$need docker-cli"
 fi

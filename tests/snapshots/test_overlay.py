@@ -55,7 +55,13 @@ def mounted(tmp_path: Path, mount: Mount, script: str) -> str:
     options = ",".join(mount.options)
     command = f'mount -t {mount.type} {mount.source} -o "$1" root; cd root; {script}'
     return subprocess.run(
-        ["unshare", "-m", "sh", "-ec", command, "sh", options], cwd=tmp_path, check=True, capture_output=True, text=True
+        ["unshare", "-m", "sh", "-ec", command, "sh", options],
+        cwd=tmp_path,
+        # newer versions of mount(8) prefer fsconfig(2), which takes no option of more than 255 characters
+        env={**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"},
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
 
 
