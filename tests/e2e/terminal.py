@@ -3,11 +3,14 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
 import termios
 import time
+
+_EDITING = re.compile(rb"\x1b\[(J|6n)")
 
 
 class Terminal:
@@ -87,7 +90,8 @@ class Terminal:
         except OSError:
             # EIO: the last process on the other side is gone
             return False
-        self.seen += data
+        # busybox's line editor asks where the cursor is, and redraws the line when keys arrive before the answer
+        self.seen = _EDITING.sub(b"", self.seen + data)
         return bool(data)
 
 
