@@ -281,7 +281,7 @@ def test_killed_in_the_midst_of_a_step(engine: EngineProcess, victim: str) -> No
 
 
 def test_a_power_failure(engine: EngineProcess) -> None:
-    """Everything dies and the run root is gone: what ran is lost (255), what ended keeps its code, policies start theirs."""
+    """Everything dies and the run root is gone: what ran is lost (255), what ended keeps its code."""
     engine.docker("run", "-d", "--name", "ran", "busybox", "sleep", "1000")
     engine.docker("run", "-d", "--name", "back", "--restart", "on-failure", "busybox", "sleep", "1000")
     engine.docker("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000")

@@ -124,6 +124,7 @@ class Cycle:
 
     def inspect(self) -> dict[str, Any] | None:
         """The container, or None where it is not there; waits for a wherryd."""
+        assert self.killer.error is None
         deadline = time.monotonic() + SECONDS
         while True:
             done = self.docker("inspect", "--type", "container", self.name)

@@ -172,7 +172,7 @@ def _note_power_loss(context: Context, container: Container) -> None:
     except FileNotFoundError:
         return
     if started > container.exit.finished_at:
-        exits.lost_record(context, container.id, 0, started)
+        exits.lost_record(context, container.id, 0, started, why=exits.POWER_LOST)
         _from_record(context, container)
 
 

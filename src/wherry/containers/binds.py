@@ -87,7 +87,9 @@ def parse_binds(host: HostConfig) -> list[Bind]:
     binds = [_parse(text) for text in host.binds or []]
     binds += [_from_mount(point) for point in host.mounts or [] if point.type != "tmpfs"]
     seen: set[str] = set()
-    for target in [b.target for b in binds] + [_target(m.target, m) for m in host.mounts or [] if m.type == "tmpfs"]:
+    memory = [_target(m.target, m) for m in host.mounts or [] if m.type == "tmpfs"]
+    memory += [os.path.normpath(target) for target in host.tmpfs or {}]
+    for target in [b.target for b in binds] + memory:
         if target in seen:
             raise InvalidArgument(f"Duplicate mount point: {target}")
         seen.add(target)
@@ -96,7 +98,14 @@ def parse_binds(host: HostConfig) -> list[Bind]:
 
 def _parse(text: str) -> Bind:
     parts = text.split(":")
-    if len(parts) == 1 or not parts[0]:
+    if len(parts) == 1 and parts[0]:
+        if not text.startswith("/"):
+            raise InvalidArgument(
+                f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
+                f"invalid mount path: '{text}' mount path must be absolute"
+            )
+        raise NotSupported(f"volumes are not supported yet: {text}")
+    if not parts[0]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     if len(parts) > 3 or not parts[1]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
@@ -109,11 +118,12 @@ def _parse(text: str) -> Bind:
     target = os.path.normpath(target)
     if target == "/":
         raise InvalidArgument(
-            f"invalid volume specification: '{text}': invalid specification: destination can't be '/'"
+            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
+            "invalid specification: destination can't be '/'"
         )
     if not source.startswith("/"):
         raise NotSupported(f"named volumes are not supported yet: {text}")
-    read_only, propagation = _mode(mode, text)
+    read_only, propagation = _mode(mode)
     return Bind(
         os.path.normpath(source),
         target,
@@ -125,7 +135,7 @@ def _parse(text: str) -> Bind:
     )
 
 
-def _mode(mode: str, text: str) -> tuple[bool, str]:
+def _mode(mode: str) -> tuple[bool, str]:
     read_only, propagation, access, spreads = False, "rprivate", 0, 0
     for word in mode.split(",") if mode else []:
         if word in ("ro", "rw"):
@@ -133,9 +143,9 @@ def _mode(mode: str, text: str) -> tuple[bool, str]:
         elif word in _PROPAGATION:
             propagation, spreads = word, spreads + 1
         elif word not in _IGNORED:
-            raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
+            raise InvalidArgument(f"invalid mode: {mode}")
     if access > 1 or spreads > 1:
-        raise InvalidArgument(f"invalid volume specification: '{text}': invalid mode: {mode}")
+        raise InvalidArgument(f"invalid mode: {mode}")
     return read_only, propagation
 
 
@@ -151,11 +161,11 @@ def _target(target: str, point: MountPoint) -> str:
 
 
 def _from_mount(point: MountPoint) -> Bind:
+    target = _target(point.target, point)
     if point.type != "bind":
         if point.type in ("volume", "image", "cluster", "npipe"):
             raise NotSupported(f"mounts of type {point.type} are not supported yet: {point.target}")
         raise InvalidArgument(f'invalid mount config for type "{point.type}": mount type unknown')
-    target = _target(point.target, point)
     if not point.source:
         raise InvalidArgument('invalid mount config for type "bind": field Source must not be empty')
     if not point.source.startswith("/"):

@@ -64,7 +64,5 @@ def parse_time(text: str) -> int | None:
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
     parts = re.findall(r"([\d.]+)(ms|h|m|s)", text)
     if not parts or "".join(n + u for n, u in parts) != text:
-        raise InvalidArgument(
-            f'invalid value for "since" or "until": failed to parse value as time or duration: "{text}"'
-        )
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"')
     return int((time.time() - sum(float(n) * units[u] for n, u in parts)) * 1e9)

@@ -39,8 +39,6 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     warnings = validate(config, host, context.machine)
     for bind in binds.parse_binds(host):
         bind.prepare()
-    if host.network_mode.startswith("container:"):
-        context.registry.find(host.network_mode.removeprefix("container:"))
     priming.soon()
     id_ = names.new_id()
     chosen = _reserve(context, wanted, id_)
@@ -90,7 +88,7 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
     if host.log_config.config is None:
         host.log_config.config = dict(context.config.log_opts)
     host.restart_policy.name = host.restart_policy.name or "no"
-    host.network_mode = host.network_mode or "default"
+    host.network_mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
     host.runtime = host.runtime or "wherry-runtime"
     if not host.privileged:
         unconfined = "systempaths=unconfined" in (host.security_opt or [])

@@ -10,6 +10,7 @@ from wherry.containers.model import Container, Exec
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec import exec_process
+from wherry.containers.streams import check_detach_keys
 from wherry.containers.ticket import Ticket, stream_request
 from wherry.errors import (
     CommandNotExecutable,
@@ -32,6 +33,7 @@ def create(context: Context, container: Container, config: ExecConfig) -> str:
         NotRunning, Paused, InvalidArgument: in dockerd's words.
     """
     _check(container)
+    check_detach_keys(config.detach_keys)
     priming.soon()
     argv = as_list(config.cmd)
     if not argv:
@@ -84,7 +86,7 @@ def _check(container: Container) -> None:
     if not container.running:
         raise NotRunning(f"container {container.id} is not running")
     if container.status == "paused":
-        raise Paused(f"Container {container.id} is paused, unpause the container before exec")
+        raise Paused(f"Container {container.name} is paused, unpause the container before exec")
 
 
 def start(context: Context, exec_id: str, options: ExecStart) -> Ticket:
@@ -149,9 +151,8 @@ async def _run(
     if size and any(size):
         process["consoleSize"] = {"height": size[0], "width": size[1]}
     capabilities = frozenset(process.get("capabilities", {}).get("bounding", []))
-    unconfined = found.config.privileged
     try:
-        program = None if unconfined else seccomp_program(context, container.record.host_config, capabilities)
+        program = seccomp_program(context, container.record.host_config, capabilities)
         with Primed():
             reply = await container.monitor.request(
                 "exec", exec_id=found.id, process=process, seccomp=program, **request, fds=fds

@@ -16,6 +16,7 @@ from wherry.runtime.cgroups import open_cgroup
 
 log = logging.getLogger("wherry.exits")
 
+POWER_LOST = "this container ended with the machine, its exit code is not known"
 LOST = "the monitor of this container was killed, its exit code is not known"
 
 
@@ -71,7 +72,9 @@ async def _lost(context: Context, container: Container, monitor: Monitor | None)
         exited(context, container, record)
 
 
-def lost_record(context: Context, id_: str, pid: int, started_at: int, start_time: int | None = None) -> ExitRecord:
+def lost_record(
+    context: Context, id_: str, pid: int, started_at: int, start_time: int | None = None, why: str = LOST
+) -> ExitRecord:
     """End the cgroup of a container whose monitor was killed: 137 if that killed process 1, else lost (255)."""
     group = open_cgroup(launch.cgroup_path(context, id_))
     if group.exists():
@@ -88,7 +91,7 @@ def lost_record(context: Context, id_: str, pid: int, started_at: int, start_tim
         started_at=started_at,
         finished_at=clock.now(),
         pid=pid,
-        error=None if alive else to_wire(MonitorLost(LOST)),
+        error=None if alive else to_wire(MonitorLost(why)),
     )
     records.save_exit(context.roots, id_, record)
     return record

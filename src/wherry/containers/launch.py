@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import Any
 
 from wherry.containers import binds
@@ -113,8 +114,26 @@ def _log(container: Container, data: str) -> dict[str, Any]:
         "path": log_path(data, container.id),
         "max_size": parse_size(options.get("max-size", "")) or DEFAULT_LOG_SIZE,
         "max_file": int(options.get("max-file", "") or DEFAULT_LOG_FILES),
-        "attrs": {},
+        "attrs": _log_attributes(container, options),
     }
+
+
+def _log_attributes(container: Container, options: dict[str, str]) -> dict[str, str]:
+    """What every record repeats: the labels and variables that `labels`, `env` and their `-regex` forms choose."""
+    config = container.record.config
+    found: dict[str, str] = {}
+    variables = dict(entry.partition("=")[::2] for entry in config.env or [])
+    for option, values in (("labels", config.labels or {}), ("env", variables)):
+        names = options.get(option, "").split(",")
+        pattern = options.get(f"{option}-regex", "")
+        found |= {
+            name: value
+            for name, value in values.items()
+            if name in names or (pattern and re.search(pattern, name) is not None)
+        }
+    if options.get("tag"):
+        found["tag"] = options["tag"]
+    return found
 
 
 def parse_size(text: str) -> int:

@@ -6,9 +6,10 @@ from typing import Any
 from wherry.containers import binds, clock, inspect
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.errors import ContainerNotFound, InvalidArgument, WherryError
+from wherry.errors import InvalidArgument, WherryError
 
 STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+HEALTH = ("none", "starting", "healthy", "unhealthy")
 FILTERS = frozenset(
     "ancestor before exited expose health id isolation is-task label name network publish since status volume".split()
 )
@@ -29,10 +30,12 @@ def list_containers(
         InvalidArgument: an unknown filter or value, in dockerd's words.
     """
     _check(filters)
+    for reference in (*filters.get("before", []), *filters.get("since", [])):
+        context.registry.find(reference)
     chosen = [
         c for c in sorted(context.registry, key=lambda c: c.record.created, reverse=True) if _fits(context, c, filters)
     ]
-    if not (all_ or limit > 0 or filters.get("status") or filters.get("exited")):
+    if not (all_ or limit > 0 or filters.get("status")):
         chosen = [c for c in chosen if c.running or c.status == "restarting"]
     if limit > 0:
         chosen = chosen[:limit]
@@ -53,7 +56,9 @@ def summary(context: Context, container: Container, now: int, *, size: bool) -> 
         "Command": command_text([record.path, *record.args]),
         "Created": clock.parse_rfc3339(record.created) // 1_000_000_000,
         "Ports": ports(networks["Ports"]),
-        **({"SizeRw": written, "SizeRootFs": written + below} if size else {}),
+        # as dockerd: a size of nothing is left out
+        **({"SizeRw": written} if written else {}),
+        **({"SizeRootFs": written + below} if size else {}),
         "Labels": record.config.labels or {},
         "State": container.status,
         "Status": status_text(container, now),
@@ -127,7 +132,35 @@ def _check(filters: dict[str, list[str]]) -> None:
         try:
             int(value)
         except ValueError:
-            raise InvalidArgument(f"invalid filter 'exited=[{value}]'") from None
+            raise InvalidArgument(
+                f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax"
+            ) from None
+    for value in filters.get("health", []):
+        if value not in HEALTH:
+            raise InvalidArgument(f"unrecognized filter value for health: {value}")
+    tasks = filters.get("is-task", [])
+    if any(value.lower() not in ("0", "1", "false", "true") for value in tasks):
+        raise InvalidArgument(f"invalid filter 'is-task=[{' '.join(tasks)}]'")
+    for name in ("publish", "expose"):
+        for value in filters.get(name, []):
+            _port_range(name, value)
+
+
+def _port_range(name: str, value: str) -> tuple[range, str]:
+    """The ports and the protocol of `80`, `80/udp` or `8000-8010/tcp`."""
+    numbers, _, protocol = value.partition("/")
+    low, dash, high = numbers.partition("-")
+    for text in (low, high) if dash else (low,):
+        if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+            raise InvalidArgument(
+                f'error while looking up for {name} {value}: strconv.ParseUint: parsing "{text}": invalid syntax'
+            )
+    first, last = int(low), int(high) if dash else int(low)
+    if last < first:
+        raise InvalidArgument(
+            f"error while looking up for {name} {value}: Invalid range specified for the Port: {value}"
+        )
+    return range(first, last + 1), protocol or "tcp"
 
 
 def _fits(context: Context, container: Container, filters: dict[str, list[str]]) -> bool:
@@ -188,10 +221,7 @@ def _by_ancestor(context: Context, container: Container, values: list[str]) -> b
 
 
 def _created_of(context: Context, reference: str) -> str:
-    try:
-        return context.registry.find(reference).record.created
-    except ContainerNotFound:
-        raise ContainerNotFound(f"no such container: {reference}") from None
+    return context.registry.find(reference).record.created
 
 
 def _by_before(context: Context, container: Container, values: list[str]) -> bool:
@@ -216,18 +246,21 @@ def _by_volume(_: Context, container: Container, values: list[str]) -> bool:
     return any(value in (point["Source"], point["Destination"]) for value in values for point in points)
 
 
-def _port(value: str) -> str:
-    return value if "/" in value else f"{value}/tcp"
+def _has_port(container: Container, name: str, key: str, values: list[str]) -> bool:
+    open_ports = ports(inspect.network_settings(container)["Ports"])
+    for value in values:
+        wanted, protocol = _port_range(name, value)
+        if any(port.get(key) in wanted and port["Type"] == protocol for port in open_ports):
+            return True
+    return False
 
 
 def _by_publish(_: Context, container: Container, values: list[str]) -> bool:
-    bindings = container.record.host_config.port_bindings or {}
-    return any(_port(value) in bindings for value in values)
+    return _has_port(container, "publish", "PublicPort", values)
 
 
 def _by_expose(_: Context, container: Container, values: list[str]) -> bool:
-    exposed = container.record.config.exposed_ports or {}
-    return any(_port(value) in exposed for value in values)
+    return _has_port(container, "expose", "PrivatePort", values)
 
 
 def _by_health(_: Context, __: Container, values: list[str]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from wherry.errors import InvalidArgument
-from wherry.wire.containers import Config, CreateRequest, Healthcheck
+from wherry.wire.containers import Config, CreateRequest
 
 
 def as_list(value: list[str] | str | None) -> list[str] | None:
@@ -41,7 +41,7 @@ def merge(request: CreateRequest, image: dict[str, Any]) -> Config:
     config.working_dir = config.working_dir or image.get("WorkingDir") or ""
     config.stop_signal = config.stop_signal or image.get("StopSignal")
     config.shell = config.shell or image.get("Shell")
-    config.healthcheck = _healthcheck(config.healthcheck, image.get("Healthcheck"))
+    # an image's own health check is not run yet; one that is asked for is refused (`validate`)
     config.on_build = None
     if not command(config):
         raise InvalidArgument("no command specified")
@@ -68,13 +68,3 @@ def _environment(asked: list[str] | None, image: list[str] | None) -> list[str]:
     names = {entry.partition("=")[0] for entry in env}
     env.extend(entry for entry in image or [] if entry.partition("=")[0] not in names)
     return env
-
-
-def _healthcheck(asked: Healthcheck | None, image: dict[str, Any] | None) -> Healthcheck | None:
-    below = msgspec.convert(image, Healthcheck) if image else None
-    if asked is None or below is None:
-        return asked or below
-    for name in Healthcheck.__struct_fields__:
-        if not getattr(asked, name):
-            setattr(asked, name, getattr(below, name))
-    return asked

@@ -40,6 +40,14 @@ def resolve(context: Context, container: Container) -> tuple[dict[str, int], dic
     return joined, modes
 
 
+def take_hostname(context: Context, container: Container) -> None:
+    """Give a container that joins another's network that one's host name, as dockerd does."""
+    mode = container.record.host_config.network_mode
+    if mode.startswith("container:"):
+        other = context.registry.find(mode.removeprefix("container:"))
+        container.record.config.hostname = other.record.config.hostname
+
+
 def _mode(kind: str, mode: str) -> str:
     if mode == "host":
         return "host"

@@ -40,9 +40,10 @@ async def remove(context: Context, container: Container, *, force: bool = False)
 
 
 def _refusal(container: Container) -> str:
-    how = "unpause and then stop the container" if container.status == "paused" else "stop the container"
     state = f'cannot remove container "/{container.name}": container is {container.status}'
-    return f"{state}: {how} before removing or force remove"
+    if container.status == "paused":
+        return f"{state} and must be unpaused first"
+    return f"{state}: stop the container before removing or force remove"
 
 
 async def remove_exited(context: Context, container: Container) -> None:

@@ -65,13 +65,15 @@ def _check(container: Container) -> None:
 async def _start(context: Context, container: Container) -> None:
     container.error = ""
     container.stopping = False
-    if container.record.started_once:
-        records.clear_exit(context.roots, container.id)
-        upper.ensure_free(f"{context.roots.container(container.id)}/upper")
-    container.record.started_once = True
-    joined, modes = namespaces.resolve(context, container)
+    joined: dict[str, int] = {}
     clients: list[PendingClient] = []
     try:
+        if container.record.started_once:
+            records.clear_exit(context.roots, container.id)
+            upper.ensure_free(f"{context.roots.container(container.id)}/upper")
+        container.record.started_once = True
+        joined, modes = namespaces.resolve(context, container)
+        namespaces.take_hostname(context, container)
         network = container.network = await context.connect(container)
         clients, container.pending = container.pending, []
         message = launch.prepare(context, container, network, modes)
@@ -163,6 +165,8 @@ async def _undo(context: Context, container: Container, error: BaseException) ->
         log.debug("container %s: its start had not begun", container.id[:12])
     container.error = error.message if isinstance(error, WherryError) else str(error)
     container.exit.code = exits.start_failure_code(error)
-    settle.resolve_waiters(container, error=container.error)
+    if container.status != "created" or container.record.host_config.auto_remove:
+        # who waits for the next exit of one that was only created goes on waiting, as with dockerd
+        settle.resolve_waiters(container, error=container.error)
     if container.record.host_config.auto_remove:
         await remove.remove_exited(context, container)

@@ -9,17 +9,11 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.start import start
 from wherry.containers.states import move
+from wherry.containers.validate import stop_signal
 from wherry.errors import AlreadyInState, InvalidArgument, NotPaused, NotRunning, Paused
 
 DEFAULT_TIMEOUT = 10
-_NAMES = {
-    name.removeprefix("SIG"): int(number)
-    for name, number in signals.__dict__.items()
-    if name.startswith("SIG") and name[3:4].isalpha()
-}
-_REALTIME = (
-    {f"RTMIN+{n}": 34 + n for n in range(16)} | {f"RTMAX-{n}": 64 - n for n in range(15)} | {"RTMIN": 34, "RTMAX": 64}
-)
+_HIGHEST = 64
 
 
 def parse_signal(text: str) -> int:
@@ -28,16 +22,18 @@ def parse_signal(text: str) -> int:
     Raises:
         InvalidArgument: in dockerd's words.
     """
-    if text.isdecimal():
-        number = int(text)
-        if 0 < number <= 64:
-            return number
-        raise InvalidArgument(f"Invalid signal: {text}")
-    name = text.upper().removeprefix("SIG")
-    found = _NAMES.get(name) or _REALTIME.get(name)
-    if not found:
-        raise InvalidArgument(f"Invalid signal: {text}")
-    return found
+    number = stop_signal(text)
+    if number > _HIGHEST:
+        raise InvalidArgument(f"the linux daemon does not support signal {text}")
+    return number
+
+
+def _asked_signal(container: Container, signal: str | None, doing: str) -> int:
+    """The signal that ends it: the one asked for, its own, or SIGTERM; `doing` begins a refusal."""
+    try:
+        return parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{doing} {container.name}: {error.message}") from None
 
 
 async def stop(context: Context, container: Container, timeout: int | None = None, signal: str | None = None) -> None:
@@ -98,7 +94,7 @@ async def kill(context: Context, container: Container, signal: str) -> None:
     Raises:
         NotRunning: in dockerd's words.
     """
-    number = parse_signal(signal or "SIGKILL")
+    number = _asked_signal(container, signal or "SIGKILL", "cannot kill container:")
     if not container.running:
         raise NotRunning(f"cannot kill container: {container.name}: container {container.id} is not running")
     if number in (signals.SIGKILL, parse_signal(container.record.config.stop_signal or "SIGTERM")):
@@ -115,7 +111,7 @@ async def kill(context: Context, container: Container, signal: str) -> None:
 async def restart_container(context: Context, container: Container, timeout: int | None, signal: str | None) -> None:
     """Stop, if it runs, then start."""
     if container.running:
-        number = parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
+        number = _asked_signal(container, signal, "Cannot restart container")
         seconds = timeout if timeout is not None else container.record.config.stop_timeout
         removal, container.record.host_config.auto_remove = container.record.host_config.auto_remove, False
         try:
@@ -135,7 +131,7 @@ async def pause(context: Context, container: Container) -> None:
         NotRunning, Paused: in dockerd's words.
     """
     if container.status == "paused":
-        raise Paused(f"container {container.id} is already paused")
+        raise Paused(f"Container {container.id} is already paused")
     if container.status != "running" or container.monitor is None:
         raise NotRunning(f"container {container.id} is not running")
     await container.monitor.request("freeze", on=True)
@@ -147,11 +143,9 @@ async def unpause(context: Context, container: Container) -> None:
     """Thaw it.
 
     Raises:
-        NotRunning, NotPaused: in dockerd's words.
+        NotPaused: in dockerd's words.
     """
-    if not container.running or container.monitor is None:
-        raise NotRunning(f"Container {container.id} is not running")
-    if container.status != "paused":
+    if container.status != "paused" or container.monitor is None:
         raise NotPaused(f"Container {container.id} is not paused")
     await container.monitor.request("freeze", on=False)
     move(container, "running")

@@ -9,6 +9,7 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
 from wherry.containers.ticket import Ticket, stream_request
 from wherry.errors import Conflict, InvalidArgument, NotSupported, Paused
+from wherry.monitor import keys
 from wherry.wire.containers import AttachOptions, LogOptions
 
 
@@ -24,6 +25,7 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
         raise Paused(f"container {container.id} is paused, unpause the container before attach")
     if container.status == "restarting":
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+    check_detach_keys(options.detach_keys)
     tty = container.record.config.tty
     request = stream_request(
         stdin=options.stdin and container.record.config.open_stdin,
@@ -51,6 +53,18 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
             container.pending.append(PendingClient(fd, message))
 
     return Ticket(tty=tty, connect=connect)
+
+
+def check_detach_keys(text: str) -> None:
+    """Refuse a key list that is none.
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    try:
+        keys.parse(text)
+    except InvalidArgument:
+        raise InvalidArgument(f"Invalid escape keys ({text}) provided") from None
 
 
 def logs(context: Context, container: Container, options: LogOptions) -> Ticket:

@@ -24,7 +24,7 @@ async def top(container: Container, ps_args: str) -> dict[str, list[str] | list[
     )
     out, err = await process.communicate()
     if process.returncode:
-        raise WherryError(f"ps: {err.decode(errors='replace').strip()}")
+        raise WherryError(f"ps: {err.decode(errors='replace').strip().partition(chr(10))[0]}")
     lines = out.decode(errors="replace").splitlines()
     titles = lines[0].split()
     if "PID" not in titles:

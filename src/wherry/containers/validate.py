@@ -5,6 +5,7 @@ Devices of the host are looked for at start: they may come and go.
 """
 
 import json
+import re
 import signal
 
 from wherry.containers import spec_devices, spec_mounts, spec_security
@@ -121,6 +122,8 @@ def _healthcheck(check: Healthcheck | None) -> None:
             raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
     if check.retries < 0:
         raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    if check.test != ["NONE"]:
+        raise NotSupported("health checks are not supported yet")
 
 
 def _host(host: HostConfig) -> None:
@@ -140,6 +143,10 @@ def _host(host: HostConfig) -> None:
         raise InvalidArgument("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.volumes_from:
+        raise NotSupported("volumes are not supported yet: --volumes-from")
+    if host.links:
+        raise NotSupported("links are not supported: --link")
     if host.storage_opt:
         raise NotSupported("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     for target in host.tmpfs or {}:
@@ -227,6 +234,13 @@ def _log(log: LogConfig) -> None:
     for name in options:
         if name not in _LOG_OPTIONS:
             raise InvalidArgument(f"unknown log opt '{name}' for json-file log driver")
+    for name in ("labels-regex", "env-regex"):
+        try:
+            re.compile(options.get(name, ""))
+        except re.error as error:
+            raise InvalidArgument(f"failed to initialize logging driver: {name}: {error}") from None
+    if "{{" in options.get("tag", ""):
+        raise NotSupported("templates in the log option tag are not supported yet")
     size, count = options.get("max-size", ""), options.get("max-file", "")
     number = size.lower().rstrip("bkmgt")
     if size and (not _is_number(number) or size.lower()[len(number) :] not in _SIZE_SUFFIXES):

@@ -28,6 +28,8 @@ def validate_resources(host: HostConfig, cpus: int, has: Features, *, update: bo
         host.memory_swap = host.memory * 2
     _memory(host, has, warnings, update=update)
     _oom(host, has, warnings)
+    if host.pids_limit is not None and host.pids_limit <= 0:
+        host.pids_limit = None
     if host.pids_limit is not None and host.pids_limit > 0 and "pids" not in has.names:
         warnings.append(
             "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
@@ -57,6 +59,8 @@ def _memory(host: HostConfig, has: Features, warnings: list[str], *, update: boo
         raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
     if host.memory == 0 and host.memory_swap > 0 and not update:
         raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory_swappiness == -1:
+        host.memory_swappiness = None
     if host.memory_swappiness is not None and host.memory_swappiness != -1:
         if "swappiness" not in has.names:
             warnings.append(
