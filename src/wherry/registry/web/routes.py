@@ -62,6 +62,11 @@ def add_routes(app: web.Application, service: Service, accounts: Accounts | None
     app.router.add_post("/r/{rest:.+}", answer)
     for name, kind in _STATIC.items():
         app.router.add_get(f"/static/{name}", _static(name, kind))
+    app.router.add_get("/{rest:.+}", simple(_nowhere))
+
+
+async def _nowhere(_: Site, __: web.Request, ___: Visitor) -> web.StreamResponse:
+    raise NotFound("There is no such page.")
 
 
 async def _of_repository(site: Site, request: web.Request, visitor: Visitor) -> web.StreamResponse:
