@@ -1,4 +1,4 @@
-"""Cgroups of the kernel that runs: the host's layout, v1 alone, v2 alone."""
+"""Cgroups of the kernel that runs: the host's layout, v1 alone, v2 alone. `tests/vm` has every controller in v2."""
 
 import json
 import subprocess
@@ -160,37 +160,12 @@ def test_controllers_that_v2_does_not_offer_are_named() -> None:
         )
 
 
-def test_controllers_are_handed_down(run: Run, view: str) -> None:
+@pytest.mark.parametrize("shown", ["host", "v2"])
+def test_controllers_are_handed_down(shown: str) -> None:
     """From the root to a branch two levels below, and on a hybrid host through the v2 tree."""
-    if view == "v1" or "hugetlb" not in mounted().v2_controllers:
+    if "hugetlb" not in mounted().v2_controllers:
         pytest.skip("no v2 tree with huge pages here")
-    assert run("delegated") == 4 << 20
-
-
-def test_every_limit_of_v2(run: Run, view: str) -> None:
-    """What the kernel shows is what was asked, and updates take it back."""
-    if view != "v2" or not {"cpu", "cpuset", "memory", "pids"} <= mounted().v2_controllers:
-        pytest.skip("this host's v2 tree has no such controllers")
-    assert run("limits_v2") == {
-        "exit": 7,
-        "shown": {
-            "cpu.weight": "59",
-            "cpu.max": "5000 10000",
-            "cpuset.cpus": "0",
-            "pids.max": "4",
-            "memory.max": str(64 << 20),
-            "memory.swap.max": str(32 << 20),
-            "memory.low": str(16 << 20),
-        },
-        "after": {
-            "cpu.max": "max 100000",
-            "cpuset.cpus": "0",
-            "pids.max": "max",
-            "memory.max": "max",
-            "memory.swap.max": "max",
-            "memory.low": str(16 << 20),
-        },
-    }
+    assert _runner(shown)("delegated") == 4 << 20
 
 
 def test_making_and_joining_is_quick(run: Run) -> None:

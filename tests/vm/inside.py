@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from tests.vm import checks_cgroups, checks_engine
-from tests.vm.checks import names
+from tests.vm.names import names
 
 
 def _report(name: str, check: Callable[[], None]) -> bool:
@@ -15,7 +15,7 @@ def _report(name: str, check: Callable[[], None]) -> bool:
     error = None
     try:
         check()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the one who reads the results wants it
         error = traceback.format_exc()
     print(json.dumps({"check": name, "error": error, "seconds": round(time.monotonic() - start, 2)}), flush=True)
     return error is None
@@ -23,27 +23,27 @@ def _report(name: str, check: Callable[[], None]) -> bool:
 
 def main() -> None:
     for name in names(checks_cgroups):
-        _report(name, getattr(checks_cgroups, name))
+        _report(f"cgroups-{name}", getattr(checks_cgroups, f"check_{name}"))
     engine = checks_engine.Engine()
 
     def start() -> None:
         engine.start()
         engine.wherry("image", "bootstrap", "busybox")
 
-    if not _report("engine_starts", start):
+    if not _report("engine-starts", start):
         return
     for name in names(checks_engine):
 
         def check(name: str = name) -> None:
             try:
-                getattr(checks_engine, name)(engine)
+                getattr(checks_engine, f"check_{name}")(engine)
             finally:
                 if engine.process is None:
                     engine.start()
                 engine.remove_all()
             engine.assert_nothing_runs()
 
-        _report(name, check)
+        _report(f"engine-{name}", check)
 
     def end() -> None:
         engine.assert_no_traceback()
@@ -53,7 +53,7 @@ def main() -> None:
         assert engine.run("ip", "-o", "link", "show", "type", "bridge").out == ""
         assert engine.run("nft", "list", "tables").out == ""
 
-    _report("engine_ends", end)
+    _report("engine-ends", end)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def _newc(files: Mapping[str, tuple[int, bytes]]) -> bytes:
 
 
 def _initramfs(modules: Mapping[str, bytes]) -> bytes:
-    files = {name: (0o040755, b"") for name in ("bin", "modules", "dev", "new", "proc")}
+    files = dict.fromkeys(("bin", "modules", "dev", "new", "proc"), (0o040755, b""))
     files["bin/busybox"] = (0o100755, Path("/usr/bin/busybox").read_bytes())
     files["init"] = (0o100755, _EARLY.format(modules=" ".join(modules)).encode())
     files.update({f"modules/{name}.ko": (0o100644, content) for name, content in modules.items()})
@@ -127,7 +127,7 @@ def boot(directory: Path, *, python: str, root: Path, seconds: float) -> Results
     command = [
         *("nice", "-n", "5", "qemu-system-x86_64", *_accelerators(), "-m", "1024", "-smp", "2"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-sandbox", "on"),
-        *("-kernel", found.image, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1"),
+        *("-kernel", str(found.image), "-initrd", str(initramfs), "-append", "console=ttyS0 quiet panic=-1"),
         *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
         *("-serial", f"file:{console}", "-serial", f"file:{results}"),
     ]

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.vm import checks_cgroups, checks_engine
-from tests.vm.checks import BOUNDARIES, names
 from tests.vm.machine import Results, boot
+from tests.vm.names import names
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 SECONDS = 240
+ALL = [
+    *(f"cgroups-{name}" for name in names(checks_cgroups)),
+    "engine-starts",
+    *(f"engine-{name}" for name in names(checks_engine)),
+    "engine-ends",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +30,7 @@ def results() -> Iterator[Results]:
         yield boot(Path(directory), python=sys.executable, root=root, seconds=SECONDS)
 
 
-@pytest.mark.parametrize(
-    "check", [*names(checks_cgroups), BOUNDARIES[0], *names(checks_engine), BOUNDARIES[1]], ids=lambda name: str(name)
-)
+@pytest.mark.parametrize("check", ALL)
 def test_unified(results: Results, check: str) -> None:
     """The check of that name held in the machine."""
     if check not in results.seconds:
