@@ -231,6 +231,7 @@ class FakeImage:
     id = "sha256:" + "4" * 64
     names = ("busybox:latest", "hub.c.163.com/public/ubuntu:14.04")
     repo_digests: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
     size = 1982298
     parent = ""
     named_at = 1795508412764338873

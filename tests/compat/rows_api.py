@@ -1,11 +1,13 @@
 """Raw requests: statuses, error words, and the shapes of answers."""
 
+from typing import Any
+
 from tests.compat.row import JSON, Row, call
 
 _TEXT = {"Content-Type": "text/plain"}
 
 
-def _create(body: str, **rest: object) -> Row:
+def _create(body: str, **rest: Any) -> Row:
     return call("POST", "/v/containers/create", body, **rest)
 
 

@@ -1,12 +1,14 @@
 """Images: list, tag, remove, history, save, load, import, prune."""
 
+from typing import Any
+
 from tests.compat.row import Row, look
 
 _TAGGED = "docker tag busybox team/tool:1; docker tag busybox team/tool:2; docker tag busybox reg.example:5000/x/y"
 
 
-def _quick(line: str, **rest: object) -> Row:
-    return Row(line, quick=True, **rest)  # type: ignore[arg-type]
+def _quick(line: str, **rest: Any) -> Row:
+    return Row(line, quick=True, **rest)
 
 
 ROWS: list[Row] = [

@@ -1,22 +1,24 @@
 """`docker run`: every flag that this engine takes, each also in a form that fails."""
 
+from typing import Any
+
 from tests.compat.row import Row, look
 
 
-def _run(words: str, **rest: object) -> Row:
-    return Row(f"docker run --rm {words}", **rest)  # type: ignore[arg-type]
+def _run(words: str, **rest: Any) -> Row:
+    return Row(f"docker run --rm {words}", **rest)
 
 
-def _refused(words: str, **rest: object) -> Row:
-    return Row(f"docker create --name k1 {words} busybox true", quick=True, **rest)  # type: ignore[arg-type]
+def _refused(words: str, **rest: Any) -> Row:
+    return Row(f"docker create --name k1 {words} busybox true", quick=True, **rest)
 
 
-def _kept(words: str, template: str, **rest: object) -> Row:
+def _kept(words: str, template: str, **rest: Any) -> Row:
     """Create, and what inspect says of it."""
     return Row(
         f"docker create --name k1 {words} busybox true >/dev/null; docker inspect -f '{template}' k1",
         quick=True,
-        **rest,  # type: ignore[arg-type]
+        **rest,
     )
 
 

@@ -15,6 +15,7 @@ from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.unpack import apply_layer
 from wherry.store.blobs import Blobs
 from wherry.store.database import open_database
+from wherry.wire import images as wire
 
 T = TypeVar("T")
 
@@ -29,6 +30,9 @@ async def chunks(data: bytes, size: int = 10_000) -> AsyncIterator[bytes]:
     """A request body."""
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+NEWEST = (1, 51)
 
 
 class Store:
@@ -73,7 +77,15 @@ class Store:
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted(name for image in self.images.list() for name in image["RepoTags"])
+        return sorted(name for image in self.images.select() for name in image.names)
+
+    def listing(self, filters: "dict[str, list[str]] | None" = None, **rest: bool) -> "list[dict[str, Any]]":
+        """The entries of `GET /images/json`."""
+        return [wire.summary(image, NEWEST) for image in self.images.select(filters, **rest)]
+
+    def inspect(self, name_or_id: str) -> "dict[str, Any]":
+        """The answer to `GET /images/{name}/json`."""
+        return wire.inspect(self.images.resolve(name_or_id), NEWEST)
 
     def close(self) -> None:
         """Close the data root, as an engine that ends does."""

@@ -59,7 +59,7 @@ def test_import(store: Store) -> None:
     assert document["architecture"] == "arm64"
     assert document["rootfs"] == {"type": "layers", "diff_ids": [make.sha(ROOT)]}
     assert [(step["Comment"], step["Size"]) for step in store.images.history("x2:q")] == [("hello", 350_005)]
-    assert store.images.inspect("x2:q")["Comment"] == "hello"
+    assert store.inspect("x2:q")["Comment"] == "hello"
     store.check()
 
 
@@ -81,7 +81,7 @@ def test_import_nameless(store: Store) -> None:
     """Without a repository the image has no name."""
     id_ = store.run(store.images.import_(chunks(ROOT)))
     assert store.images.resolve(id_).dangling
-    assert store.images.inspect(id_)["Comment"] == "Imported from -"
+    assert store.inspect(id_)["Comment"] == "Imported from -"
     store.check()
 
 
@@ -118,7 +118,7 @@ def test_import_hostile(store: Store, body: bytes, error: type[Exception]) -> No
     """A body that is no root file system leaves nothing."""
     with pytest.raises(error):
         store.run(store.images.import_(chunks(body), "app"))
-    assert store.images.list() == []
+    assert store.listing() == []
     store.check()
 
 
@@ -192,4 +192,4 @@ def test_save_of_a_damaged_store(store: Store) -> None:
     store.remove(id_, force=True)
     with pytest.raises(DigestMismatch):
         store.load(archive)
-    assert store.images.list() == []
+    assert store.listing() == []

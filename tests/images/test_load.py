@@ -165,7 +165,7 @@ def test_twice(store: Store) -> None:
         f"The image app:latest already exists, renaming the old one with ID {make.sha(TWO)} to empty string\n",
         "Loaded image: app:latest\n",
     ]
-    assert [image["Id"] for image in store.images.list({"dangling": ["true"]})] == [make.sha(TWO)]
+    assert [image["Id"] for image in store.listing({"dangling": ["true"]})] == [make.sha(TWO)]
     store.check()
 
 

@@ -64,8 +64,8 @@ def test_from_docker(docker: list[str], store: Store) -> None:
     for name in store.names():
         found = json.loads(run(docker, "inspect", name))[0]
         assert store.images.resolve(name).id == found["Id"]
-        assert store.images.inspect(name)["RootFS"] == found["RootFS"]
-        ours = store.images.inspect(name)["Config"]
+        assert store.inspect(name)["RootFS"] == found["RootFS"]
+        ours = store.inspect(name)["Config"]
         assert {key: value for key, value in found["Config"].items() if value} == {
             key: value for key, value in ours.items() if value
         }

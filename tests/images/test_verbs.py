@@ -88,7 +88,7 @@ def test_tag(loaded: Store) -> None:
     loaded.run(loaded.images.tag(SHORT, "y:z"))
     loaded.run(loaded.images.tag("one", "x3:aa", "qq"))
     assert loaded.images.resolve("one").names == ["one:latest", "x3:qq", "y:z", "localhost:5000/x:v1"]
-    assert len(loaded.images.list()) == 2
+    assert len(loaded.listing()) == 2
     for repo, tag, words in (
         ("FOO", "t", "invalid reference format: repository name (library/FOO) must be lowercase"),
         ("foo", "bad tag", "invalid tag format"),
@@ -112,7 +112,7 @@ def test_remove_names(loaded: Store) -> None:
     assert loaded.remove("one") == ["Untagged: one:latest", f"Deleted: {ID1}", f"Deleted: {chains[0]}"]
     loaded.check()
     assert os.listdir(loaded.roots.trash) == []
-    assert loaded.images.list() == []
+    assert loaded.listing() == []
 
 
 def test_remove_id(loaded: Store) -> None:
@@ -208,8 +208,8 @@ def test_children(loaded: Store) -> None:
             f"conflict: unable to delete {SHORT} (cannot be forced) - image has dependent child images"
         )
     assert loaded.remove("one") == ["Untagged: one:latest"]
-    assert [image["Id"] for image in loaded.images.list()] == [ID2]
-    assert [image["Id"] for image in loaded.images.list(all=True)] == [ID2, ID1]
+    assert [image["Id"] for image in loaded.listing()] == [ID2]
+    assert [image["Id"] for image in loaded.listing(all=True)] == [ID2, ID1]
     report = loaded.remove(ID2, force=True)
     assert f"Deleted: {ID1}" in report
     loaded.check()
@@ -217,7 +217,7 @@ def test_children(loaded: Store) -> None:
 
 def test_list(loaded: Store) -> None:
     """A listing has Docker's keys, newest first."""
-    newest, oldest = loaded.images.list()
+    newest, oldest = loaded.listing()
     assert newest == {
         "Containers": -1,
         "Created": 1609556645,
@@ -258,7 +258,13 @@ def test_list(loaded: Store) -> None:
 )
 def test_filters(loaded: Store, filters: dict[str, list[str]], ids: list[str]) -> None:
     """Each filter chooses what Docker's chooses."""
-    assert [image["Id"] for image in loaded.images.list(filters)] == ids
+    assert [image["Id"] for image in loaded.listing(filters)] == ids
+
+
+def test_names_that_were_asked_for(loaded: Store) -> None:
+    """A listing narrowed by reference shows of each image only the names that fit; the image keeps them all."""
+    assert [image["RepoTags"] for image in loaded.listing({"reference": ["two"]})] == [["two:1"]]
+    assert loaded.images.resolve("two:1").names == ["two:1", "ghcr.io/x/two:2"]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ def test_filters(loaded: Store, filters: dict[str, list[str]], ids: list[str]) -
 def test_bad_filters(loaded: Store, filters: dict[str, list[str]], words: str) -> None:
     """A filter that does not exist, or a value that is none, is refused in Docker's words."""
     with pytest.raises((InvalidArgument, ImageNotFound)) as caught:
-        loaded.images.list(filters)
+        loaded.listing(filters)
     assert str(caught.value) == words
 
 
@@ -283,14 +289,14 @@ def test_repository_that_looks_like_an_id(loaded: Store) -> None:
     """A repository of 64 hex digits, which only its full form names, spoils no listing."""
     full = "docker.io/library/" + "ab" * 32
     loaded.run(loaded.images.tag("one", full))
-    assert len(loaded.images.list({"reference": ["*"]})) == 2
+    assert len(loaded.listing({"reference": ["*"]})) == 2
     assert loaded.images.resolve(full).id == ID1
     assert loaded.remove(full) == ["Untagged: " + "ab" * 32 + ":latest"]
 
 
 def test_inspect(loaded: Store) -> None:
     """Inspect has Docker's keys, and all that the config says."""
-    answer = loaded.images.inspect("two:1")
+    answer = loaded.inspect("two:1")
     assert answer["Id"] == ID2
     assert answer["RepoTags"] == ["two:1", "ghcr.io/x/two:2"]
     assert answer["Config"]["Labels"] == {"a": "b", "c": ""}

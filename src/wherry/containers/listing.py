@@ -157,9 +157,8 @@ def _port_range(name: str, value: str) -> tuple[range, str]:
             )
     first, last = int(low), int(high) if dash else int(low)
     if last < first:
-        raise InvalidArgument(
-            f"error while looking up for {name} {value}: Invalid range specified for the Port: {value}"
-        )
+        refusal = f"Invalid range specified for the Port: {value}"
+        raise InvalidArgument(f"error while looking up for {name} {value}: {refusal}")
     return range(first, last + 1), protocol or "tcp"
 
 

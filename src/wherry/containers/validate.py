@@ -49,6 +49,7 @@ def validate(config: Config, host: HostConfig, machine: Host, *, has: Features |
     _config(config)
     _host(host)
     _modes(config, host)
+    _not_yet(host)
     _security(host)
     warnings = validate_resources(host, machine.cpus, has or features())
     if host.network_mode == "host" and host.port_bindings:
@@ -143,10 +144,6 @@ def _host(host: HostConfig) -> None:
         raise InvalidArgument("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    if host.volumes_from:
-        raise NotSupported("volumes are not supported yet: --volumes-from")
-    if host.links:
-        raise NotSupported("links are not supported: --link")
     if host.storage_opt:
         raise NotSupported("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     for target in host.tmpfs or {}:
@@ -179,6 +176,14 @@ def _host(host: HostConfig) -> None:
             if not path.startswith("/"):
                 raise InvalidArgument(f"invalid {what}: '{path}' is not an absolute path")
     _log(host.log_config)
+
+
+def _not_yet(host: HostConfig) -> None:
+    """A flag that is accepted must work."""
+    if host.volumes_from:
+        raise NotSupported("volumes are not supported yet: --volumes-from")
+    if host.links:
+        raise NotSupported("links are not supported: --link")
 
 
 def _extra_host(entry: str) -> None:

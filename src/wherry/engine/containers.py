@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import msgspec
+
 from wherry.containers import (
     create,
     execs,
@@ -19,7 +21,8 @@ from wherry.containers import (
 )
 from wherry.containers.context import Context
 from wherry.containers.ticket import Ticket
-from wherry.errors import InvalidArgument, NotRunning, NotSupported
+from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning, NotSupported
+from wherry.oci import platform as platforms
 from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
@@ -39,9 +42,22 @@ class Containers:
         self, request: CreateRequest, name: str | None = None, platform: str | None = None
     ) -> CreateResponse:
         """See `containers.create`. Only this machine's platform can be had."""
-        if platform and platform.split("/")[0] != "linux":
-            raise NotSupported(f"platform {platform} is not supported: containers here are linux")
+        if platform and request.image:
+            self._check_platform(request.image, platform)
         return await create.create(self._context, request, name)
+
+    def _check_platform(self, name: str, text: str) -> None:
+        wanted = platforms.parse(text)
+        config = msgspec.json.decode(self._context.resolve_image(name).raw_config)
+        actual = platforms.Platform(
+            str(config.get("os") or "linux"), str(config.get("architecture")), str(config.get("variant") or "")
+        )
+        if wanted != actual and not (wanted == platforms.host() and wanted.runs(actual)):
+            # a 404, as dockerd: the command then pulls the image for that platform
+            raise ImageNotFound(
+                f"image with reference {name} was found but does not match the specified platform: "
+                f"wanted {wanted}, actual: {actual}"
+            )
 
     async def start(self, ref: str, detach_keys: str = "") -> None:
         """See `containers.start`."""
@@ -61,7 +77,11 @@ class Containers:
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         """Send a signal."""
-        await stop.kill(self._context, self._context.registry.find(ref), signal)
+        try:
+            container = self._context.registry.find(ref)
+        except ContainerNotFound as error:
+            raise ContainerNotFound(f"cannot kill container: {ref}: {error.message}") from None
+        await stop.kill(self._context, container, signal)
 
     async def pause(self, ref: str) -> None:
         """Freeze."""
@@ -87,11 +107,17 @@ class Containers:
         container = self._context.registry.find(ref)
         if not name:
             raise InvalidArgument("Neither old nor new names may be empty")
-        wanted = names.check(name)
+        try:
+            wanted = names.check(name if name.startswith("/") else f"/{name}")
+        except InvalidArgument as error:
+            raise InvalidArgument(f"Error when allocating new name: {error.message}") from None
         if wanted == container.name:
             raise InvalidArgument("Renaming a container with the same name as its current name")
         old = container.name
-        self._context.registry.reserve(wanted, container.id)
+        try:
+            self._context.registry.reserve(wanted, container.id)
+        except NameInUse as error:
+            raise NameInUse(f"Error when allocating new name: {error.message}") from None
         container.record.name = wanted
         try:
             await asyncio.get_running_loop().run_in_executor(None, records.save, self._context.roots, container.record)

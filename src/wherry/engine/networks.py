@@ -11,7 +11,7 @@ from wherry.containers.model import Container
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.records import Registry
 from wherry.engine.sandboxes import BridgeSandbox, PlainSandbox, sorted_ports
-from wherry.errors import Conflict, NetworkNotFound, NotSupported, WherryError
+from wherry.errors import Conflict, InvalidArgument, NetworkNotFound, WherryError
 from wherry.network.bridge import Bridge
 from wherry.network.endpoint import Endpoint
 from wherry.network.files import parse_extra_hosts, render_hostname, render_hosts
@@ -86,9 +86,13 @@ class Networks:
         requests = parse_requests(
             record.config.exposed_ports, record.host_config.port_bindings, record.host_config.publish_all_ports
         )
-        wish = ((record.networking or {}).get("EndpointsConfig") or {}).get("bridge") or {}
+        wishes = (record.networking or {}).get("EndpointsConfig") or {}
+        wish = wishes.get("bridge") or wishes.get("default") or {}
         if (wish.get("IPAMConfig") or {}).get("IPv4Address"):
-            raise NotSupported("user specified IP address is supported on user defined networks only")
+            raise InvalidArgument(
+                "invalid config for network bridge: invalid endpoint settings:\n"
+                "* user specified IP address is supported on user defined networks only"
+            )
         mac = record.config.mac_address or wish.get("MacAddress") or None
         endpoint = self.bridge.allocate(container.id, mac)
         try:

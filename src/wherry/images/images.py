@@ -86,14 +86,6 @@ class Images:
         """Return the images that fit, newest first."""
         return listing.select(self._stores, filters, everything=all)
 
-    def list(self, filters: Filters | None = None, all: bool = False) -> Entries:  # noqa: A002
-        """Return Docker's entries of `GET /images/json`, newest first."""
-        return listing.summaries(self._stores, filters, everything=all)
-
-    def inspect(self, name_or_id: str) -> dict[str, Any]:
-        """Return Docker's answer to `GET /images/{name}/json`."""
-        return listing.inspect(self._stores, name_or_id)
-
     def history(self, name_or_id: str) -> Entries:
         """Return Docker's history entries, newest step first."""
         return history.history(self.resolve(name_or_id))

@@ -1,9 +1,7 @@
-"""`images` and `image inspect`: what is stored, as Docker's JSON."""
+"""`images`: which of the stored ones a listing shows, and by which names."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from wherry.errors import InvalidArgument
 from wherry.images import rfc3339
@@ -16,25 +14,6 @@ Filters = Mapping[str, Sequence[str]]
 
 _TRUE = frozenset(("1", "true", "t", "T", "TRUE", "True"))
 _FALSE = frozenset(("0", "false", "f", "F", "FALSE", "False"))
-_ZERO_CONFIG: dict[str, Any] = {
-    "Hostname": "",
-    "Domainname": "",
-    "User": "",
-    "AttachStdin": False,
-    "AttachStdout": False,
-    "AttachStderr": False,
-    "Tty": False,
-    "OpenStdin": False,
-    "StdinOnce": False,
-    "Env": None,
-    "Cmd": None,
-    "Image": "",
-    "Volumes": None,
-    "WorkingDir": "",
-    "Entrypoint": None,
-    "OnBuild": None,
-    "Labels": None,
-}
 
 
 def select(stores: Stores, filters: Filters | None = None, *, everything: bool = False) -> list[Image]:
@@ -57,12 +36,10 @@ def select(stores: Stores, filters: Filters | None = None, *, everything: bool =
         images = [image for image in images if keep(image)]
     if not everything and "dangling" not in filters:
         images = [image for image in images if not image.dangling or image.id not in parents]
+    if patterns := [Pattern(value) for value in filters.get("reference", ())]:
+        # of an image with several names only those that were asked for are shown
+        images = [image.shown_as([name for name in image.names if _matches(name, patterns)]) for image in images]
     return sorted(images, key=lambda image: (-rfc3339.seconds(image.created), image.id))
-
-
-def summaries(stores: Stores, filters: Filters | None = None, *, everything: bool = False) -> list[dict[str, Any]]:
-    """Return Docker's entries of `GET /images/json`; arguments and errors are those of `select`."""
-    return [_summary(image, filters or {}) for image in select(stores, filters, everything=everything)]
 
 
 def prunable(stores: Stores, filters: Filters | None = None) -> list[str]:
@@ -81,69 +58,6 @@ def prunable(stores: Stores, filters: Filters | None = None) -> list[str]:
     images = select(stores, filters if everything else {**filters, "dangling": ["true"]}, everything=True)
     unwanted = [_label(stores, [label]) for label in refused]
     return [image.id for image in images if not any(keep(image) for keep in unwanted)]
-
-
-def inspect(stores: Stores, name_or_id: str) -> dict[str, Any]:
-    """Return Docker's answer to `GET /images/{name}/json`. Raises what `resolve` raises."""
-    image = resolve(stores, name_or_id)
-    document = json.loads(image.raw_config)
-    config = {key: value for key, value in (document.get("config") or {}).items() if value is not None}
-    top = stores.overlay.path(image.chain_ids[-1]) if image.chain_ids else ""
-    lower = ":".join(stores.overlay.path(chain_id) for chain_id in reversed(image.chain_ids[:-1]))
-    data = {"UpperDir": top} if top else {}
-    if lower:
-        data["LowerDir"] = lower
-    answer: dict[str, Any] = {
-        "Id": image.id,
-        "RepoTags": list(image.names),
-        "RepoDigests": list(image.repo_digests),
-        "Parent": image.parent,
-        "Comment": image.config.comment or _last_comment(image),
-        "Created": image.created or None,
-        "DockerVersion": image.config.docker_version,
-        "Author": image.config.author,
-        "Config": {**_ZERO_CONFIG, **config},
-        "Architecture": image.config.architecture,
-        "Os": image.config.os,
-        "Size": image.size,
-        "GraphDriver": {"Data": data or None, "Name": "overlay2"},
-        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)} if image.diff_ids else {"Type": "layers"},
-        "Metadata": {"LastTagTime": _time(image.named_at)},
-    }
-    if image.config.variant:
-        answer["Variant"] = image.config.variant
-    if image.config.os_version:
-        answer["OsVersion"] = image.config.os_version
-    return answer
-
-
-def _summary(image: Image, filters: Filters) -> dict[str, Any]:
-    names = list(image.names)
-    patterns = [Pattern(value) for value in filters.get("reference", ())]
-    if patterns:
-        names = [name for name in names if _matches(name, patterns)]
-    return {
-        "Containers": -1,
-        "Created": rfc3339.seconds(image.created),
-        "Id": image.id,
-        "Labels": image.config.config.labels,
-        "ParentId": image.parent,
-        "RepoDigests": list(image.repo_digests),
-        "RepoTags": names,
-        "SharedSize": -1,
-        "Size": image.size,
-    }
-
-
-def _last_comment(image: Image) -> str:
-    return image.config.history[-1].comment if image.config.history else ""
-
-
-def _time(nanoseconds: int) -> str:
-    if not nanoseconds:
-        return "0001-01-01T00:00:00Z"
-    whole, fraction = divmod(nanoseconds, 10**9)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction:09d}Z"
 
 
 # -- filters

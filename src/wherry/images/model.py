@@ -1,5 +1,7 @@
 """An image as the rest of the engine sees it."""
 
+from copy import copy
+
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
 from wherry.oci.reference import parse_normalized
@@ -20,6 +22,7 @@ class Image:
         "created",
         "diff_ids",
         "id",
+        "layers",
         "manifest",
         "named_at",
         "names",
@@ -41,6 +44,8 @@ class Image:
         self.chain_ids = documents.chain_ids(self.diff_ids)
         self.size = record.unpacked
         self.created = self.config.created
+        # directories of the unpacked layers, lowest first
+        self.layers: list[str] = []
         self.names: list[str] = []
         self.repo_digests: list[str] = []
         self.named_at = 0
@@ -53,6 +58,12 @@ class Image:
             parsed = parse_normalized(reference)
             (self.repo_digests if parsed.digest else self.names).append(parsed.familiar())
         self.named_at = named_at
+
+    def shown_as(self, names: list[str]) -> "Image":
+        """Return the same image with fewer names, for a listing."""
+        shown = copy(self)
+        shown.names = names
+        return shown
 
     @property
     def short_id(self) -> str:

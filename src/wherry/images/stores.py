@@ -79,6 +79,7 @@ class Stores:
         image = self._images.get(id_)
         if image is None:
             image = Image(record, self.blobs.read(Digest(id_), documents.CONFIG_LIMIT))
+            image.layers = [self.overlay.path(chain_id) for chain_id in image.chain_ids]
             self._images[id_] = image
         image.set_names(self.records.names_of(id_), self.records.named_at(id_))
         return image

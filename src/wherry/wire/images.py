@@ -59,6 +59,10 @@ class ImageFacts(Protocol):
         """Id of the image it was built from, or nothing."""
 
     @property
+    def layers(self) -> Sequence[str]:
+        """Directories of its unpacked layers, lowest first."""
+
+    @property
     def named_at(self) -> int:
         """When it last got a name: nanoseconds since the epoch, 0 never."""
 
@@ -113,12 +117,11 @@ def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -
     return line
 
 
-def inspect(image: ImageFacts, version: tuple[int, ...], layers: Sequence[str] = ()) -> dict[str, Any]:
+def inspect(image: ImageFacts, version: tuple[int, ...]) -> dict[str, Any]:
     """Render `GET /images/{name}/json`.
 
     Args:
         version: API version, (1, 41).
-        layers: directories of the unpacked layers, lowest first, for `GraphDriver`.
     """
     document = _decode(image.raw_config)
     config = {**_CONFIG, **(document.get("config") or {})}
@@ -146,6 +149,7 @@ def inspect(image: ImageFacts, version: tuple[int, ...], layers: Sequence[str] =
     shown["Size"] = image.size
     if version < (1, 44):
         shown["VirtualSize"] = image.size
+    layers = image.layers
     data = {"UpperDir": layers[-1]} if layers else {}
     if len(layers) > 1:
         data["LowerDir"] = ":".join(reversed(layers[:-1]))

@@ -22,7 +22,13 @@ RAW = (
 
 
 def image(raw: bytes = RAW, names: tuple[str, ...] = ("busybox:latest",), **keys: object) -> images.ImageFacts:
-    facts: dict[str, object] = {"id": "sha256:45f1", "raw_config": raw, "names": names, "repo_digests": ()}
+    facts: dict[str, object] = {
+        "id": "sha256:45f1",
+        "raw_config": raw,
+        "names": names,
+        "repo_digests": (),
+        "layers": (),
+    }
     facts |= {"size": 1982298, "parent": "", "named_at": 1795508412764338873, **keys}
     found: images.ImageFacts = SimpleNamespace(**facts)
     return found
@@ -50,7 +56,7 @@ def test_image_summary_as_dockerd_26_gave_it() -> None:
 
 def test_image_inspect_as_dockerd_26_gave_it() -> None:
     """The keys of inspect, in dockerd's order, and those that went with 1.44 and 1.45."""
-    shown = images.inspect(image(), (1, 45), layers=("/l/1", "/l/2", "/l/3"))
+    shown = images.inspect(image(layers=("/l/1", "/l/2", "/l/3")), (1, 45))
     assert list(shown) == [
         "Id", "RepoTags", "RepoDigests", "Parent", "Comment", "Created", "DockerVersion", "Author", "Config",
         "Architecture", "Os", "Size", "GraphDriver", "RootFS", "Metadata",
