@@ -24,6 +24,11 @@ log = logging.getLogger("wherry.registry")
 _PLAIN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SESSION = re.compile(r"(/blobs/uploads/(?:sha256|sha512)\.[0-9a-f]{8})[0-9a-f]*")
+REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("id", str)
+CALLER: Final[web.RequestKey[str]] = web.RequestKey("caller", str)
+ROUTE: Final[web.RequestKey[str]] = web.RequestKey("route", str)
+"""What a request carries: its id, the name of who makes it, the word under which it is counted."""
+
 _FLUSH_SECONDS: Final = 0.05
 _FLUSH_BYTES: Final = 64 << 10
 
@@ -97,7 +102,7 @@ class AccessLog:
 
 def route_of(request: web.BaseRequest, route: str) -> None:
     """Say under which word a request is counted."""
-    request["route"] = route
+    request[ROUTE] = route
 
 
 def middleware(metrics: Metrics, access: AccessLog | None) -> Any:
@@ -112,7 +117,7 @@ def middleware(metrics: Metrics, access: AccessLog | None) -> Any:
     async def observe(request: web.Request, handler: Handle) -> web.StreamResponse:
         began = time.perf_counter()
         given = request.headers.get("X-Request-Id")
-        request["id"] = id_ = given if given and _ID.fullmatch(given) else secrets.token_hex(8)
+        request[REQUEST_ID] = id_ = given if given and _ID.fullmatch(given) else secrets.token_hex(8)
         metrics.in_flight += 1
         status = 500
         sent = 0
@@ -142,7 +147,7 @@ def middleware(metrics: Metrics, access: AccessLog | None) -> Any:
         finally:
             took = time.perf_counter() - began
             metrics.in_flight -= 1
-            metrics.request(request.get("route", "other"), _method(request.method), status, took)
+            metrics.request(request.get(ROUTE) or request.get("route", "other"), _method(request.method), status, took)
             if access is not None:
                 access.write(
                     time=_now(time.time()),
@@ -155,7 +160,7 @@ def middleware(metrics: Metrics, access: AccessLog | None) -> Any:
                     bytes=sent,
                     milliseconds=round(took * 1000, 2),
                     remote=request.remote,
-                    caller=request.get("caller", ""),
+                    caller=request.get(CALLER) or request.get("caller", ""),
                     agent=request.headers.get("User-Agent", "")[:120],
                 )
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from wherry.registry import names
 from wherry.registry.access import READ, REMOVE, Caller
 from wherry.registry.api.replies import headers, send_blob
+from wherry.registry.observe import REQUEST_ID
 from wherry.registry.service import Service
 
 
@@ -29,6 +30,6 @@ async def delete(
     digest = names.digest(value)
     await service.run(service.repositories.delete_blob, name, digest)
     service.audit.record(
-        "blob.delete", caller=caller.name, request=request.get("id", ""), repository=name, digest=digest
+        "blob.delete", caller=caller.name, request=request.get(REQUEST_ID, ""), repository=name, digest=digest
     )
     return web.Response(status=202, headers=headers(Docker_Content_Digest=digest))

@@ -16,7 +16,7 @@ from wherry.registry.access import Caller
 from wherry.registry.api import blobs, listing, manifests, uploads
 from wherry.registry.api.replies import headers, reply_error
 from wherry.registry.errors import RangeInvalid, answer_for
-from wherry.registry.observe import log, route_of
+from wherry.registry.observe import CALLER, REQUEST_ID, log, route_of
 from wherry.registry.service import Service
 
 Handler = Callable[[Service, web.BaseRequest, Caller, str, str], Awaitable[web.StreamResponse]]
@@ -73,13 +73,13 @@ class Dispatcher:
             return await self._answer(request)
         except WherryError as error:
             if answer_for(error)[0] == 500:
-                log.error("request failed", extra={"request": request.get("id", ""), "reason": str(error)})
+                log.error("request failed", extra={"request": request.get(REQUEST_ID, ""), "reason": str(error)})
             return reply_error(error, uploads.where(error) if isinstance(error, RangeInvalid) else None)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         service = self._service
         caller = await service.authorizer.identify(request)
-        request["caller"] = caller.name
+        request[CALLER] = caller.name
         path = request.rel_url.raw_path[4:]
         if not path:
             return web.Response(body=b"{}", headers=headers(Content_Type="application/json"))

@@ -9,6 +9,7 @@ from wherry.registry.access import OVERWRITE, READ, REMOVE, WRITE, Caller
 from wherry.registry.api.replies import headers, matches
 from wherry.registry.content.manifests import MANIFEST_LIMIT
 from wherry.registry.errors import ManifestTooLarge, ManifestUnknown, SizeInvalid, TagInvalid
+from wherry.registry.observe import REQUEST_ID
 from wherry.registry.service import Service
 
 _TAGS_LIMIT = 100
@@ -60,7 +61,7 @@ async def put(service: Service, request: web.BaseRequest, caller: Caller, name: 
     service.audit.record(
         "manifest.push",
         caller=caller.name,
-        request=request.get("id", ""),
+        request=request.get(REQUEST_ID, ""),
         repository=name,
         digest=pushed.digest,
         tags=pushed.tags,
@@ -101,6 +102,6 @@ async def delete(
         digest = await service.run(service.repositories.delete_tag, name, value)
         event = "tag.delete"
     service.audit.record(
-        event, caller=caller.name, request=request.get("id", ""), repository=name, digest=digest, tags=tags
+        event, caller=caller.name, request=request.get(REQUEST_ID, ""), repository=name, digest=digest, tags=tags
     )
     return web.Response(status=202, headers=headers(Docker_Content_Digest=digest))

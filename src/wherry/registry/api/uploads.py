@@ -19,6 +19,7 @@ from wherry.registry.errors import (
     SizeInvalid,
     UploadInvalid,
 )
+from wherry.registry.observe import REQUEST_ID
 from wherry.registry.service import Service
 
 _BATCH: Final = 512 << 10
@@ -213,12 +214,10 @@ def _tell(
     service: Service, request: web.BaseRequest, caller: Caller, event: str, name: str, digest: str, **facts: str
 ) -> None:
     service.audit.record(
-        event, caller=caller.name, request=request.get("id", ""), repository=name, digest=digest, **facts
+        event, caller=caller.name, request=request.get(REQUEST_ID, ""), repository=name, digest=digest, **facts
     )
 
 
 def where(error: RangeInvalid) -> dict[str, str]:
     """Headers that tell a client whose chunk was out of order where to go on."""
     return {"Location": error.facts["location"], "Range": error.facts["range"]}
-
-

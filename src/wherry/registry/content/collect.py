@@ -192,7 +192,9 @@ class Collector:
 
     # --- untagged manifests
 
-    def _delete_untagged(self, name: str, snapshot: Snapshot, known: dict[str, Facts], freed: Freed) -> tuple[int, bool]:
+    def _delete_untagged(
+        self, name: str, snapshot: Snapshot, known: dict[str, Facts], freed: Freed
+    ) -> tuple[int, bool]:
         """Take what is due out of the index; returns how many, and whether more will be due."""
         loose = self._loose(snapshot, known)
         due = {digest for digest in loose if self._is_due(name, digest)}

@@ -132,4 +132,3 @@ def _subject(descriptor: images.Descriptor | None) -> str:
         return str(digests.parse(descriptor.digest))
     except InvalidReference as error:
         raise InvalidSpec(f"invalid subject: {error}") from None
-

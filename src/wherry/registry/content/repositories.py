@@ -366,9 +366,7 @@ class Repositories:
         for digest in digests:
             del after.manifests[digest]
         self._write(name, after)
-        told = self._told(
-            name, lambda: self.database.remove(name, before.version, after.version, digests, tags)
-        )
+        told = self._told(name, lambda: self.database.remove(name, before.version, after.version, digests, tags))
         if told is False:
             self._index(name, after)
         return after
