@@ -20,7 +20,11 @@ _PAUSE = 0.005
 
 
 async def quiet(context: Context) -> None:
-    """Wait until a dead engine's spawner has ended, and what it forked bears its own name; end it if it does not."""
+    """Wait until a dead engine's spawner has ended, and what it forked bears its own name; end it if it does not.
+
+    Raises:
+        Unavailable: it does not die.
+    """
     await _until_gone(lambda: _nameless(context))
 
 
@@ -33,7 +37,8 @@ async def end(context: Context, id_: str) -> None:
     loop = asyncio.get_running_loop()
     await quiet(context)
     group = open_cgroup(f"/{context.roots.scope}/containers/{id_}")
-    for _ in range(200):
+    deadline = loop.time() + PATIENCE
+    while loop.time() < deadline:
         # in turns: a helper that is killed late may have put its child into the cgroup meanwhile
         found = named(context, id_)
         for pid in found:
@@ -95,7 +100,10 @@ def _parent(pid: int) -> int:
 async def _until_gone(find: Callable[[], list[int]]) -> None:
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while found := find():
-        if asyncio.get_running_loop().time() > deadline:
+        late = asyncio.get_running_loop().time() - deadline
+        if late > PATIENCE:
+            raise Unavailable(f"processes {found} do not die")
+        if late > 0:
             for pid in found:
                 _kill(pid)
         await asyncio.sleep(_PAUSE)

@@ -107,7 +107,10 @@ class _Spawner:
                     continue
                 if received is None:
                     return
-                self._serve(*received)
+                try:
+                    self._serve(*received)
+                except ConnectionError:
+                    return  # who asked is gone: what was forked for it goes on, and the next engine finds it
 
     def _make_spare(self) -> None:
         spare = self._spare = _Spare()
