@@ -12,7 +12,6 @@ import time
 
 from wherry.errors import AlreadyRunning, InvalidArgument, NotRunning, NotSupported, Paused, WherryError, to_wire
 from wherry.linux.channel import VERSION, Channel, close_all
-from wherry.linux.libc import libc
 from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 from wherry.monitor.child import fork_task, start_time
@@ -23,6 +22,7 @@ from wherry.monitor.helper import Helper
 from wherry.monitor.logwriter import JsonFileLog, compress_file
 from wherry.monitor.loop import Loop
 from wherry.monitor.record import Record
+from wherry.monitor.rest import rest
 from wherry.monitor.sandbox import Sandbox
 from wherry.monitor.streams import Streams, client_options
 
@@ -75,7 +75,7 @@ class Monitor:
         fds: "dict[str, int]",
         make_sandbox: "Callable[[dict[str, Any], dict[str, int]], Sandbox]" = Sandbox,
     ) -> None:
-        self._loop = Loop(self._internal_error, _trim)
+        self._loop = Loop(self._internal_error, rest)
         self._run_dir = launch["run_dir"]
         self._launch = launch
         self._fds = fds
@@ -471,8 +471,3 @@ def note_error(data_dir: str, error: BaseException) -> None:
             os.close(fd)
     except OSError:
         return
-
-
-def _trim() -> None:
-    # a burst of output or a launch leaves free memory in the heap, and twenty idle monitors are twenty heaps
-    libc.malloc_trim(0)
