@@ -23,7 +23,7 @@ def test_forms_of_a_bind() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["/a", ":/x", "/a:", "/a:x", "/a:/", "/a:/x:nope", "/a:/x:ro,rw", "/a:/x:shared,slave", "/a:/x:ro:more"],
+    ["a", ":/x", "/a:", "/a:x", "/a:/", "/a:/x:nope", "/a:/x:ro,rw", "/a:/x:shared,slave", "/a:/x:ro:more"],
 )
 def test_malformed_binds_are_refused(text: str) -> None:
     """Each is an error that quotes what was given."""
@@ -35,6 +35,8 @@ def test_named_volumes_are_refused_until_there_are_some() -> None:
     """A name is never taken for a directory of the host."""
     with pytest.raises(NotSupported, match="named volumes are not supported yet"):
         parse_binds(HostConfig(binds=["data:/x"]))
+    with pytest.raises(NotSupported, match="volumes are not supported yet"):
+        parse_binds(HostConfig(binds=["/x"]))
 
 
 def test_one_target_is_mounted_once() -> None:
