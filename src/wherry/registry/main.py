@@ -6,6 +6,8 @@
     reindex   write the metadata anew from what lies on the disk
     user      users of the registry
     token     tokens for machines
+
+Each takes `--root DIR` and `--config FILE`.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from wherry.registry.content import manifests
 from wherry.registry.content.layout import Snapshot
 from wherry.registry.content.manifests import Facts
 from wherry.registry.content.repositories import Repositories
-from wherry.registry.errors import NameUnknown
+from wherry.registry.errors import NameUnknown, OutOfSpace
 from wherry.registry.storage.driver import Missing
 
 log = logging.getLogger("wherry.registry")
@@ -106,7 +106,10 @@ class Collector:
         needed = self._needed(name, snapshot, known)
         waiting = False
         if self.delete_untagged:
-            removed, waiting = self._delete_untagged(name, snapshot, known, freed)
+            try:
+                removed, waiting = self._delete_untagged(name, snapshot, known, freed)
+            except OutOfSpace:  # the index cannot be written; that is when deleting blobs matters most
+                removed, waiting = 0, True
             if removed:
                 snapshot = self._repositories.load(name)
                 needed = self._needed(name, snapshot, known)
