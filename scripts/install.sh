@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps"
 if [ "$extra" = peers ]; then
-    need="$need docker.io util-linux mount tmux curl zstd xz-utils"
+    need="$need docker.io util-linux mount tmux curl zstd xz-utils chromium"
+    # the virtual machine in which the tests see a host with pure cgroup v2
+    [ "$(dpkg --print-architecture)" = amd64 ] && need="$need qemu-system-x86 e2fsprogs"
     # since Debian 13 the docker command has a package of its own
     apt-cache show docker-cli >/dev/null 2>&1 && need="$need docker-cli"
 fi
@@ -43,4 +45,8 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
     echo "$want" >"$stamp"
+fi
+
+if [ "$extra" = peers ] && [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
+    "$venv/bin/python" tests/vm/kernel.py
 fi

@@ -1,5 +1,6 @@
 """Pure cgroup v2 with all controllers, on Debian's kernel with its modules: a virtual machine, booted once."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from tests.vm import checks_cgroups, checks_engine
 from tests.vm.machine import Results, boot
 from tests.vm.names import names
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="the machine is one of x86_64"),
+]
 
 SECONDS = 240
 ALL = [
