@@ -57,6 +57,26 @@ def test_short_runs_are_whole(engine: EngineProcess) -> None:
     until(kept, f"descriptors and threads are given back: {before}")
 
 
+def test_failed_starts_keep_nothing(engine: EngineProcess) -> None:
+    """Starts that fail, early or late, give back their descriptors, links and cgroups; the clients are ended."""
+    engine.docker("run", "-d", "--name", "holder", "-p", "127.0.0.1:28378:80", "busybox", "sleep", "1000")
+    failing = (
+        ("busybox", "nowhere"),
+        ("-p", "127.0.0.1:28378:80", "busybox", "true"),
+        ("-w", "/proc/1/x", "busybox", "true"),
+        ("--network", "container:nobody", "busybox", "true"),
+    )
+    for flags in failing:
+        engine.docker("run", "-i", *flags, check=False)
+    before = descriptors(engine.pid)
+    for _ in range(5):
+        for flags in failing:
+            assert engine.docker("run", "-i", *flags, check=False).code in (125, 126, 127, 128)
+    until(lambda: descriptors(engine.pid) <= before + 2, f"descriptors are given back: {before}")
+    assert len(engine.links()) == 1
+    until(lambda: len(os.listdir(engine.roots.sandboxes)) == 1, "the run root holds the holder alone")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=["docker", "wherry"])
 def test_much_input(engine: EngineProcess, command: str) -> None:
     """Hundreds of megabytes through stdin arrive whole."""
@@ -218,9 +238,9 @@ def test_a_name_and_a_port_are_free_when_the_run_returns(engine: EngineProcess) 
     """`docker run --rm` with the same name and the same published port, back to back, is never refused."""
     for _ in range(10):
         for command in COMMANDS:
-            flags = ("--rm", "--name", "same", "-p", "127.0.0.1:48377:80")
+            flags = ("--rm", "--name", "same", "-p", "127.0.0.1:28377:80")
             engine.run(command, "run", *flags, "busybox", "true")
     for _ in range(5):
-        engine.docker("run", "-d", "--name", "same", "-p", "127.0.0.1:48377:80", "busybox", "sleep", "1000")
+        engine.docker("run", "-d", "--name", "same", "-p", "127.0.0.1:28377:80", "busybox", "sleep", "1000")
         engine.docker("rm", "-f", "same")
     engine.assert_nothing_runs()

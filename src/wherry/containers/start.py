@@ -7,7 +7,7 @@ from typing import Any
 
 from wherry.containers import exits, launch, namespaces, records, remove, settle, strays, upper
 from wherry.containers.context import Context
-from wherry.containers.model import Container, PendingClient
+from wherry.containers.model import Container
 from wherry.containers.priming import Primed
 from wherry.containers.states import move
 from wherry.errors import (
@@ -66,7 +66,8 @@ async def _start(context: Context, container: Container) -> None:
     container.error = ""
     container.stopping = False
     joined: dict[str, int] = {}
-    clients: list[PendingClient] = []
+    # taken before anything can fail: a start that comes to nothing is the end of who waited for it
+    clients, container.pending = container.pending, []
     try:
         if container.record.started_once:
             records.clear_exit(context.roots, container.id)
@@ -75,7 +76,6 @@ async def _start(context: Context, container: Container) -> None:
         joined, modes = namespaces.resolve(context, container)
         namespaces.take_hostname(context, container)
         network = container.network = await context.connect(container)
-        clients, container.pending = container.pending, []
         message = launch.prepare(context, container, network, modes)
         fds = {f"ns:{kind}": fd for kind, fd in joined.items()} | network.fds()
         for index, client in enumerate(clients):
