@@ -3,22 +3,25 @@
 import os
 
 from wherry.containers.context import Context
+from wherry.containers.launch import cgroup_path
 from wherry.containers.model import Container
 from wherry.errors import Conflict, InvalidArgument
 
-_KINDS = {"network": "net", "pid": "pid", "ipc": "ipc", "uts": "uts"}
+_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "shm": "mnt"}
+_WORDS = {"pid": "PID", "ipc": "IPC", "uts": "UTS"}
 
 
 def resolve(context: Context, container: Container) -> tuple[dict[str, int], dict[str, str]]:
     """Open the namespaces of other containers that this one joins.
 
-    The network's is left to the network (`SandboxNetwork.fds`), which holds it by the monitor that keeps it.
+    The network's is left to the network (`SandboxNetwork.fds`), which holds it by the monitor that keeps it. With a
+    joined `ipc` comes `shm`: the mount namespace in which that container's /dev/shm is.
 
     Returns:
         Descriptors by type (the caller closes them), and `new`, `host` or `join` for each type.
 
     Raises:
-        ContainerNotFound, Conflict: the other container is not there or does not run.
+        ContainerNotFound, Conflict: the other container is not there, does not run, or does not share.
         InvalidArgument: the mode is not known.
     """
     host = container.record.host_config
@@ -28,7 +31,7 @@ def resolve(context: Context, container: Container) -> tuple[dict[str, int], dic
         for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
             modes[kind] = _mode(kind, mode)
             if modes[kind] == "join":
-                joined[kind] = open_of(context, mode.removeprefix("container:"), kind)
+                modes[kind] = _join(context, mode.removeprefix("container:"), kind, joined)
         if host.network_mode in ("host", "none"):
             modes["network"] = "host" if host.network_mode == "host" else "new"
         else:
@@ -58,9 +61,40 @@ def _mode(kind: str, mode: str) -> str:
     raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
 
 
-def open_of(context: Context, reference: str, kind: str) -> int:
-    """Open a namespace of a running container's process 1 (`/proc/<pid>/ns/<kind>`)."""
+def _join(context: Context, reference: str, kind: str, joined: dict[str, int]) -> str:
+    """Open what a namespace of another container needs. Returns the mode: of one that has the host's, `host`."""
     other = context.registry.find(reference)
+    failure = f"failed to join {_WORDS[kind]} namespace: container {other.id}"
     if not other.running:
-        raise Conflict(f"cannot join {kind} of a non running container: {other.id}")
-    return os.open(f"/proc/{other.pid}/ns/{_KINDS[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+        raise Conflict(f"{failure} is not running")
+    theirs = other.record.host_config
+    if kind == "ipc":
+        if theirs.ipc_mode == "host":
+            return "host"
+        if theirs.ipc_mode != "shareable" and not theirs.ipc_mode.startswith("container:"):
+            raise Conflict(f"{failure}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
+    for name in (kind, "shm") if kind == "ipc" else (kind,):
+        try:
+            joined[name] = _open(context, other, name)
+        except OSError:
+            raise Conflict(f"{failure} is not running") from None
+    return "join"
+
+
+def _open(context: Context, other: Container, kind: str) -> int:
+    """Open a namespace of a running container's process 1.
+
+    Raises OSError when that is gone, and its number perhaps another's already: what has the number is the container's
+    exactly if it is in its cgroup, and the directory's descriptor stays with that process.
+    """
+    directory = os.open(f"/proc/{other.pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open(
+            "cgroup", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, dir_fd=directory)
+        ) as file:
+            places = file.read()
+        if cgroup_path(context, other.id) not in places:
+            raise ProcessLookupError(f"{other.pid} is no process of container {other.id}")
+        return os.open(f"ns/{_FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    finally:
+        os.close(directory)

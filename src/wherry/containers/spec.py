@@ -50,7 +50,6 @@ class SpecRequest:
         files: files of ours that are bound into `/etc`.
         namespace_modes: `new`, `host` or `join` for `network`, `pid`, `ipc`, `uts`. A joined one is named without a
             path: the descriptor that is handed to the runtime beside this decides.
-        shm_source: with `ipc` joined, where the other container's /dev/shm can be bound from.
         no_new_privileges: the engine's default.
         devices: looks at host devices.
     """
@@ -69,7 +68,6 @@ class SpecRequest:
         "name",
         "namespace_modes",
         "no_new_privileges",
-        "shm_source",
     )
 
     def __init__(
@@ -86,7 +84,6 @@ class SpecRequest:
         mounts: Sequence[Mount] = (),
         files: Sequence[Mount] = (),
         namespace_modes: Mapping[str, str] | None = None,
-        shm_source: str | None = None,
         no_new_privileges: bool = False,
         devices: spec_devices.HostDevices | None = None,
     ) -> None:
@@ -101,7 +98,6 @@ class SpecRequest:
         self.mounts = list(mounts)
         self.files = list(files)
         self.namespace_modes = dict(namespace_modes or {})
-        self.shm_source = shm_source
         self.no_new_privileges = no_new_privileges
         self.devices = devices or spec_devices.HostDevices()
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.containers.spec_process import INIT
 from wherry.containers.spec_security import SecurityOptions
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.errors import InvalidArgument
 from wherry.oci.isolation import default_mounts
+from wherry.oci.runtime_config import SHARED_MEMORY
 from wherry.wire.containers import HostConfig, MountPoint
 
 if TYPE_CHECKING:
@@ -144,9 +145,7 @@ def _shm(request: "SpecRequest", private: dict[str, Any]) -> dict[str, Any] | No
     if mode == "host":
         return {**private, "type": "bind", "source": "/dev/shm", "options": ["rbind", "rprivate"]}
     if mode == "join":
-        if request.shm_source is None:
-            raise NotSupported("--ipc container: the other container's /dev/shm cannot be reached")
-        return {**private, "type": "bind", "source": request.shm_source, "options": ["rbind", "rprivate"]}
+        return {**private, "type": "bind", "source": SHARED_MEMORY, "options": ["bind", "rprivate"]}
     return private
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMESPACE_TYPES = frozenset({"pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"})
+# source of a bind that stands for the /dev/shm of the mount namespace handed over as `shm`
+SHARED_MEMORY = "ns:shm"
 HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"})
 MAX_ID = 0xFFFFFFFE  # (uid_t)-1 means "no change" to the kernel: it must never be asked for

@@ -7,6 +7,7 @@ import os
 
 from wherry.errors import InvalidSpec
 from wherry.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWTIME, NAMESPACES
+from wherry.oci.runtime_config import SHARED_MEMORY
 from wherry.runtime.capabilities import EVERY
 from wherry.runtime.mount_options import Options, propagation, sort_options
 from wherry.runtime.process_plan import ProcessPlan, plan_process
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wherry.oci.mount import Mount
     from wherry.oci.runtime_config import Device, Hook, IdMapping, RuntimeConfig, SpecMount
 
-BIND, FILESYSTEM, CGROUP = "bind", "filesystem", "cgroup"
+BIND, FILESYSTEM, CGROUP, SHM = "bind", "filesystem", "cgroup", "shm"
 # these are trusted by everything that comes after: no link of an image may move them
 _PLAIN_TARGET = frozenset({"proc", "sysfs"})
 
@@ -44,8 +45,8 @@ DEFAULT_LINKS = (
 class MountStep:
     """One mount to make.
 
-    `kind`: `bind`, `filesystem` or `cgroup`. `plain`: links in the destination are refused. `data`: comma-joined
-    options of the file system. The rest is `mount_options.Options`.
+    `kind`: `bind`, `filesystem`, `cgroup` or `shm` (another container's /dev/shm). `plain`: links in the destination
+    are refused. `data`: comma-joined options of the file system. The rest is `mount_options.Options`.
     """
 
     __slots__ = ("data", "destination", "fstype", "kind", "options", "plain", "source")
@@ -103,6 +104,7 @@ class Plan:
         "root_propagation",
         "root_readonly",
         "seccomp",
+        "shared_memory",
         "sysctl",
         "time_offsets",
         "uid_map",
@@ -133,6 +135,7 @@ class Plan:
     hooks: "dict[str, tuple[Hook, ...]]"
     resources: "dict[str, Any] | None"
     seccomp: "dict[str, Any] | None"
+    shared_memory: int | None
     new_session_keyring: bool
 
     @property
@@ -166,7 +169,8 @@ def plan_container(
         bundle: directory that relative paths in it are relative to.
         root_mounts: mounts that make the root, made inside the container's own mount namespace (an overlay with
             destination `/`); none: `config.root.path` is bind mounted.
-        namespaces: open descriptors by OCI kind; they win over the configuration's paths.
+        namespaces: open descriptors by OCI kind; they win over the configuration's paths. Besides, `shm`: the mount
+            namespace whose /dev/shm is bound where the configuration has `SHARED_MEMORY` for a source.
         container_id: for hooks.
         host_capabilities: bit set of what can be granted; by default what this process has.
 
@@ -182,6 +186,8 @@ def plan_container(
     kinds = dict(config.linux.namespaces)
     plan.join = {kind: path for kind, path in kinds.items() if path}
     plan.join.update(namespaces or {})
+    shared = plan.join.pop("shm", None)
+    plan.shared_memory = shared if isinstance(shared, int) else None
     plan.new_namespaces = 0
     for kind in kinds:
         if kind not in plan.join:
@@ -193,7 +199,7 @@ def plan_container(
     plan.root_mounts = tuple(root_mounts)
     plan.root_readonly = config.root_readonly
     plan.root_propagation = propagation(config.linux.rootfs_propagation) if config.linux.rootfs_propagation else None
-    plan.mounts = tuple(_mount_step(item, bundle) for item in config.mounts)
+    plan.mounts = tuple(_mount_step(item, bundle, plan.shared_memory) for item in config.mounts)
     plan.devices, plan.links = _devices(config.linux.devices, plan.mounts)
     plan.masked_paths = config.linux.masked_paths
     plan.readonly_paths = config.linux.readonly_paths
@@ -240,7 +246,7 @@ def _id_map(mappings: "tuple[IdMapping, ...]") -> str:
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 
-def _mount_step(mount: "SpecMount", bundle: str) -> MountStep:
+def _mount_step(mount: "SpecMount", bundle: str, shared_memory: int | None = None) -> MountStep:
     options = sort_options(mount.options)
     destination = os.path.normpath("/" + mount.destination)
     if destination.startswith("//"):
@@ -252,6 +258,8 @@ def _mount_step(mount: "SpecMount", bundle: str) -> MountStep:
             raise InvalidSpec(f"mounts: unknown bind option {options.data[0]!r} for {destination}")
         if not mount.source:
             raise InvalidSpec(f"mounts: {destination} has no source")
+        if shared_memory is not None and mount.source == SHARED_MEMORY:
+            return MountStep(SHM, destination, mount.source, "", options)
         options.recursive = options.recursive or not options.bind
         return MountStep(BIND, destination, os.path.join(bundle, mount.source), "", options)
     if not mount.type:

@@ -21,7 +21,8 @@ from wherry.linux.files import (
     open_in_root,
 )
 from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
-from wherry.runtime.plan import BIND, CGROUP, MountStep
+from wherry.runtime.plan import BIND, CGROUP, SHM, MountStep
+from wherry.runtime.shared_memory import clone_shared_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def open_sources(plan: "Plan") -> "tuple[int | None, dict[int, int]]":
             # its layers belong to ids that the user namespace may not know: the maker's rights are needed
             root = _overlay_tree(plan.root_mounts[0])
         for index, step in enumerate(plan.mounts):
-            if step.kind == BIND:
+            if step.kind == SHM and plan.shared_memory is not None:
+                trees[index] = clone_shared_memory(plan.shared_memory)
+            elif step.kind == BIND:
                 try:
                     trees[index] = m.clone_tree(step.source, recursive=step.options.recursive)
                 except KernelError as error:
@@ -123,7 +126,7 @@ def make_mounts(
     late: list[MountStep] = []
     for index, step in enumerate(plan.mounts):
         try:
-            if step.kind == BIND:
+            if step.kind in (BIND, SHM):
                 _bind(root, step, trees[index])
             elif step.kind == CGROUP:
                 if any(other.destination.startswith(step.destination + "/") for other in plan.mounts):

@@ -10,11 +10,11 @@ from wherry.containers.spec import SpecRequest, build_spec, exec_process
 from wherry.containers.spec_devices import HostDevices, parse_rule
 from wherry.containers.spec_mounts import tmpfs_options
 from wherry.containers.spec_process import override
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.errors import InvalidArgument
 from wherry.linux.capability import NAMES
 from wherry.oci.isolation import DEFAULT_CAPABILITIES, MASKED_PATHS, READONLY_PATHS
 from wherry.oci.mount import Mount
-from wherry.oci.runtime_config import parse
+from wherry.oci.runtime_config import SHARED_MEMORY, parse
 from wherry.wire.containers import Config, ExecConfig, HostConfig
 
 ID = "0123456789ab" + "c" * 52
@@ -340,13 +340,11 @@ def test_shared_memory_follows_ipc(host: dict[str, Any], modes: dict[str, str], 
     assert (found["source"] if found else None) == expected
 
 
-def test_joined_shared_memory_must_be_reachable() -> None:
-    """A private one in its place would be silently wrong."""
-    modes = {"ipc": "join"}
-    with pytest.raises(NotSupported, match="ipc"):
-        build(host={"IpcMode": "container:x"}, namespace_modes=modes)
-    spec = build(host={"IpcMode": "container:x"}, namespace_modes=modes, shm_source="/proc/7/root/dev/shm")
-    assert (mount_at(spec, "/dev/shm") or {})["source"] == "/proc/7/root/dev/shm"
+def test_joined_shared_memory_is_the_other_containers() -> None:
+    """A private one in its place would be silently wrong: the descriptor that goes along names it."""
+    spec = build(host={"IpcMode": "container:x"}, namespace_modes={"ipc": "join"})
+    shm = mount_at(spec, "/dev/shm") or {}
+    assert (shm["type"], shm["source"]) == ("bind", SHARED_MEMORY)
 
 
 def test_namespaces_shared_with_the_host() -> None:
