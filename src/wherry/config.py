@@ -21,6 +21,7 @@ _KEYS: "dict[str, tuple[type, str]]" = {
     "hosts": (list, "hosts"),
     "registry-mirrors": (list, "registry_mirrors"),
     "insecure-registries": (list, "insecure_registries"),
+    "registries": (dict, "registries"),
     "bip": (str, "bip"),
     "pidfile": (str, "pidfile"),
     "log-level": (str, "log_level"),
@@ -57,6 +58,8 @@ class EngineConfig:
         self.hosts: list[str] = []
         self.registry_mirrors: list[str] = []
         self.insecure_registries: list[str] = []
+        # ours: for each registry its mirrors, whether it is insecure, and where its token servers may be
+        self.registries: dict[str, Any] = {}
         self.bip = ""
         self.pidfile = ""
         self.log_level = "info"
@@ -109,10 +112,6 @@ class EngineConfig:
             raise InvalidArgument(f'{origin}: logger: no log driver named "{self.log_driver}" is registered')
         if not self.icc:
             raise InvalidArgument(f"{origin}: icc=false is not supported yet")
-        if self.registry_mirrors:
-            raise InvalidArgument(f"{origin}: registry-mirrors is not supported yet: there is no registry client")
-        if self.insecure_registries:
-            raise InvalidArgument(f"{origin}: insecure-registries is not supported yet: there is no registry client")
 
 
 def read_file(path: str, *, required: bool) -> "dict[str, Any]":

@@ -296,6 +296,11 @@ class FakeImages:
         self.calls.append(("import", repo, tag, changes, message, platform))
         return FakeImage.id
 
+    async def pull(self, image: str, tag: str, platform: str, auth: str, progress: Callable[[Any], None]) -> None:
+        if image.endswith("missing"):
+            raise ImageNotFound("pull access denied for missing")
+        progress({"status": f"Pulling from {image}", "id": tag})
+
     async def bootstrap(self, name: str, progress: Callable[[Any], None]) -> str:
         progress({"status": f"making {name}"})
         return FakeImage.id

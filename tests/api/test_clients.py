@@ -122,7 +122,7 @@ def test_docker_exec_and_logs(server: Any, tmp_path: Path) -> None:
     assert run(server, tmp_path, "stop", "c1").returncode == 0
     done = run(server, tmp_path, "run", "missing")
     assert done.returncode == 125
-    assert b"pull is not supported yet" in done.stderr
+    assert b"pull access denied for missing" in done.stderr
 
 
 @needs_docker

@@ -399,7 +399,9 @@ def test_image_endpoints(server: Any, sock: socket.socket) -> None:
     assert ask(sock, "DELETE", f"/images/{name}?force=1").json == [{"Untagged": name}]
     assert server.engine.images.calls == [("tag", name, "a/b", "c"), ("remove", name, True, False)]
     assert ask(sock, "POST", "/images/prune").json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
-    assert ask(sock, "POST", "/images/create?fromImage=busybox&tag=1").message == "pull is not supported yet"
+    assert ask(sock, "POST", "/images/create?fromImage=missing&tag=1").status == 404
+    answer = ask(sock, "POST", "/images/create?fromImage=busybox&tag=1")
+    assert (answer.status, answer.json) == (200, {"status": "Pulling from busybox", "id": "1"})
 
 
 def test_image_load(server: Any, sock: socket.socket) -> None:

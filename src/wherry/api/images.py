@@ -1,7 +1,5 @@
 """`/images/…`: names may hold slashes, and their end tells the verb."""
 
-from typing import Any
-
 from wherry.api.call import Call
 from wherry.api.reply import Reply, Stream, json_reply
 from wherry.errors import InvalidArgument, NotSupported
@@ -100,12 +98,11 @@ async def create(call: Call) -> Reply | Stream:
 
 
 async def _pull(call: Call, image: str) -> Stream:
-    pull: Any = getattr(call.engine.images, "pull", None)
-    if pull is None:
-        raise NotSupported("pull is not supported yet")
     stream = call.stream()
     auth = call.request.headers.get("X-Registry-Auth", "")
-    await pull(image, call.text("tag"), call.text("platform"), auth, stream.send_json)
+    # a client that goes away ends its pull; what came is kept for the next one
+    with call.while_client_stays():
+        await call.engine.images.pull(image, call.text("tag"), call.text("platform"), auth, stream.send_json)
     await stream.finish()
     return stream
 

@@ -11,6 +11,7 @@ from wherry.containers import adopt, stop
 from wherry.containers.context import Context
 from wherry.containers.ports import EventHandler, LostHandler, Monitor
 from wherry.containers.start import start_again
+from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -40,6 +41,7 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.roots = config.roots
+        self._registries = Settings(config.registry_mirrors, config.insecure_registries, config.registries)
         self.events = Events()
         self._spawner: Spawner | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -78,7 +80,7 @@ class Engine:
         self.networks.watch()
         await self._storage.images.collect()
         self.containers = Containers(self._context)
-        self.images = Images(self._storage.images, self._context.registry, self.events)
+        self.images = Images(self._storage.images, self._context.registry, self.events, self._registries)
         self.system = System(self._context, lambda: self._storage.images.count)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()

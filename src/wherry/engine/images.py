@@ -4,9 +4,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from wherry.containers.records import Registry
+from wherry.distribution import credentials
+from wherry.distribution.settings import Settings
 from wherry.engine.events import Events
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
+from wherry.oci import digest as digests
+from wherry.oci.reference import parse_normalized
 
 Json = dict[str, Any]
 JsonList = list[Json]
@@ -23,12 +27,14 @@ class Images:
         store: the images of this data root.
         registry: the containers: what they use is not removed.
         events: the event stream.
+        registries: the registry settings.
     """
 
-    def __init__(self, store: Store, registry: Registry, events: Events) -> None:
+    def __init__(self, store: Store, registry: Registry, events: Events, registries: Settings) -> None:
         self._store = store
         self._registry = registry
         self._events = events
+        self._registries = registries
 
     def _in_use(self, image_id: str) -> list[tuple[str, bool]]:
         return [(c.id, c.running) for c in self._registry if c.record.image == image_id]
@@ -86,6 +92,24 @@ class Images:
         id_ = await self._store.bootstrap(name, progress)
         self._tell("import", id_, name)
         return id_
+
+    async def pull(self, image: str, tag: str, platform: str, auth: str, progress: Progress) -> None:
+        """Pull an image.
+
+        Args:
+            image: a name, or one with a tag or digest of its own.
+            tag: a tag or a digest; with none anywhere, all tags are pulled.
+            auth: the caller's `X-Registry-Auth`.
+        """
+        name = parse_normalized(image)
+        if tag:
+            name = name.with_digest(digests.parse(tag)) if ":" in tag else name.with_tag(tag)
+        pulled = await self._store.pull(
+            self._registries, name, progress, credentials.from_header(auth), platform or None
+        )
+        for found in pulled:
+            shown = name.familiar() if name.tag or name.digest else f"{name.familiar_name()}@{found.digest}"
+            self._events.publish("image", "pull", shown, {"name": name.familiar_name()})
 
     async def prune(self, filters: Filters | None = None) -> Json:
         """Remove what nobody uses; returns Docker's report."""

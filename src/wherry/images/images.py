@@ -9,11 +9,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from wherry.distribution.credentials import NOBODY, Credential
+from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
-from wherry.images import bootstrap, history, layers, load, remove, resolve, save, sweep, tag
+from wherry.images import bootstrap, history, layers, load, pull, remove, resolve, save, sweep, tag
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
+from wherry.images.fetch import Gates
 from wherry.images.list import Filters
 from wherry.images.model import Image
 from wherry.images.remove import InUse
@@ -61,6 +64,7 @@ class Images:
         self._resolved: dict[str, Image] = {}
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None
+        self._gates = Gates()
 
     # -- finding
 
@@ -141,6 +145,23 @@ class Images:
     async def bootstrap(self, name: str, progress: Progress) -> str:
         """Make a base image from the machine's packages; returns its id."""
         return await bootstrap.bootstrap(self._stores, name, progress)
+
+    # -- registries
+
+    async def pull(
+        self,
+        settings: Settings,
+        name: Reference,
+        progress: Progress,
+        credential: Credential = NOBODY,
+        platform: str | None = None,
+    ) -> list[pull.Pulled]:
+        """Pull an image; one without tag and digest means all tags of its repository."""
+        wanted = platforms.parse(platform) if platform else None
+        if not name.tag and not name.digest:
+            return await pull.pull_all(self._stores, settings, self._gates, name, credential, progress, platform=wanted)
+        found = await pull.pull(self._stores, settings, self._gates, name, credential, progress, platform=wanted)
+        return [found]
 
     # -- keeping
 

@@ -1,0 +1,1 @@
+"""The registry client: distribution-spec over aiohttp. It knows no store; `images/` joins it with one."""

@@ -1,0 +1,131 @@
+"""One endpoint that answered: requests to it, with what proves who asks."""
+
+from collections.abc import Collection, Mapping
+from typing import Self
+
+from aiohttp import ClientResponse
+from yarl import URL
+
+from wherry.distribution import challenge, guard
+from wherry.distribution.credentials import NOBODY, Credential
+from wherry.distribution.settings import Endpoint, Settings
+from wherry.distribution.tokens import Authorizer
+from wherry.distribution.transport import DELAYS, Body, Transport, refusal
+from wherry.errors import Unavailable, WherryError
+
+_known_schemes: dict[str, str] = {}
+"""Which scheme an insecure registry spoke last: asked first the next time."""
+
+
+class Link:
+    """Made by `connect`; an async context manager."""
+
+    def __init__(self, transport: Transport, authorizer: Authorizer) -> None:
+        self.transport = transport
+        self.endpoint = transport.endpoint
+        self.authorizer = authorizer
+
+    def url(self, repository: str, rest: str) -> URL:
+        """Return the URL of something of a repository (`manifests/latest`)."""
+        return self.transport.root.with_path(
+            f"{self.endpoint.base}/{self.endpoint.prefix}{repository}/{rest}", encoded=True
+        )
+
+    def scope(self, repository: str, actions: str = "pull") -> str:
+        """Return the token's scope for a repository."""
+        return f"repository:{self.endpoint.prefix}{repository}:{actions}"
+
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        *,
+        scope: str,
+        good: Collection[int],
+        headers: "Mapping[str, str] | None" = None,
+        body: "bytes | Body | None" = None,
+        again: bool = True,
+    ) -> ClientResponse:
+        """Send a request and return its answer, whose status is one of `good`; the caller releases it.
+
+        Raises:
+            Unauthorized, Forbidden, NotFound, InvalidArgument, Unavailable, WherryError: what the registry said.
+        """
+        own = guard.same_origin(url, self.transport.root)
+        for renewed in (False, True):
+            authorization = await self.authorizer.header(scope) if own else None
+            answer = await self.transport.send(
+                method, url, headers or {}, authorization=authorization, body=body, again=again
+            )
+            if answer.status in good:
+                return answer
+            if answer.status == 401 and own and not renewed and guard.same_origin(answer.url, self.transport.root):
+                # the token is over, or this registry asks only where it matters
+                self.authorizer.forget(scope)
+                if self.authorizer.challenged(challenge.parse(answer.headers.getall("WWW-Authenticate", []))):
+                    answer.release()
+                    continue
+            break
+        raise await refusal(answer)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def connect(
+    endpoint: Endpoint,
+    settings: Settings,
+    credential: Credential = NOBODY,
+    *,
+    domain: str = "",
+    delays: tuple[float, ...] = DELAYS,
+) -> Link:
+    """Ask an endpoint whether it is a registry (`GET /v2/`), and what it wants to be proven.
+
+    Args:
+        credential: the caller's; a mirror never gets it.
+        domain: the registry that the settings know it by.
+
+    Raises:
+        Unavailable: nobody answers.
+        NotFound and others: what answers is no registry.
+    """
+    schemes = list(endpoint.schemes)
+    if len(schemes) > 1 and _known_schemes.get(endpoint.host) == "http":
+        schemes.reverse()
+    failure: WherryError | None = None
+    for scheme in schemes:
+        transport = Transport(endpoint, settings, scheme, delays=delays)
+        try:
+            link = await _ping(transport, NOBODY if endpoint.mirror else credential, settings.realms.get(domain, ()))
+        except BaseException as error:
+            await transport.close()
+            if not isinstance(error, Unavailable):
+                raise
+            # both refuse: the plain one's words are those that people know
+            failure = error
+            continue
+        if len(schemes) > 1:
+            _known_schemes[endpoint.host] = scheme
+        return link
+    assert failure is not None
+    raise failure
+
+
+async def _ping(transport: Transport, credential: Credential, realms: Collection[str]) -> Link:
+    url = transport.root.with_path(f"{transport.endpoint.base}/", encoded=True)
+    answer = await transport.send("GET", url, {}, again=False)
+    authorizer = Authorizer(transport, credential, realms)
+    if answer.status == 401:
+        authorizer.challenged(challenge.parse(answer.headers.getall("WWW-Authenticate", [])))
+    elif answer.status != 200:
+        raise await refusal(answer)
+    answer.release()
+    return Link(transport, authorizer)

@@ -1,0 +1,365 @@
+"""`pull`: an image from a registry into the store. Nothing of it is visible before all of it is verified."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wherry.distribution.credentials import Credential
+from wherry.distribution.settings import Settings
+from wherry.distribution.source import SCHEMA_1, Fetched, Source
+from wherry.errors import (
+    DigestMismatch,
+    HostileInput,
+    InvalidArgument,
+    InvalidSpec,
+    NotFound,
+    NotSupported,
+    StoreCorrupt,
+    Unauthorized,
+    WherryError,
+)
+from wherry.images.fetch import Gates, Layer, all_of, fetch_layer, is_here
+from wherry.images.load import discard
+from wherry.images.stores import Progress, Stores
+from wherry.oci import image as documents
+from wherry.oci.digest import Digest
+from wherry.oci.image import Descriptor, ImageConfig, Index, Manifest
+from wherry.oci.platform import Platform, host
+from wherry.oci.reference import Reference
+from wherry.store.images import ImageRecord, LayerRecord
+
+_NESTING = 4
+_INDEX_LIMIT = 1024
+_LAYERS = frozenset(
+    (
+        documents.OCI_LAYER,
+        documents.OCI_LAYER + "+gzip",
+        documents.OCI_LAYER + "+zstd",
+        documents.DOCKER_LAYER,
+        documents.DOCKER_LAYER.removesuffix(".gzip"),
+        documents.DOCKER_LAYER.removesuffix("gzip") + "zstd",
+    )
+)
+# what a registry sent is worthless, and another attempt would get the same
+_WORTHLESS = (DigestMismatch, HostileInput, InvalidArgument, StoreCorrupt, NotSupported)
+
+
+class Pulled:
+    """What a pull brought: the image's id, and the digest that the registry knows it by."""
+
+    __slots__ = ("digest", "id", "newer")
+
+    def __init__(self, id_: str, digest: str, newer: bool) -> None:
+        self.id = id_
+        self.digest = digest
+        self.newer = newer
+
+
+async def pull(
+    stores: Stores,
+    settings: Settings,
+    gates: Gates,
+    name: Reference,
+    credential: Credential,
+    progress: Progress,
+    *,
+    platform: Platform | None = None,
+) -> Pulled:
+    """Pull one image.
+
+    Args:
+        name: with a tag or a digest; with both, the digest counts.
+        platform: which image of an index; this machine's where None.
+        progress: takes Docker's messages.
+
+    Raises:
+        NotFound: `manifest for X not found…`, `pull access denied for X…`, no image for the platform.
+        Unauthorized, Unavailable, Forbidden: the registry does not give it; what came is kept, and the next pull goes
+            on from there.
+        DigestMismatch, HostileInput, InvalidSpec, StoreCorrupt, NotSupported: it is not what it should be; the store
+            is as before.
+    """
+    async with Source(settings, name, credential) as source:
+        try:
+            top = await source.manifest(str(name.digest or name.tag))
+            chosen = await _choose(source, top, platform or host())
+        except WherryError as error:
+            raise translated(error, name) from None
+        progress({"status": f"Pulling from {name.path}", "id": str(name.digest or name.tag)})
+        return await _store(stores, source, gates, name, top, chosen, progress, platform)
+
+
+async def pull_all(
+    stores: Stores,
+    settings: Settings,
+    gates: Gates,
+    name: Reference,
+    credential: Credential,
+    progress: Progress,
+    *,
+    platform: Platform | None = None,
+) -> list[Pulled]:
+    """Pull every tag of a repository, one after the other; arguments and errors are those of `pull`."""
+    async with Source(settings, name, credential) as source:
+        try:
+            tags = await source.tags()
+        except WherryError as error:
+            raise translated(error, name) from None
+    if not tags:
+        raise NotFound(f"repository {name.familiar_name()} has no tags")
+    return [
+        await pull(stores, settings, gates, name.with_tag(tag), credential, progress, platform=platform) for tag in tags
+    ]
+
+
+def translated(error: WherryError, name: Reference) -> WherryError:
+    """Say in Docker's words why a registry does not give `name`."""
+    code, status = error.facts.get("code"), error.facts.get("status")
+    if code == "MANIFEST_UNKNOWN":
+        return NotFound(f"manifest for {name.familiar()} not found: {error}", **error.facts)
+    if code == "NAME_UNKNOWN":
+        return NotFound(f"repository {name.familiar_name()} not found: {error}", **error.facts)
+    if code == "DENIED":
+        return NotFound(
+            f"pull access denied for {name.familiar_name()}, repository does not exist or may require 'docker login': "
+            f"{error}",
+            **error.facts,
+        )
+    if status == 404:
+        return NotFound(f"manifest for {name.familiar()} not found: {error}", **error.facts)
+    if isinstance(error, Unauthorized):
+        return Unauthorized(str(error), **error.facts)
+    return error
+
+
+# -- which image
+
+
+class _Chosen:
+    """The manifest that was picked, verified."""
+
+    __slots__ = ("digest", "manifest", "raw")
+
+    def __init__(self, raw: bytes, digest: Digest, manifest: Manifest) -> None:
+        self.raw = raw
+        self.digest = digest
+        self.manifest = manifest
+
+
+async def _choose(source: Source, top: Fetched, wanted: Platform) -> _Chosen:
+    fetched = top
+    for _ in range(_NESTING):
+        document = _read(fetched)
+        if isinstance(document, Manifest):
+            return _Chosen(fetched.raw, fetched.digest, document)
+        descriptor = _fitting(document, wanted)
+        if descriptor.size > documents.MANIFEST_LIMIT:
+            raise HostileInput(f"manifest {descriptor.digest} is larger than {documents.MANIFEST_LIMIT} bytes")
+        fetched = await source.manifest(descriptor.digest)
+        if len(fetched.raw) != descriptor.size:
+            raise DigestMismatch(f"manifest {descriptor.digest}: size {len(fetched.raw)}, expected {descriptor.size}")
+        fetched.media_type = _agreed(fetched.media_type, descriptor.media_type)
+    raise HostileInput(f"indexes are nested deeper than {_NESTING}")
+
+
+def _agreed(told: str, announced: str) -> str:
+    """The type of a document that an index announces, and that a registry tells: they must be one."""
+    if told and announced and told != announced:
+        raise InvalidSpec(f"invalid manifest: media type {told[:128]!r} is not the announced {announced[:128]!r}")
+    return announced or told
+
+
+def _read(fetched: Fetched) -> Manifest | Index:
+    told = fetched.media_type
+    if told in SCHEMA_1:
+        raise NotSupported(
+            "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. Suggest "
+            "the author to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2"
+        )
+    if told in documents.INDEXES:
+        return documents.read_index(fetched.raw, told)
+    if told in documents.MANIFESTS:
+        return documents.read_manifest(fetched.raw, told)
+    if told:
+        raise InvalidSpec(f"unsupported manifest media type {told[:128]!r}")
+    # a registry that does not say leaves it to the document; one that is both is refused by either reader
+    try:
+        return documents.read_index(fetched.raw)
+    except InvalidSpec:
+        return documents.read_manifest(fetched.raw)
+
+
+def _fitting(index: Index, wanted: Platform) -> Descriptor:
+    if len(index.manifests) > _INDEX_LIMIT:
+        raise HostileInput(f"index has more than {_INDEX_LIMIT} manifests")
+    candidates = [
+        (descriptor.platform.normalized() if descriptor.platform else None, descriptor)
+        for descriptor in index.manifests
+        if descriptor.media_type in documents.MANIFESTS | documents.INDEXES
+    ]
+    exact = [descriptor for found, descriptor in candidates if found == wanted]
+    if exact:
+        return exact[0]
+    running = [(str(found), descriptor) for found, descriptor in candidates if found is not None and wanted.runs(found)]
+    same = [item for item in running if f"/{wanted.architecture}" in item[0]]
+    if same or running:
+        return max(same or running, key=lambda item: item[0])[1]
+    unsaid = [descriptor for found, descriptor in candidates if found is None]
+    if unsaid:
+        return unsaid[0]
+    raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
+
+
+# -- its content
+
+
+async def _store(
+    stores: Stores,
+    source: Source,
+    gates: Gates,
+    name: Reference,
+    top: Fetched,
+    chosen: _Chosen,
+    progress: Progress,
+    platform: Platform | None,
+) -> Pulled:
+    _check(chosen.manifest)
+    names = [str(name.with_digest(top.digest))]
+    if not name.digest:
+        names.append(str(name))
+    id_ = str(chosen.manifest.config.digest)
+    old = stores.records.names.get(names[-1])
+    record = stores.records.by_id.get(id_)
+    if record is not None and _is_whole(stores, record):
+        async with stores.changing:
+            await stores.records.put(record, names)
+    else:
+        record = await _bring(stores, source, gates, name, chosen, names, progress)
+    _warn(stores, record, name, platform, progress)
+    progress({"status": f"Digest: {top.digest}"})
+    newer = old != id_
+    state = "Downloaded newer image for" if newer else "Image is up to date for"
+    progress({"status": f"Status: {state} {name.familiar()}"})
+    return Pulled(id_, str(top.digest), newer)
+
+
+def _check(manifest: Manifest) -> None:
+    """Refuse what is no image of ours, before anything of it is fetched."""
+    if manifest.config.media_type not in documents.CONFIGS:
+        raise NotSupported(f"unsupported config media type {manifest.config.media_type[:128]!r}: this is no image")
+    for layer in manifest.layers:
+        if "foreign" in layer.media_type or "nondistributable" in layer.media_type:
+            raise NotSupported(f"foreign layer {layer.digest} is not supported: it is not kept by the registry")
+        if layer.media_type not in _LAYERS:
+            raise NotSupported(f"unsupported layer media type {layer.media_type[:128]!r}")
+
+
+def _is_whole(stores: Stores, record: ImageRecord) -> bool:
+    return all(stores.overlay.exists(chain_id) for chain_id in record.chain_ids) and all(
+        stores.blobs.exists(Digest(digest)) for digest in record.blobs
+    )
+
+
+async def _bring(
+    stores: Stores,
+    source: Source,
+    gates: Gates,
+    name: Reference,
+    chosen: _Chosen,
+    names: list[str],
+    progress: Progress,
+) -> ImageRecord:
+    """Fetch and unpack what is missing, then record the image under its names."""
+    manifest = chosen.manifest
+    blobs = {str(chosen.digest), manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+    lease = await stores.leases.take(f"pull {name} {chosen.digest}")
+    chain: list[str] = []
+    try:
+        await lease.add(*blobs)
+        raw_config, config = await _config(stores, source, manifest)
+        chain = documents.chain_ids(config.rootfs.diff_ids)
+        layers = [
+            Layer(descriptor, diff_id, chain_id, parent)
+            for descriptor, diff_id, chain_id, parent in zip(
+                manifest.layers, config.rootfs.diff_ids, chain, [None, *chain][: len(chain)], strict=True
+            )
+        ]
+        with stores.pinned(chain):
+            sizes = await _fetch(stores, source, gates, layers, progress)
+            await asyncio.to_thread(stores.blobs.write, raw_config, manifest.config.verified)
+            await asyncio.to_thread(stores.blobs.write, chosen.raw, chosen.digest)
+            record = ImageRecord(
+                str(manifest.config.digest),
+                str(chosen.digest),
+                tuple(
+                    LayerRecord(
+                        str(layer.descriptor.digest), layer.descriptor.size, layer.diff_id, sizes[layer.chain_id]
+                    )
+                    for layer in layers
+                ),
+                time.time_ns(),
+            )
+            async with stores.changing:
+                await stores.records.put(record, names)
+    except WherryError as error:
+        if isinstance(error, _WORTHLESS) and "status" not in error.facts:
+            await lease.release()
+            discard(stores, blobs, set(chain))
+        raise translated(error, name) from None
+    await lease.release()
+    return record
+
+
+async def _config(stores: Stores, source: Source, manifest: Manifest) -> tuple[bytes, ImageConfig]:
+    descriptor = manifest.config
+    if stores.blobs.exists(descriptor.verified):
+        raw = stores.blobs.read(descriptor.verified, documents.CONFIG_LIMIT)
+    else:
+        raw = await source.small_blob(descriptor.verified, descriptor.size, documents.CONFIG_LIMIT)
+    config = documents.read_config(raw)
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise InvalidSpec(
+            f"invalid manifest, layers length mismatch: expected {len(config.rootfs.diff_ids)}, "
+            f"got {len(manifest.layers)}"
+        )
+    if config.platform.os != "linux":
+        raise NotSupported(f'image operating system "{config.platform.os}" cannot be used on this platform')
+    return raw, config
+
+
+async def _fetch(
+    stores: Stores, source: Source, gates: Gates, layers: list[Layer], progress: Progress
+) -> dict[str, int]:
+    """Bring all layers, several at once, and return the sizes of their snapshots by chain id."""
+    missing = [layer for layer in layers if not is_here(stores, layer)]
+    for layer in layers:
+        state = "Pulling fs layer" if layer in missing else "Already exists"
+        progress({"status": state, "progressDetail": {}, "id": layer.descriptor.verified.short})
+    sizes = await all_of(
+        fetch_layer(stores, source, gates, layer, _teller(progress, layer.descriptor.verified.short))
+        for layer in missing
+    )
+    found = dict(zip((layer.chain_id for layer in missing), sizes, strict=True))
+    return {layer.chain_id: found.get(layer.chain_id, stores.overlay.size(layer.chain_id)) for layer in layers}
+
+
+def _teller(progress: Progress, short: str) -> Callable[[str, int, int], None]:
+    def tell(status: str, current: int, total: int) -> None:
+        detail: dict[str, Any] = {"current": current, "total": total} if total else {}
+        progress({"status": status, "progressDetail": detail, "id": short})
+
+    return tell
+
+
+def _warn(stores: Stores, record: ImageRecord, name: Reference, platform: Platform | None, progress: Progress) -> None:
+    if platform is None:
+        return
+    actual = stores.image(record.id).config.platform
+    if actual != platform:
+        progress(
+            {
+                "status": f"WARNING: image with reference {name.familiar()} was found but does not match the specified "
+                f"platform: wanted {platform}, actual: {actual}"
+            }
+        )
