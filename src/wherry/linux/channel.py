@@ -5,7 +5,6 @@ message carries `"v"`, the protocol number, and, when descriptors come with it, 
 """
 
 import _socket
-import errno
 import os
 import struct
 from json import dumps, loads
@@ -72,11 +71,10 @@ class Channel:
             OSError: the connection broke.
         """
         try:
-            data, ancillary, flags, _ = self.sock.recvmsg(MAX_MESSAGE, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.ECONNRESET:
-                return None
-            raise
+            data, ancillary, flags = self._take()
+        except ConnectionResetError:
+            # the peer ended with messages of ours unread; the kernel says that first, and once: its own come now
+            data, ancillary, flags = self._take()
         received: list[int] = []
         for level, kind, value in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -101,6 +99,9 @@ class Channel:
             close_all(received)
             raise InvalidArgument(f"message is not JSON: {error}") from None
         return message, {str(name): fd for name, fd in zip(names, received, strict=True)}
+
+    def _take(self) -> "tuple[bytes, list[tuple[int, int, bytes]], int]":
+        return self.sock.recvmsg(MAX_MESSAGE, _ANCILLARY, _socket.MSG_CMSG_CLOEXEC)[:3]
 
 
 def encode(message: "Mapping[str, Any]", fds: "Mapping[str, int] | None" = None) -> bytes:

@@ -41,15 +41,19 @@ class ParentSide:
     def receive(self) -> "tuple[dict[str, Any] | None, int | None]":
         """(message, descriptor). The message is None once the child has executed or ended."""
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_LIMIT, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+            data, ancillary = self._take()
         except ConnectionResetError:
-            return None, None
+            # it ended with a word of ours unread; the kernel says that first, and once: what it said itself comes now
+            data, ancillary = self._take()
         fd: int | None = None
         for level, kind, payload in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 fds = array.array("i", payload)
                 fd = fds[0] if fds else None
         return (loads(data) if data else None), fd
+
+    def _take(self) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
+        return self._sock.recvmsg(_LIMIT, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)[:2]
 
     def close(self) -> None:
         self._sock.close()

@@ -86,3 +86,16 @@ def test_record_keeps_the_last_execs(tmp_path: Path) -> None:
     assert execs[0] == {"exec_id": "runs", "pid": 1, "start_time": 1, "code": None}
     assert execs[-1]["exec_id"] == f"e{KEPT_EXECS + 9}"
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_last_words_are_heard_though_the_peer_left_ours_unread() -> None:
+    """A peer that ends with unread messages resets the connection; what it said before that still arrives."""
+    ours, theirs = pair()
+    try:
+        theirs.send({"event": "exited"})
+        ours.send({"op": "state"})
+        theirs.close()
+        assert ours.receive() == ({"v": VERSION, "event": "exited"}, {})
+        assert ours.receive() is None
+    finally:
+        ours.close()
