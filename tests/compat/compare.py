@@ -20,6 +20,12 @@ _VARYING = (
     (r"0x[0-9a-f]{6,}", "<pointer>"),
     (r"\b(3[2-9]|[45]\d|6[0-5])\d{3}\b", "<port>"),
     (r"[ \t]+", " "),
+    # names of Go's types, which change with dockerd's version; and of a program that takes no part here
+    (
+        r"(array|number|string|object)( [\d.]+)? into Go (value|struct field \S+) of type [\w.\[\]]+",
+        "<type> into <Go type>",
+    ),
+    (r"runc create failed: ", ""),
 )
 
 
@@ -119,7 +125,7 @@ def shape(value: Any, skip: tuple[str, ...] = (), path: str = "") -> set[str]:
     if isinstance(value, dict):
         found = {f"{path} object"}
         for key, item in value.items():
-            found |= shape(item, skip, f"{path}.{'<id>' if len(key) == 64 else key}")
+            found |= shape(item, skip, f"{path}.{'<id>' if len(key) in (64, 71) else key}")
         return found
     if isinstance(value, list):
         found = {f"{path} list"}

@@ -19,7 +19,8 @@ from tests.e2e.harness import EngineProcess
 STANDING = ("c1", "x1", "n1", "p1")
 # containers that rows may look at and must not change: one for each state
 _STANDING = """
-docker run -d --name c1 -l a=b -l team=x -e FOO=bar -h box busybox sh -c 'echo one; echo two >&2; exec sleep 9999'
+docker run -d --name c1 -l a=b -l team=x -e FOO=bar -h box busybox \
+    sh -c 'echo one; sleep 0.2; echo two >&2; exec sleep 9999'
 docker run --name x1 -l a=c busybox sh -c 'echo bye; exit 3' || true
 docker create --name n1 -p 80 -v /data:/data:ro busybox sleep 9999
 docker run -d --name p1 busybox sleep 9999
@@ -109,6 +110,7 @@ class Engine:
 
     def tidy(self) -> None:
         """Remove what a row left behind; busybox gets its name back."""
+        self.remove_volumes()
         if self.call("GET", "/images/busybox:latest/json")[0] == 404:
             self.call("POST", f"/images/{self.image}/tag?repo=busybox&tag=latest")
         for container in self.containers():
@@ -121,6 +123,11 @@ class Engine:
                     self.call("DELETE", f"/images/{name}")
             if not names or names == ["<none>:<none>"]:
                 self.call("DELETE", f"/images/{image['Id']}?force=1")
+
+    def remove_volumes(self) -> None:
+        """Remove the volumes that a row made."""
+        for volume in json.loads(self.call("GET", "/volumes")[1])["Volumes"] or []:
+            self.call("DELETE", f"/volumes/{volume['Name']}")
 
     def clear(self) -> None:
         """Remove every container."""

@@ -14,7 +14,8 @@ class Row(NamedTuple):
         shape: compare the keys and types of the JSON on stdout (or of the answer), not its values.
         skip: paths (as `compare.shape` writes them) that a shape leaves out.
         ignore: of `code`, `stdout`, `stderr`, what is not compared.
-        deviation: why this engine is known to do otherwise; a row that then agrees is an error of the table.
+        deviation: why this engine is known to do otherwise (`deviations.py` sets it); a row that then agrees is an
+            error of the table.
         since: the dockerd version from which on it behaves as here; older ones are not asked.
         files: needs a dockerd that sees this process's files (bind mounts).
         reads: leaves nothing behind, so nothing is tidied.
@@ -37,7 +38,9 @@ class Row(NamedTuple):
     @property
     def title(self) -> str:
         """What was asked, in one line."""
-        return self.line or " ".join(str(part) for part in (self.request or ())[:3])
+        if self.request is not None:
+            return " ".join(str(part) for part in self.request[:3] if part is not None)
+        return f"{self.setup} » {self.line}" if self.setup else self.line
 
 
 JSON = {"Content-Type": "application/json"}

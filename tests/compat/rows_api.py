@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.compat.row import JSON, Row, call
+from tests.compat.row import Row, call
 
 _TEXT = {"Content-Type": "text/plain"}
 
@@ -19,7 +19,7 @@ ROWS: list[Row] = [
     call("GET", "/v1.0/version"),
     call("GET", "/v1.23/version"),
     call("GET", "/v1.24/version", shape=True),
-    call("GET", "/v1.99/version"),
+    call("GET", "/v1.99/version", normalise=((r"is 1\.\d+", "is <newest>"),)),
     call("GET", "/vx/version"),
     call("GET", "/nope"),
     call("GET", "/v/nope"),
@@ -48,7 +48,6 @@ ROWS: list[Row] = [
     call("GET", "/v/containers/c1%00/json"),
     # create
     _create(""),
-    _create("", headers=JSON),
     _create("{"),
     _create("{}"),
     _create("null"),
@@ -65,8 +64,8 @@ ROWS: list[Row] = [
     _create('{"Image": "busybox", "HostConfig": {"Memory": 1.5}}'),
     _create('{"Image": "busybox", "Labels": {"a": 1}}'),
     _create('{"Image": "busybox"}', headers=_TEXT),
-    _create('{"Image": "busybox"}', headers={}),
-    _create('{"Image": "busybox"}', headers={"Content-Type": "application/json; charset=utf-8"}, shape=True),
+    _create('{"Image": "busybox" }', headers={}),
+    _create('{ "Image": "busybox"}', headers={"Content-Type": "application/json; charset=utf-8"}, shape=True),
     _create('{"Image": "busybox", "Unknown": 1}', shape=True),
     _create('{"image": "busybox"}', shape=True),
     _create('{"Image": "nope"}'),

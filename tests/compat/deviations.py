@@ -1,0 +1,76 @@
+"""Where this engine is known to do otherwise, and why: what a user reads of it is in COMPATIBILITY.md."""
+
+EARLY = "refused when the container is made; dockerd finds it out when it starts, or never"
+VOLUMES = "there are no volumes yet"
+PULL = "there is no pull yet"
+HEALTH = "there are no health checks yet, and a flag that is accepted must work"
+ARCHIVE = "the archive reader is another one, and says more of what is wrong"
+EXEC = (
+    "what prevents an exec is told on stderr, not in the command's own output; 127 where dockerd gives 126 for it too"
+)
+HIJACK = "errors of attach have a status; dockerd takes the connection over first and writes the error into it"
+CALLS = "the call is not there yet, and says so before it looks for the container"
+IMAGELESS = "a container needs an image; dockerd makes one that cannot start"
+LAYERS = "a layer is one directory: it has no work and no merged directory"
+SELF = "the engine tells of itself: other components, other runtime, no plugins"
+
+# title of a row -> reason
+DEVIATIONS: dict[str, str] = {
+    "docker image inspect busybox": LAYERS,
+    "GET /v/images/busybox/json": LAYERS,
+    "GET /v1.24/images/busybox/json": LAYERS,
+    "docker version -f '{{json .Server}}'": SELF,
+    "GET /version": SELF,
+    "GET /v1.24/version": SELF,
+    "docker info -f '{{json .}}'": SELF,
+    "GET /v/info": SELF,
+    "docker diff nope": CALLS,
+    "GET /v/containers/nope/changes": CALLS,
+    "GET /v/containers/nope/stats?stream=0": CALLS,
+    "DELETE /v/containers/x1?link=1": CALLS,
+    'POST /v/containers/create {"Image": ""}': IMAGELESS,
+    'POST /v/containers/create {"Cmd": ["true"]}': IMAGELESS,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"CpuShares": -1}}': EARLY,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}}': EARLY,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"Ulimits": [{"Name": "nope", "Soft": 1, "Hard": 1}]}}': EARLY,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"Sysctls": {"kernel.nope": "1"}}}': EARLY,
+    'POST /v/containers/create {"Image": "busybox", "Healthcheck": {"Test": ["NOPE"]}}': HEALTH,
+    "POST /v/containers/c1/resize?h=99999999999&w=1": "a size that no terminal has is refused, not cut",
+    "GET /v/containers/c1/logs?stdout=1&since=x": "the words say what may be given: a time or a duration",
+    "POST /v/containers/nope/attach?stream=1&stdout=1": HIJACK,
+    "POST /v/containers/p1/attach?stream=1&stdout=1": HIJACK,
+    "POST /v/images/busybox/tag": "no name is no name; dockerd answers 200 and does nothing",
+    "POST /v/images/load no tar": ARCHIVE,
+    "echo no tar | docker import -": ARCHIVE,
+    "docker load -i /etc/passwd": ARCHIVE,
+    "echo no tar | docker load": ARCHIVE,
+    "tar c -C $DIR busybox.tar | docker load": ARCHIVE,
+    "docker save busybox | tar xO manifest.json": "LayerSources, which no client reads, is not written",
+    "docker run --rm busybox /etc": "the reason stands before `unknown`, where it stands for every other",
+    "docker run --rm nope": PULL,
+    f"docker run --rm -h {'x' * 70} busybox hostname": EARLY,
+    "docker create --name k1 -v rel:/x/../y busybox true": VOLUMES,
+    "docker create --name k1 -v vol:/x busybox true": VOLUMES,
+    "docker create --name k1 --volumes-from nope busybox true": VOLUMES,
+    "docker create --name k1 --link nope busybox true": "links of the default network are not supported",
+    "docker run --rm busybox sh -c \"cut -d' ' -f2,3 /proc/mounts | grep -v cgroup | sort\"": "/proc/interrupts is masked too, as newer dockerds do",
+    "docker create --name k1 -c -5 busybox true": EARLY,
+    "docker run --rm --sysctl net.nope=1 busybox true": "the message names the sysctl",
+    "docker run --rm --ipc container:c1 busybox true": "joining another container's /dev/shm does not work yet",
+    "docker run -d --name k2 --ipc shareable busybox sleep 999 » docker run --rm --ipc container:k2 busybox true": "joining another container's /dev/shm does not work yet",
+    "docker run --rm --ip 1.2.3.4 busybox true": "one reason is enough",
+    "docker create --name k1 --log-opt max-size=x busybox true": EARLY,
+    "docker create --name k1 --health-cmd true busybox true": HEALTH,
+    "docker create --name k1 --gpus all busybox true": EARLY,
+    "docker create --name k1 --platform linux/arm64 busybox true": PULL,
+    "docker create --name k1 -w /bin/busybox busybox true » docker start k1; docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.OOMKilled}}' k1": "dockerd makes the working directory when the container is made, this engine when it starts",
+    "docker exec c1 nope": EXEC,
+    "docker exec c1 /etc/passwd": EXEC,
+    "docker exec c1 /etc": EXEC,
+    "docker exec c1 /no/such": EXEC,
+    "docker exec -w /nope c1 pwd": EXEC,
+    "docker exec -w rel c1 pwd": EXEC,
+    "docker exec -u nope c1 id": EXEC,
+    "docker exec -u 0:nope c1 id": EXEC,
+    "docker exec -u 99999999999 c1 id": EXEC,
+}

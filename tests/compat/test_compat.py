@@ -1,0 +1,34 @@
+"""The rows that ask quickly, against the dockerd of this machine; `make compat` asks all of them."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.compat import engines
+from tests.compat.deviations import DEVIATIONS
+from tests.compat.run import compare_all
+from tests.compat.table import ROWS
+
+
+def test_the_table_is_sound() -> None:
+    """No row is there twice, and every deviation is one of a row."""
+    titles = Counter(row.title for row in ROWS)
+    assert not [title for title, count in titles.items() if count > 1]
+    assert not [title for title in DEVIATIONS if title not in titles]
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_does_what_dockerd_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit codes, words and shapes are dockerd's, or the table says why not."""
+    if not engines.available():
+        reason = "no dockerd to compare with: scripts/install.sh python3 .venv peers"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with engines.both() as (docker, wherryd):
+        verdicts, _ = compare_all(docker, wherryd, quick=True)
+    told = capsys.readouterr().out
+    assert all(verdict.ok for verdict in verdicts), told
+    assert len(verdicts) > 100
