@@ -15,9 +15,9 @@ def no_content() -> Reply:
 
 async def create(call: Call) -> Reply:
     """POST /containers/create."""
-    call.check_content_type()
     if not call.has_body:
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    call.check_content_type()
     request = await call.json(CreateRequest)
     if request is None or request == CreateRequest():
         raise InvalidArgument("config cannot be empty in order to create a container")

@@ -50,7 +50,8 @@ def describe(error: BaseException, where: str) -> tuple[int, str]:
     request_id = secrets.token_hex(6)
     if isinstance(error, WherryError):
         # the words are for the client as they are: CLIs match on them
-        log.error("request %s (%s) failed: %s", request_id, where, error)
+        level = logging.INFO if isinstance(error, errors.PortUnavailable) else logging.ERROR
+        log.log(level, "request %s (%s) failed: %s", request_id, where, error)
         return status, str(error)
     log.error("request %s (%s) failed", request_id, where, exc_info=error)
     return status, f"internal error, see request {request_id} in the engine's log"

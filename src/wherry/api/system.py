@@ -70,7 +70,11 @@ async def events(call: Call) -> Stream:
 
 async def networks(call: Call) -> Reply:
     """GET /networks."""
-    return json_reply(await call.engine.networks.list(call.filters()))
+    found = await call.engine.networks.list(call.filters())
+    if call.version >= (1, 28):
+        # only inspect tells who is on a network
+        found = [{**entry, "Containers": {}} for entry in found]
+    return json_reply(found)
 
 
 async def network(call: Call) -> Reply:

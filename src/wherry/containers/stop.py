@@ -46,7 +46,7 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
     Raises:
         AlreadyInState: it does not run.
     """
-    number = parse_signal(signal or container.record.config.stop_signal or "SIGTERM")
+    number = _asked_signal(container, signal, "cannot stop container:")
     if await restart.cancel(container):
         await restart.want(context, container, "stopped")
         settle.resolve_waiters(container)
