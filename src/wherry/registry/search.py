@@ -138,6 +138,10 @@ class _Endpoint:
     async def _caller(self, request: web.Request) -> Known:
         if self._accounts is None:
             return ANYBODY
+        if "Authorization" not in request.headers and request.headers.get("User-Agent", "").startswith("containers/"):
+            # podman never sends credentials to this address; refused, it asks the catalog instead, and with them
+            challenge = self._accounts.authorizer.challenge(request, "registry:catalog:*")
+            raise Challenge("authentication required", challenge)
         try:
             return await self._accounts.callers.identify(request)
         except Unauthorized as error:
