@@ -38,20 +38,19 @@ _RULES = """\
 table ip {table} {{
   map addressed {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   map everywhere {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-  set bridges {{ type ifname; {bridges} }}
 
   chain early {{
     type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip saddr 127.0.0.0/8 drop
-    iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname {bridges} ip saddr 127.0.0.0/8 drop
+    iifname {bridges} ip daddr 127.0.0.0/8 drop
   }}
   chain loopback {{
     type filter hook forward priority filter - 1; policy accept;
-    oifname @bridges ct original ip daddr 127.0.0.0/8 drop
+    oifname {bridges} ct original ip daddr 127.0.0.0/8 drop
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
-    oifname != @bridges accept
+    oifname != {bridges} accept
     ct state established,related accept
     ct status dnat accept
 {between}    drop
@@ -70,7 +69,7 @@ table ip {table} {{
   }}
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
-    oifname @bridges ip saddr 127.0.0.0/8 masquerade
+    oifname {bridges} ip saddr 127.0.0.0/8 masquerade
 {masquerade}  }}
 }}
 """
@@ -225,8 +224,10 @@ def render(table: str, networks: Mapping[str, str]) -> str:
         f'    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade\n'
         for bridge, subnet in networks.items()
     )
-    elements = f"elements = {{ {names} }}" if names else ""
-    return _RULES.format(table=table, bridges=elements, between=between, masquerade=masquerade)
+    # no named set: what nftables 1.1 writes for one with a plain key makes every nft 1.0 that reads it crash,
+    # and both may look at this table (a container of another release in the host's network namespace)
+    bridges = f"{{ {names or chr(34) + table + chr(34)} }}"
+    return _RULES.format(table=table, bridges=bridges, between=between, masquerade=masquerade)
 
 
 def find_obstacles(listing: str, own_table: str) -> list[str]:
