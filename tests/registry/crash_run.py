@@ -1,6 +1,6 @@
-"""Cut a scenario off at each of its steps, and look at what is left. Run as a program: it forks, and must have no threads.
+"""Cut a scenario off at each of its steps, and look at what is left. Run as a program: it forks.
 
-    python -m tests.registry.crash_run SCENARIO kill|full DIRECTORY
+python -m tests.registry.crash_run SCENARIO kill|full DIRECTORY
 """
 
 import errno
@@ -25,7 +25,18 @@ from wherry.registry.storage.filesystem import Filesystem
 OLD, NEW, SHARED = b"old layer" * 100, b"new layer" * 100, b"shared layer" * 100
 GARBAGE = b"garbage" * 100
 CONFIG = b'{"architecture":"amd64","os":"linux"}'
-GROWS = ("create", "append.write", "append.sync", "put.open", "put.write", "put.sync", "mkdir", "link", "rename", "commit.utime")
+GROWS = (
+    "create",
+    "append.write",
+    "append.sync",
+    "put.open",
+    "put.write",
+    "put.sync",
+    "mkdir",
+    "link",
+    "rename",
+    "commit.utime",
+)
 
 
 class Place:
@@ -136,7 +147,9 @@ def verify(root: Path, scenario: str, *, finished: bool) -> None:
         assert check(place.repositories).problems == []
         assert place.driver.list("tmp") == []
         assert all(place.driver.list(f"uploads/{name}") == [] for name in place.driver.list("uploads"))
-        held = {name for kind in ("r", "fresh", "empty") for name in place.driver.list(f"repositories/{kind}/blobs/sha256")}
+        held = {
+            name for kind in ("r", "fresh", "empty") for name in place.driver.list(f"repositories/{kind}/blobs/sha256")
+        }
         assert digest_of(GARBAGE)[7:] not in held
     finally:
         place.close()

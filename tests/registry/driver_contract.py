@@ -125,9 +125,8 @@ class DriverContract:
 
     def test_one_writer_at_a_time(self, driver: Driver) -> None:
         """A second writer is refused while the first one has it."""
-        with driver.create("up/1"):
-            with pytest.raises(Conflict):
-                driver.append("up/1")
+        with driver.create("up/1"), pytest.raises(Conflict):
+            driver.append("up/1")
         driver.append("up/1").close()
 
     def test_a_writer_cancels(self, driver: Driver) -> None:
@@ -191,7 +190,7 @@ class DriverContract:
         assert driver.list("p") == ["a"]
         driver.delete("p/a/b")
         driver.prune("p")
-        assert "p" not in [name for name in driver.list("p")]
+        assert "p" not in list(driver.list("p"))
         assert driver.list("p") == []
 
     def test_exclusive(self, driver: Driver) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -15,7 +15,9 @@ from aiohttp import web
 from wherry.registry.access import Authorizer
 from wherry.registry.config import Settings
 from wherry.registry.server import create_app, create_service
-from wherry.registry.service import Service
+
+if TYPE_CHECKING:
+    from wherry.registry.service import Service
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -40,7 +40,17 @@ class Worker(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        actions = [self.push, self.push, self.push, self.retag, self.untag, self.delete, self.pull, self.pull, self.refer]
+        actions = [
+            self.push,
+            self.push,
+            self.push,
+            self.retag,
+            self.untag,
+            self.delete,
+            self.pull,
+            self.pull,
+            self.refer,
+        ]
         try:
             while time.monotonic() < self.until:
                 action = self.random.choice(actions)

@@ -1,7 +1,8 @@
 """Who may do what: the seam at which accounts are joined to the registry.
 
-The API asks one `Authorizer` before it does anything, and again where more is learned (a mount's source). It raises
-`Challenge` (the caller may show who it is), `Forbidden` (it did, and must not) or `NameUnknown` (it must not even know).
+The API asks one `Authorizer` before it does anything, and again where more is learned (a mount's source). It
+raises `Challenge` (the caller may show who it is), `Forbidden` (it did, and must not) or `NameUnknown` (it must not
+even know).
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ class Audit(Protocol):
 class NoAudit:
     """Keeps nothing."""
 
-    def record(self, event: str, *, caller: str, request: str, **facts: Any) -> None:
+    def record(self, event: str, *, caller: str, request: str, **facts: Any) -> None:  # noqa: ARG002 — the protocol's
         return
 
 

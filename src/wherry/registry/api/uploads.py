@@ -1,8 +1,7 @@
 """`/v2/<name>/blobs/uploads/`: blobs come in whole, in pieces, or are mounted from another repository."""
 
-import asyncio
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -21,6 +20,9 @@ from wherry.registry.errors import (
 )
 from wherry.registry.observe import REQUEST_ID
 from wherry.registry.service import Service
+
+if TYPE_CHECKING:
+    import asyncio
 
 _BATCH: Final = 512 << 10
 _SOURCES: Final = 8

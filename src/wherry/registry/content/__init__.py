@@ -1,1 +1,1 @@
-"""Repositories as OCI layouts over a storage driver: manifests, blobs, uploads, collection. No HTTP; everything blocks."""
+"""Repositories as OCI layouts over a storage driver: manifests, blobs, uploads, collection. Blocks; no HTTP."""

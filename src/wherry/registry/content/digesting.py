@@ -1,9 +1,10 @@
 """Hash what is stored."""
 
 import hashlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from wherry.registry.storage.driver import Reader, Writer
+if TYPE_CHECKING:
+    from wherry.registry.storage.driver import Reader, Writer
 
 CHUNK: Final = 1 << 20
 

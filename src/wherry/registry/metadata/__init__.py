@@ -1,1 +1,1 @@
-"""What can be asked across repositories, in SQL: names, tags, referrers, who holds a blob. Rebuildable from the disk."""
+"""What can be asked across repositories, in SQL: names, tags, referrers, who holds a blob. Rebuildable."""

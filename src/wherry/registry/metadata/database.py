@@ -71,10 +71,7 @@ class Database:
     def versions(self) -> dict[str, str]:
         """Repository -> version of the index.json that its rows were read from."""
         with self._engine.connect() as db:
-            return {
-                name: version
-                for name, version in db.execute(sql.select(t.repositories.c.name, t.repositories.c.version))
-            }
+            return dict(db.execute(sql.select(t.repositories.c.name, t.repositories.c.version)).all())  # the result itself has keys()
 
     def version(self, name: str) -> str:
         """The same of one; empty where it has no rows."""

@@ -7,7 +7,7 @@ any thread. Every failure is a class of `wherry.errors`; a full device is `OutOf
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, Self
 
 from wherry.errors import InvalidArgument, NotFound
 
@@ -52,7 +52,7 @@ class Reader(Protocol):
     def close(self) -> None:
         """Give up the value."""
 
-    def __enter__(self) -> "Reader": ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
@@ -86,7 +86,7 @@ class Writer(Protocol):
     def close(self) -> None:
         """Keep what was written, to be continued."""
 
-    def __enter__(self) -> "Writer": ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 

@@ -17,7 +17,7 @@ import stat as stat_bits
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from wherry.errors import Conflict, KernelError, StoreCorrupt
 from wherry.linux.libc import libc
@@ -86,7 +86,7 @@ class FileReader:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> "FileReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -149,7 +149,7 @@ class FileWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> "FileWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

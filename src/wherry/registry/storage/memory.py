@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from wherry.errors import Conflict, StoreCorrupt
 from wherry.registry.storage.driver import Missing, Stat, check_key
@@ -39,7 +40,7 @@ class MemoryReader:
     def close(self) -> None:
         self._data = bytearray()
 
-    def __enter__(self) -> "MemoryReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -90,7 +91,7 @@ class MemoryWriter:
             self._value.busy = False
             self._value = None
 
-    def __enter__(self) -> "MemoryWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
