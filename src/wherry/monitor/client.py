@@ -163,6 +163,8 @@ class Spawner:
     async def _request(self, message: Event, fds: Mapping[str, int]) -> tuple[Event, dict[str, int]]:
         if self._closed:
             raise Unavailable("the spawner is closed")
+        if self._requests is not None:
+            self._requests.read()  # its end may be waiting to be read: nothing is sent to a dead one
         if self._requests is None:
             # it has just died: its successor is a moment away
             if self._ready is None:
