@@ -115,7 +115,8 @@ def test_shell_in_a_terminal(docker: Docker, terminals: list[Terminal]) -> None:
     deadline = time.monotonic() + 15
     while terminal.ask("stty size") != "40 120":
         assert time.monotonic() < deadline
-    terminal.type("echo g''o; sleep 100\r")
+    # said by the job itself: it is in the foreground then
+    terminal.type("sh -c 'echo g\"\"o; exec sleep 100'\r")
     terminal.expect("go\r\n")
     terminal.type("\x03")
     terminal.expect("# ")
