@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from tests.e2e.harness import EngineProcess, until
 from wherry.client.address import parse
 from wherry.client.errors import CannotConnect
 from wherry.client.http import Client
+from wherry.linux.mount import MS_REC, MS_SLAVE, mount, umount
+from wherry.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWNS, unshare
+from wherry.runtime.cgroups import open_existing
 
 TOP = Path("/sys/fs/cgroup")
 FUSE = "c 10:229 rw"
@@ -107,11 +111,39 @@ def check_limits(engine: Engine) -> None:
         "cpuset.cpus": "0",
         "cpuset.cpus.effective": "0",
     }
+    shown = open_existing(f"/{engine.roots.scope}/containers/{group.name}").stats()
+    assert (shown["memory"]["limit"], shown["pids"]["limit"]) == (64 << 20, 20)
+    assert shown["cpu"]["usage"] > 0
+    assert 0 < shown["memory"]["usage"] < 64 << 20
     seen = engine.wherry("exec", "limited", "sh", "-c", "cat /sys/fs/cgroup/memory.max; nproc").out
     assert seen == f"{64 << 20}\n1\n"
     forks = "i=0; while [ $i -lt 30 ]; do sleep 20 & i=$((i+1)); done; wait"
     assert "can't fork" in engine.wherry("exec", "limited", "sh", "-c", forks, check=False).err
     assert int((group / "pids.events").read_text().split()[1]) > 0
+
+
+def check_what_v2_lacks(engine: Engine) -> None:
+    """What only v1 can do is discarded with Docker's warning; block I/O is limited, in v2's files."""
+    limits = {
+        "Memory": 32 << 20,
+        "OomKillDisable": True,
+        "MemorySwappiness": 10,
+        "BlkioWeight": 500,
+        "BlkioDeviceReadBps": [{"Path": "/dev/vda", "Rate": 1 << 20}],
+        "BlkioDeviceWriteIOps": [{"Path": "/dev/vda", "Rate": 100}],
+    }
+    wanted = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": limits}
+    created = engine.client.call("POST", "/containers/create", None, wanted)
+    assert [warning.rpartition(". ")[2] for warning in created["Warnings"]] == [
+        "Memory swappiness discarded.",
+        "OomKillDisable discarded.",
+    ]
+    engine.post(created["Id"], "start")
+    group = TOP / engine.roots.scope / "containers" / created["Id"]
+    device = os.stat("/dev/vda").st_rdev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    assert (group / "io.max").read_text() == f"{number} rbps=1048576 wbps=max riops=max wiops=100\n"
+    assert (group / "io.weight").read_text() == "default 4950\n"
 
 
 def check_out_of_memory(engine: Engine) -> None:
@@ -210,3 +242,50 @@ def check_adoption(engine: Engine) -> None:
     os.kill(state["monitor"]["pid"], signal.SIGKILL)
     until(lambda: engine.inspect("kept", ".State.Running") is False, "the lost monitor is noticed")
     assert not group.exists()
+
+
+def check_engine_in_a_container(_: Engine) -> None:
+    """Where the top of the tree that the engine sees is a container's and holds processes: limits hold there too."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        failure = ""
+        try:
+            _in_a_container()
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent reports it
+            failure = traceback.format_exc()
+        os.write(writer, failure.encode()[-4000:])
+        os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as said:
+        failure = said.read()
+    os.waitpid(pid, 0)
+    outer = TOP / "outer.scope"
+    assert not failure, failure
+    assert {path.name for path in outer.iterdir() if path.is_dir()} == {"init"}
+    (outer / "init").rmdir()
+    outer.rmdir()
+
+
+def _in_a_container() -> None:
+    outer = TOP / "outer.scope"
+    outer.mkdir()
+    (outer / "cgroup.procs").write_text("0")
+    unshare(CLONE_NEWCGROUP | CLONE_NEWNS)
+    mount("none", "/", "", MS_REC | MS_SLAVE)
+    umount(str(TOP))
+    mount("none", str(TOP), "cgroup2")
+    assert Path("/proc/self/cgroup").read_text() == "0::/\n"
+    inner = Engine()
+    try:
+        inner.start()
+        inner.wherry("image", "bootstrap", "busybox")
+        group = inner.run_detached("one", "-m", "32m", "--network", "none")
+        assert (group / "memory.max").read_text() == f"{32 << 20}\n"
+        inner.remove_all()
+        inner.assert_nothing_runs()
+        inner.stop()
+        assert not (TOP / inner.roots.scope).exists()
+    finally:
+        if inner.process is not None:
+            inner.kill()

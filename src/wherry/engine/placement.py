@@ -7,6 +7,8 @@ from wherry.paths import Roots
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.cgroups.hierarchies import mounted
 
+_ROUNDS = 5  # forks go on while we move
+
 
 class Placement:
     """`<scope>/engine` holds wherryd, `<scope>/monitors` the spawner and what it forks, `<scope>/containers` the rest.
@@ -25,6 +27,7 @@ class Placement:
         Raises:
             KernelError: the kernel refuses.
         """
+        _make_room()
         self._home = _own_directories()
         engine = self._group("engine")
         engine.create(None)
@@ -49,6 +52,34 @@ class Placement:
 
     def _group(self, name: str) -> Cgroup:
         return open_cgroup(f"/{self._scope}/{name}" if name else f"/{self._scope}")
+
+
+def _make_room() -> None:
+    """Move whoever is in the top of a container's unified tree one level down, to `init`.
+
+    Only the machine's real top may hold processes and hand controllers down at once (the kernel's cgroup-v2 document,
+    "no internal processes"); a container without an init system has its processes in what it sees as the top, and then
+    nothing could be limited in it. Who is not seen from here cannot be moved: delegating fails then, and says so.
+    """
+    found = mounted()
+    top = found.v2
+    if found.mode != "v2" or top is None or not os.path.exists(f"{top}/cgroup.type"):
+        return  # the real top has no type
+    for _ in range(_ROUNDS):
+        try:
+            with open(f"{top}/cgroup.procs", encoding="ascii") as file:
+                pids = [pid for pid in file.read().split() if pid != "0"]
+            if not pids:
+                return
+            os.makedirs(f"{top}/init", exist_ok=True)
+        except OSError:
+            return
+        for pid in pids:
+            try:
+                with open(f"{top}/init/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write(pid)
+            except OSError:
+                continue  # it has ended, or may not be moved
 
 
 def _own_directories() -> list[str]:
