@@ -29,7 +29,7 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
     data, run = context.roots.container(record.id), context.roots.sandbox(record.id)
     os.makedirs(f"{run}/bundle", mode=0o700, exist_ok=True)
     files = _sandbox_files(network, data)
-    spec, _ = build_spec(
+    spec = build_spec(
         SpecRequest(
             id=record.id,
             name=record.name,

@@ -106,11 +106,11 @@ class SpecRequest:
         return self.namespace_modes.get(kind, "new")
 
 
-def build_spec(request: SpecRequest) -> tuple[dict[str, Any], list[str]]:
+def build_spec(request: SpecRequest) -> dict[str, Any]:
     """Build the configuration.
 
     Returns:
-        The `config.json` value, and warnings about what this host does not give.
+        The `config.json` value.
 
     Raises:
         InvalidArgument: what was asked contradicts itself or names what is not there, in dockerd's words.
@@ -118,7 +118,7 @@ def build_spec(request: SpecRequest) -> tuple[dict[str, Any], list[str]]:
     """
     config, host = request.config, request.host_config
     security = SecurityOptions.parse(host.security_opt, no_new_privileges=request.no_new_privileges)
-    capabilities, warnings = spec_security.capabilities(host, request.machine.capabilities)
+    capabilities = spec_security.capabilities(host, request.machine.capabilities)
     devices, rules = spec_devices.devices(host, request.devices)
     spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
@@ -149,7 +149,7 @@ def build_spec(request: SpecRequest) -> tuple[dict[str, Any], list[str]]:
         spec["hostname"] = request.hostname
         if config.domainname:
             spec["domainname"] = config.domainname
-    return spec, warnings
+    return spec
 
 
 def _wants_init(request: SpecRequest) -> bool:

@@ -104,9 +104,10 @@ def mounts(request: "SpecRequest", security: SecurityOptions) -> list[dict[str, 
     if host.init and request.mode("pid") == "new":
         files.append(_init(request))
     if host.readonly_rootfs:
+        stay = _STAY_WRITABLE | _writable(host, security)
         for mount in [*base, *files]:
             options: list[str] = mount["options"]
-            if mount["destination"] not in _STAY_WRITABLE and "ro" not in options:
+            if mount["destination"] not in stay and "ro" not in options:
                 options.append("ro")
     inner: list[dict[str, Any]] = [*own, *files]
     # sorted() is stable: on one depth the order is the user's
@@ -117,14 +118,17 @@ def _replaced(destination: str, theirs: set[str]) -> bool:
     return destination in theirs or ("/dev" in theirs and destination.startswith("/dev/"))
 
 
+def _writable(host: HostConfig, security: SecurityOptions) -> frozenset[str]:
+    """What is read-only by default and is not here."""
+    if host.privileged:
+        return frozenset({"/sys", "/sys/fs/cgroup"})
+    return frozenset({"/sys/fs/cgroup"} if security.writable_cgroups else ())
+
+
 def _kernel(request: "SpecRequest", security: SecurityOptions) -> list[dict[str, Any]]:
     host = request.host_config
     found = default_mounts(host.shm_size or 64 << 20)
-    writable = set()
-    if host.privileged:
-        writable |= {"/sys", "/sys/fs/cgroup"}
-    if security.writable_cgroups:
-        writable.add("/sys/fs/cgroup")
+    writable = _writable(host, security)
     result = []
     for mount in found:
         if mount["destination"] == "/dev/shm":

@@ -101,7 +101,7 @@ def exec_process(
     if asked.privileged:
         granted: Sequence[str] = spec_security.every_capability(machine.capabilities)
     else:
-        granted, _ = spec_security.capabilities(host, machine.capabilities)
+        granted = spec_security.capabilities(host, machine.capabilities)
     value = process(config, host, argv, hostname=config.hostname, capabilities=granted, security=security, init=False)
     value["terminal"] = asked.tty
     value["env"] = override(environment(config, config.hostname, tty=asked.tty), asked.env or [])

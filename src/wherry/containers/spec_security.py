@@ -117,31 +117,31 @@ def every_capability(host: frozenset[str]) -> list[str]:
     return [name for name in NAMES if name in host]
 
 
-def capabilities(host_config: HostConfig, host: frozenset[str]) -> tuple[list[str], list[str]]:
+def capabilities(host_config: HostConfig, host: frozenset[str]) -> list[str]:
     """What process 1 gets.
 
     Args:
         host_config: `Privileged`, `CapAdd`, `CapDrop`.
         host: what this host can give.
 
-    Returns:
-        The names, and a warning when a capability was asked for by name and the host does not have it.
-
     Raises:
-        InvalidArgument: an unknown name.
+        InvalidArgument: an unknown name, or one that was asked for and that the host does not have.
     """
     add, drop = normalised(host_config.cap_add, "CapAdd"), normalised(host_config.cap_drop, "CapDrop")
+    for name in add:
+        if name not in host and name != ALL:
+            raise InvalidArgument(
+                "invalid CapAdd: capability not supported by your kernel or not available in the current environment: "
+                f'"{name}"'
+            )
     if host_config.privileged:
-        return every_capability(host), []
+        return every_capability(host)
     if ALL in add:
-        return [name for name in every_capability(host) if name not in drop], []
+        return [name for name in every_capability(host) if name not in drop]
     wanted: Sequence[str] = add
     if ALL not in drop:
         wanted = [*(name for name in DEFAULT_CAPABILITIES if name not in drop), *add]
-    found = [name for name in dict.fromkeys(wanted) if name in host]
-    missing = [name for name in dict.fromkeys(add) if name not in host]
-    warnings = [f"This host does not have the capability {name}; it is not added." for name in missing]
-    return found, warnings
+    return [name for name in dict.fromkeys(wanted) if name in host]
 
 
 def masked_paths(host_config: HostConfig, security: SecurityOptions, processors: int) -> list[str]:

@@ -54,7 +54,7 @@ def validate(config: Config, host: HostConfig, machine: Host, *, has: Features |
     warnings = validate_resources(host, machine.cpus, has or features())
     if host.network_mode == "host" and host.port_bindings:
         warnings.append("Published ports are discarded when using host network mode")
-    warnings += spec_security.capabilities(host, machine.capabilities)[1]
+    spec_security.capabilities(host, machine.capabilities)
     return warnings
 
 
@@ -184,6 +184,10 @@ def _not_yet(host: HostConfig) -> None:
         raise NotSupported("volumes are not supported yet: --volumes-from")
     if host.links:
         raise NotSupported("links are not supported: --link")
+    if host.volume_driver not in ("", "local"):
+        raise NotSupported(f"volume drivers are not supported: {host.volume_driver}")
+    if host.cgroup_parent:
+        raise NotSupported(f"--cgroup-parent is not supported: {host.cgroup_parent}")
 
 
 def _extra_host(entry: str) -> None:

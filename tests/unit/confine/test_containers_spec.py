@@ -59,7 +59,7 @@ def build(config: dict[str, Any] | None = None, host: dict[str, Any] | None = No
             **more,
         },
     )
-    spec, _ = build_spec(request)
+    spec = build_spec(request)
     parse(spec)
     return spec
 
@@ -126,18 +126,17 @@ def test_user_is_left_to_the_containers_own_files() -> None:
         (["CHOWN"], ["all"], set(), set(DEFAULT_CAPABILITIES) - {"CAP_CHOWN"}),
         ([], ["ALL"], set(), set(DEFAULT_CAPABILITIES)),
         (["ALL"], ["SYS_ADMIN"], Machine.capabilities - {"CAP_SYS_ADMIN"}, set()),
-        (["SYS_RESOURCE"], [], set(), set()),
     ],
 )
 def test_capabilities(add: list[str], drop: list[str], gained: set[str], lost: set[str]) -> None:
-    """With and without prefix, in any case, ALL; what the host lacks is not there."""
+    """With and without prefix, in any case, ALL."""
     spec = build(host={"CapAdd": add, "CapDrop": drop})
     assert set(spec["process"]["capabilities"]["bounding"]) == (set(DEFAULT_CAPABILITIES) | gained) - lost
     assert len(spec["process"]["capabilities"]["bounding"]) == len(set(spec["process"]["capabilities"]["bounding"]))
 
 
-def test_a_capability_the_host_lacks_is_a_warning() -> None:
-    """It is named; the container starts without it."""
+def test_a_capability_the_host_lacks_is_refused() -> None:
+    """It is named; all that there are, and the usual ones, go without it."""
     request = SpecRequest(
         id=ID,
         config=Config(),
@@ -147,7 +146,10 @@ def test_a_capability_the_host_lacks_is_a_warning() -> None:
         cgroup_path="/x",
         machine=Machine(),
     )
-    assert build_spec(request)[1] == ["This host does not have the capability CAP_SYS_RESOURCE; it is not added."]
+    with pytest.raises(InvalidArgument, match='not available in the current environment: "CAP_SYS_RESOURCE"'):
+        build_spec(request)
+    for host in ({"Privileged": True}, {"CapAdd": ["ALL"]}):
+        assert "CAP_SYS_RESOURCE" not in build(host=host)["process"]["capabilities"]["bounding"]
 
 
 def test_privileged_has_all_and_masks_nothing() -> None:
