@@ -18,6 +18,7 @@ from wherry.registry.accounts.robots import PREFIX, Robot
 from wherry.registry.accounts.settings import Network
 from wherry.registry.accounts.standing import Memory
 from wherry.registry.audit import Audit
+from wherry.registry.observe import REQUEST_ID
 
 _HEADER_MAX: Final = 20 << 10
 WRONG: Final = "incorrect username or password"
@@ -145,7 +146,9 @@ class Callers:
         return Known(account.name, account)
 
     def _record(self, event: str, request: BaseRequest, name: str, address: str) -> None:
-        self.audit.record(event, caller=name[:130], request=request.get("id", ""), address=address, path=request.path)
+        self.audit.record(
+            event, caller=name[:130], request=request.get(REQUEST_ID, ""), address=address, path=request.path
+        )
 
     def address(self, request: BaseRequest) -> str:
         """Address of the client: the last one of X-Forwarded-For that no believed proxy has."""

@@ -22,7 +22,7 @@ from wherry.registry.accounts.people import Account
 from wherry.registry.accounts.service import Accounts
 from wherry.registry.accounts.standing import Standing
 from wherry.registry.errors import TooManyRequests, answer_for
-from wherry.registry.observe import log
+from wherry.registry.observe import CALLER, REQUEST_ID, log, route_of
 from wherry.registry.search import Search
 from wherry.registry.service import Service
 from wherry.registry.web import markdown
@@ -198,16 +198,16 @@ class Site:
     def tell(self, event: str, request: web.Request, visitor: Visitor, **facts: Any) -> None:
         """Write what somebody changed to the audit log."""
         caller = visitor.account.name if visitor.account is not None else ""
-        self.known_accounts.audit.record(event, caller=caller, request=request.get("id", ""), **facts)
+        self.known_accounts.audit.record(event, caller=caller, request=request.get(REQUEST_ID, ""), **facts)
 
     def page(self, handler: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """A handler of the application from one of a page: with its visitor, and what fails shown as a page."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            request["route"] = "page"
+            route_of(request, "page")
             visitor = await self.visitor(request)
             if visitor.account is not None:
-                request["caller"] = visitor.account.name
+                request[CALLER] = visitor.account.name
             try:
                 return await handler(request, visitor)
             except WherryError as error:
@@ -220,7 +220,7 @@ class Site:
             raise web.HTTPSeeOther(f"/sign-in?next={quote(request.path_qs)}")
         status, _ = answer_for(error)
         if status >= 500 and not isinstance(error, TooManyRequests):
-            log.error("page failed", extra={"request": request.get("id", ""), "reason": str(error)})
+            log.error("page failed", extra={"request": request.get(REQUEST_ID, ""), "reason": str(error)})
         message = error.message if status < 500 or status == 503 else "Something went wrong here. The log has more."
         return self.render(request, visitor, "error.html", status=status, message=message, code=status)
 
