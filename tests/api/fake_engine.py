@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound
+from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound, Unauthorized
 from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
 
 ID = "c0ffee" + "0" * 58
@@ -300,6 +300,23 @@ class FakeImages:
         if image.endswith("missing"):
             raise ImageNotFound("pull access denied for missing")
         progress({"status": f"Pulling from {image}", "id": tag})
+
+    async def push(self, image: str, tag: str, auth: str, progress: Callable[[Any], None]) -> None:
+        progress({"status": f"The push refers to repository [{image}]"})
+
+    async def login(self, auth: dict[str, Any]) -> dict[str, Any]:
+        if auth.get("password") != "right":
+            raise Unauthorized("unauthorized: incorrect username or password")
+        return {"Status": "Login Succeeded", "IdentityToken": ""}
+
+    async def distribution(self, image: str, auth: str) -> dict[str, Any]:
+        return {"Descriptor": {"digest": FakeImage.id}, "Platforms": []}
+
+    async def search(self, term: str, limit: int, filters: Any, auth: str) -> Any:
+        return [{"name": term, "description": str(limit)}]
+
+    async def remote_tags(self, image: str, auth: str) -> Any:
+        return ["1", "2"]
 
     async def bootstrap(self, name: str, progress: Callable[[Any], None]) -> str:
         progress({"status": f"making {name}"})

@@ -95,7 +95,7 @@ def test_golden_error_answer(sock: socket.socket) -> None:
         ("/exec/nope/attach", 404, "page not found"),
         ("/images/nope/json", 404, "No such image: nope:latest"),
         ("/images/get?names=nope", 404, "No such image: nope:latest"),
-        ("/images/search?term=x", 501, "image search is not supported"),
+        ("/images/search", 400, "term is required"),
         ("/networks/nope", 404, "network nope not found"),
         ("/events?until=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("/plugins/x/json", 404, 'plugin "x" not found'),
@@ -404,6 +404,19 @@ def test_image_endpoints(server: Any, sock: socket.socket) -> None:
     assert (answer.status, answer.json) == (200, {"status": "Pulling from busybox", "id": "1"})
 
 
+def test_registry_endpoints(server: Any, sock: socket.socket) -> None:
+    """push, auth, search, distribution and our list of tags reach the engine."""
+    answer = ask(sock, "POST", "/images/h:5000/a/b/push?tag=1", headers="X-Registry-Auth: e30=\r\n")
+    assert (answer.status, answer.json) == (200, {"status": "The push refers to repository [h:5000/a/b]"})
+    answer = ask(sock, "POST", "/auth", b'{"username":"u","password":"right"}')
+    assert answer.json["Status"] == "Login Succeeded"
+    answer = ask(sock, "POST", "/auth", b'{"username":"u","password":"wrong"}')
+    assert (answer.status, answer.message) == (401, "unauthorized: incorrect username or password")
+    assert ask(sock, "GET", "/images/search?term=x&limit=7").json == [{"name": "x", "description": "7"}]
+    assert ask(sock, "GET", "/distribution/h:5000/a/json").json["Platforms"] == []
+    assert ask(sock, "GET", "/wherry/v1/tags?name=h:5000/a").json == {"Name": "h:5000/a", "Tags": ["1", "2"]}
+
+
 def test_image_load(server: Any, sock: socket.socket) -> None:
     """Progress is JSON lines; after the status an error is told in band."""
     body = os.urandom(3 << 20)
@@ -467,7 +480,7 @@ def test_other_endpoints(sock: socket.socket) -> None:
     assert (answer.status, answer.message) == (403, "bridge is a pre-defined network and cannot be removed")
     assert ask(sock, "DELETE", "/networks/nope").status == 404
     assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"
-    for path in ("/auth", "/build", "/commit", "/networks/create", "/images/x/push", "/volumes/create"):
+    for path in ("/build", "/commit", "/networks/create", "/volumes/create"):
         assert ask(sock, "POST", path, b"", TEXT).status == 501
     assert ask(sock, "PUT", "/version").status == 404
 

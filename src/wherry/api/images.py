@@ -1,6 +1,6 @@
 """`/images/…`: names may hold slashes, and their end tells the verb."""
 
-from wherry.api.call import Call
+from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.wire import images as wire
@@ -99,14 +99,44 @@ async def create(call: Call) -> Reply | Stream:
 
 async def _pull(call: Call, image: str) -> Stream:
     stream = call.stream()
-    auth = call.request.headers.get("X-Registry-Auth", "")
     # a client that goes away ends its pull; what came is kept for the next one
     with call.while_client_stays():
-        await call.engine.images.pull(image, call.text("tag"), call.text("platform"), auth, stream.send_json)
+        await call.engine.images.pull(image, call.text("tag"), call.text("platform"), _auth(call), stream.send_json)
     await stream.finish()
     return stream
 
 
-async def search(_call: Call) -> Reply:
+async def push(call: Call) -> Stream:
+    """POST /images/{name}/push: progress as JSON lines, an error in band."""
+    stream = call.stream()
+    with call.while_client_stays():
+        await call.engine.images.push(call.name, call.text("tag"), _auth(call), stream.send_json)
+    await stream.finish()
+    return stream
+
+
+async def search(call: Call) -> Reply:
     """GET /images/search."""
-    raise NotSupported("image search is not supported")
+    term = required(call.text("term"), "term is required")
+    limit = call.number("limit", 0) or 0
+    return json_reply(await call.engine.images.search(term, limit, call.filters(), _auth(call)))
+
+
+async def distribution(call: Call) -> Reply:
+    """GET /distribution/{name}/json."""
+    return json_reply(await call.engine.images.distribution(call.name, _auth(call)))
+
+
+async def login(call: Call) -> Reply:
+    """POST /auth."""
+    return json_reply(await call.engine.images.login(await call.json(dict) or {}))
+
+
+async def remote_tags(call: Call) -> Reply:
+    """GET /wherry/v1/tags?name=…: `{"Name", "Tags"}` of a repository in its registry."""
+    name = required(call.text("name"), "the name of a repository is needed")
+    return json_reply({"Name": name, "Tags": await call.engine.images.remote_tags(name, _auth(call))})
+
+
+def _auth(call: Call) -> str:
+    return str(call.request.headers.get("X-Registry-Auth", ""))

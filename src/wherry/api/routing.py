@@ -23,7 +23,7 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("GET", "/info"): system.info,
     ("GET", "/events"): system.events,
     ("GET", "/system/df"): _not("disk usage is"),
-    ("POST", "/auth"): _not("log-in to a registry is"),
+    ("POST", "/auth"): images.login,
     ("POST", "/build"): _not("build is"),
     ("POST", "/build/prune"): absent.build_prune,
     ("POST", "/build/cancel"): _not("build is"),
@@ -83,10 +83,10 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("GET", "images", "json"): images.inspect,
     ("GET", "images", "history"): images.history,
     ("POST", "images", "tag"): images.tag,
-    ("POST", "images", "push"): _not("push is"),
+    ("POST", "images", "push"): images.push,
     ("GET", "images", "get"): images.save_one,
     ("DELETE", "images", ""): images.remove,
-    ("GET", "distribution", "json"): _not("reading a registry is"),
+    ("GET", "distribution", "json"): images.distribution,
     ("GET", "networks", ""): system.network,
     ("DELETE", "networks", ""): absent.network_remove,
     ("POST", "networks", "connect"): _not("network connect is"),
@@ -102,6 +102,7 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 # these have no version: they are ours
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
+    ("GET", "/wherry/v1/tags"): images.remote_tags,
 }
 
 _VERSION = re.compile(r"/v([0-9.]+)(/.*)\Z", re.DOTALL)

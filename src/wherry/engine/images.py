@@ -5,8 +5,12 @@ from typing import Any
 
 from wherry.containers.records import Registry
 from wherry.distribution import credentials
+from wherry.distribution.login import check
+from wherry.distribution.search import search, tags
 from wherry.distribution.settings import Settings
 from wherry.engine.events import Events
+from wherry.errors import InvalidReference
+from wherry.images.describe import describe
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import digest as digests
@@ -110,6 +114,45 @@ class Images:
         for found in pulled:
             shown = name.familiar() if name.tag or name.digest else f"{name.familiar_name()}@{found.digest}"
             self._events.publish("image", "pull", shown, {"name": name.familiar_name()})
+
+    async def push(self, image: str, tag: str, auth: str, progress: Progress) -> None:
+        """Push a tag of a repository, or all its tags.
+
+        Args:
+            image: the repository, or a name with a tag.
+            tag: a tag; with none anywhere, all tags are pushed.
+            auth: the caller's `X-Registry-Auth`.
+        """
+        name = parse_normalized(image)
+        if name.digest:
+            raise InvalidReference("cannot push a digest reference")
+        if tag:
+            name = name.with_tag(tag)
+        for pushed, _ in await self._store.push(self._registries, name, progress, credentials.from_header(auth)):
+            self._events.publish("image", "push", pushed.familiar(), {"name": pushed.familiar_name()})
+
+    async def login(self, auth: Json) -> Json:
+        """Check a credential (Docker's AuthConfig); returns Docker's answer.
+
+        Raises:
+            Unauthorized: it is none.
+        """
+        credential = credentials.from_json(auth)
+        identity_token = await check(self._registries, credential)
+        return {"Status": "Login Succeeded", "IdentityToken": identity_token}
+
+    async def distribution(self, image: str, auth: str) -> Json:
+        """What a registry says of a name: Docker's `Descriptor` and `Platforms`."""
+        name = parse_normalized(image).with_default_tag()
+        return await describe(self._registries, name, credentials.from_header(auth))
+
+    async def search(self, term: str, limit: int, filters: Filters, auth: str) -> JsonList:
+        """Search Docker Hub, or with `HOST/TERM` another registry; Docker's entries."""
+        return await search(self._registries, term, limit, filters, credentials.from_header(auth))
+
+    async def remote_tags(self, image: str, auth: str) -> Names:
+        """All tags of a repository in its registry."""
+        return await tags(self._registries, parse_normalized(image), credentials.from_header(auth))
 
     async def prune(self, filters: Filters | None = None) -> Json:
         """Remove what nobody uses; returns Docker's report."""

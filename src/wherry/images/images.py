@@ -12,7 +12,7 @@ from typing import Any
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
-from wherry.images import bootstrap, history, layers, load, pull, remove, resolve, save, sweep, tag
+from wherry.images import bootstrap, history, layers, load, pull, push, remove, resolve, save, sweep, tag
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
@@ -162,6 +162,12 @@ class Images:
             return await pull.pull_all(self._stores, settings, self._gates, name, credential, progress, platform=wanted)
         found = await pull.pull(self._stores, settings, self._gates, name, credential, progress, platform=wanted)
         return [found]
+
+    async def push(
+        self, settings: Settings, name: Reference, progress: Progress, credential: Credential = NOBODY
+    ) -> list[tuple[Reference, str]]:
+        """Push a tag, or all tags of a repository; returns names and manifest digests."""
+        return await push.push(self._stores, settings, name, credential, progress)
 
     # -- keeping
 

@@ -150,7 +150,7 @@ class _Chosen:
 async def _choose(source: Source, top: Fetched, wanted: Platform) -> _Chosen:
     fetched = top
     for _ in range(_NESTING):
-        document = _read(fetched)
+        document = read_document(fetched)
         if isinstance(document, Manifest):
             return _Chosen(fetched.raw, fetched.digest, document)
         descriptor = _fitting(document, wanted)
@@ -170,7 +170,12 @@ def _agreed(told: str, announced: str) -> str:
     return announced or told
 
 
-def _read(fetched: Fetched) -> Manifest | Index:
+def read_document(fetched: Fetched) -> Manifest | Index:
+    """Read a manifest or an index as what the registry says it is.
+
+    Raises:
+        InvalidSpec, HostileInput, NotSupported: it is none, or both.
+    """
     told = fetched.media_type
     if told in SCHEMA_1:
         raise NotSupported(

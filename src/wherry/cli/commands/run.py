@@ -97,12 +97,16 @@ def _create(command: Invocation, config: "dict[str, Any]") -> str:
 
 
 def _pull(command: Invocation, image: str) -> None:
+    from wherry.cli import credentials
     from wherry.cli.progress import show_progress
     from wherry.cli.reference import repository_and_tag
 
     repository, tag = repository_and_tag(image)
     response = command.client.request(
-        "POST", "/images/create", {"fromImage": repository, "tag": tag, "platform": command["platform"]}
+        "POST",
+        "/images/create",
+        {"fromImage": repository, "tag": tag, "platform": command["platform"]},
+        headers=credentials.header(repository),
     )
     show_progress(response, 2, quiet=command["quiet"])
 
