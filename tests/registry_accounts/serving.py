@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ class Registry:
         self.port = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
-        assert self._ready.wait(20)
+        deadline = time.monotonic() + 20
+        while not self._ready.wait(0.05):
+            assert self._thread.is_alive() and time.monotonic() < deadline, "the server did not begin"
 
     @property
     def known(self) -> Accounts:
@@ -74,8 +77,10 @@ class Registry:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._run())
-        self._loop.close()
+        try:
+            self._loop.run_until_complete(self._run())
+        finally:
+            self._loop.close()
 
     async def _run(self) -> None:
         self._end = asyncio.Event()

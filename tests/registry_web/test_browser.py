@@ -196,9 +196,6 @@ def test_hostile_descriptions_and_images_are_inert(page: Any, site: Registry) ->
             target = (link.get_attribute("href") or "").strip().lower()
             assert target.startswith(("/", "http:", "https:")), (path, target)
         assert page.locator("main .prose input, main .prose form").count() == 0
-        assert "49" not in (page.text_content("main") or "").replace("{{7*7}}", "") or "{{7*7}}" in (
-            page.text_content("main") or ""
-        )
     page.goto("/")
     page.fill("#q", "<img src=x onerror=alert(1)>")
     page.wait_for_selector("#results .empty-title")
