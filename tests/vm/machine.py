@@ -128,6 +128,8 @@ def boot(directory: Path, *, python: str, root: Path, seconds: float) -> Results
     initramfs.write_bytes(_initramfs(found.modules(MODULES)))
     console, results = directory / "console", directory / "results"
     command = [
+        # whatever becomes of us, the machine ends
+        *("timeout", "-k", "1", str(int(seconds) + 10)),
         *("nice", "-n", "5", "qemu-system-x86_64", *_accelerators(), "-m", "1024", "-smp", "2"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-sandbox", "on"),
         *("-kernel", str(found.image), "-initrd", str(initramfs), "-append", _KERNEL),
@@ -139,7 +141,7 @@ def boot(directory: Path, *, python: str, root: Path, seconds: float) -> Results
             said, _ = qemu.communicate(timeout=seconds)
             ended = f"qemu ended with {qemu.returncode}: {said.decode(errors='replace')}"
         except subprocess.TimeoutExpired:
-            qemu.kill()
+            qemu.terminate()  # `timeout` hands it on
             ended = f"killed after {seconds} s"
     return Results(_text(results), f"{_text(console)}\n{ended}")
 
