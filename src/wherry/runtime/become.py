@@ -17,6 +17,7 @@ from wherry.linux.seccomp import install_filter
 from wherry.linux.terminal import take
 from wherry.runtime import command
 from wherry.runtime.devices import own_null
+from wherry.runtime.process_plan import host_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,14 +29,22 @@ if TYPE_CHECKING:
 _CODECS = ("utf-8", "ascii", "latin-1")
 
 
+_is_warm = False
+
+
 def warm() -> None:
     """Load, in the parent, what the child would otherwise load from the container's files.
 
     Warnings are silenced for good: to show one, Python imports what formats it, and by then the files are not ours.
     """
+    global _is_warm
+    if _is_warm:
+        return  # this process, or the one that it was forked from, has done it
+    _is_warm = True
     import warnings
 
     warnings.simplefilter("ignore")
+    host_capabilities()
     for name in _CODECS:
         b"".decode(name)
     os.fsencode("")

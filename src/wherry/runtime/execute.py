@@ -117,7 +117,7 @@ class Child:
         plan, inherited = self.plan, self.inherited
         m.make_all_slave()
         root = rootfs.attach_root(plan, inherited.root)
-        rootfs.make_mounts(plan, root, inherited.trees, self._cgroup_paths)
+        late = rootfs.make_mounts(plan, root, inherited.trees, self._cgroup_paths)
         make_devices(plan, root, inherited.devices)
         master = slave = -1
         if plan.process.terminal:
@@ -125,6 +125,7 @@ class Child:
         os.close(make_directories(root, plan.process.cwd))
         rootfs.hide(root, plan.masked_paths, plan.readonly_paths)
         self._set_kernel_values()
+        rootfs.finish_mounts(plan, root, late, self._cgroup_paths)
         self._creation_hooks()
         rootfs.enter(root)
         rootfs.finish_root(plan)

@@ -120,32 +120,55 @@ def make_mounts(
     root: int,
     trees: "Mapping[int, int]",
     cgroup_paths: "Callable[[], Mapping[str, str]]",
-) -> None:
-    """Make every mount of the plan, in its order. `cgroup_paths` waits until the container is in its cgroup."""
-    readonly: list[MountStep] = []
+) -> "list[MountStep]":
+    """Make the mounts of the plan, in its order, but what `finish_mounts` does.
+
+    Args:
+        plan: the plan.
+        root: its root's descriptor.
+        trees: from `open_sources`.
+        cgroup_paths: waits until the container is in its cgroup.
+
+    Returns:
+        Cgroup mounts that nothing else lies below: the parent is still making the cgroup, and there is other work.
+    """
     late: list[MountStep] = []
     for index, step in enumerate(plan.mounts):
         try:
             if step.kind in (BIND, SHM):
                 _bind(root, step, trees[index])
             elif step.kind == CGROUP:
-                if any(other.destination.startswith(step.destination + "/") for other in plan.mounts):
+                if _below(step.destination, plan):
                     _cgroup(root, step, cgroup_paths())
                 else:
-                    late.append(step)  # the parent is still making the cgroup: there is other work to do meanwhile
+                    late.append(step)
             else:
                 _filesystem(root, step)
-                if step.fstype == "tmpfs" and step.options.flags & m.MS_RDONLY:
-                    readonly.append(step)
         except KernelError as error:
             where = f'error mounting "{step.source}" to rootfs at "{step.destination}"'
             raise KernelError(f"{where}: {error.call}", error.errno or 0) from None
+    return late
+
+
+def finish_mounts(
+    plan: "Plan", root: int, late: "Sequence[MountStep]", cgroup_paths: "Callable[[], Mapping[str, str]]"
+) -> None:
+    """Make the mounts that `make_mounts` has left, and then what was to be read-only: mount points, and the working
+    directory, were made in it until now."""
     for step in late:
         _cgroup(root, step, cgroup_paths())
-    plan_readonly = [open_in_root(root, step.destination, O_PATH) for step in readonly]
-    for fd in plan_readonly:
-        # the last thing in the plan's order: mount points were made in it until now
-        m.set_attributes(fd, m.MOUNT_ATTR_RDONLY)
+    for step in plan.mounts:
+        if step.fstype == "tmpfs" and step.options.flags & m.MS_RDONLY:
+            m.set_attributes(open_in_root(root, step.destination, O_PATH), m.MOUNT_ATTR_RDONLY)
+
+
+def _below(destination: str, plan: "Plan") -> bool:
+    """Whether something of the plan lies below a mount, which must then be there first."""
+    prefix = destination + "/"
+    paths = [step.destination for step in plan.mounts] + [node.path for node in plan.devices]
+    return any(f"{path}/".startswith(prefix) and path != destination for path in paths) or any(
+        f"{path}/".startswith(prefix) for path in (*plan.masked_paths, *plan.readonly_paths, plan.process.cwd)
+    )
 
 
 def hide(root: int, masked: "Sequence[str]", readonly: "Sequence[str]") -> None:
