@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,6 +33,7 @@ SERVICE: Final[web.AppKey[Service]] = web.AppKey("service", Service)
 _READ_BUFFER: Final = 256 << 10
 _KEEPALIVE: Final = 75.0
 _BACKLOG: Final = 1024
+_DRAIN_STEP: Final = 0.02
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 Extension = Callable[[web.Application], None]
@@ -193,10 +195,11 @@ async def serve(
         auto_decompress=False,  # a body is stored as it came
         read_bufsize=_READ_BUFFER,
         keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=settings.shutdown_timeout,
+        shutdown_timeout=2.0,  # for what is left when `_drained` has waited
     )
     await runner.setup()
-    await web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG).start()
+    site = web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG)
+    await site.start()
     collector = asyncio.create_task(collect_forever(service)) if collect and settings.gc.interval > 0 else None
     gc.collect()
     gc.freeze()
@@ -210,10 +213,19 @@ async def serve(
             collector.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await collector
+        await site.stop()
+        await _drained(service, settings.shutdown_timeout)
         await runner.cleanup()
         if access is not None:
             access.flush()
         await asyncio.to_thread(service.close)
+
+
+async def _drained(service: Service, timeout: float) -> None:
+    """Wait for requests under way: aiohttp's own end lets handlers finish, but reads nothing more of their bodies."""
+    deadline = time.monotonic() + timeout
+    while service.metrics.in_flight and time.monotonic() < deadline:
+        await asyncio.sleep(_DRAIN_STEP)
 
 
 def _reload(service: Service, context: ssl.SSLContext | None) -> None:

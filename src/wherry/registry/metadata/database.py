@@ -71,8 +71,8 @@ class Database:
     def versions(self) -> dict[str, str]:
         """Repository -> version of the index.json that its rows were read from."""
         with self._engine.connect() as db:
-            # all of it first: the result itself has keys(), and would be taken for a mapping
-            return dict(db.execute(sql.select(t.repositories.c.name, t.repositories.c.version)).tuples().all())
+            query = sql.select(t.repositories.c.name, t.repositories.c.version)
+            return {row.name: row.version for row in db.execute(query)}
 
     def version(self, name: str) -> str:
         """The same of one; empty where it has no rows."""
