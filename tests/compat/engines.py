@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.e2e.harness import EngineProcess
 
-STANDING = ("c1", "x1", "n1", "p1")
+STANDING = {"c1": "running", "x1": "exited", "n1": "created", "p1": "paused"}
 # containers that rows may look at and must not change: one for each state
 _STANDING = """
 docker run -d --name c1 -l a=b -l team=x -e FOO=bar -h box busybox \
@@ -102,20 +102,35 @@ class Engine:
 
     def prepare(self, archive: Path) -> None:
         """Load the image and make the standing containers."""
-        for line in (f"docker load -q -i {archive}", *_STANDING.strip().splitlines()):
-            code, _, err = self.shell(line)
-            if code:
-                raise RuntimeError(f"{self.socket}: {line}: {err.decode()}")
+        self._must(f"docker load -q -i {archive}")
         self.image = json.loads(self.call("GET", "/images/busybox/json")[1])["Id"]
+        self._stand()
+
+    def _must(self, line: str) -> None:
+        code, _, err = self.shell(line)
+        if code:
+            raise RuntimeError(f"{self.socket}: {line}: {err.decode()}")
+
+    def _stand(self) -> None:
+        for line in _STANDING.strip().splitlines():
+            self._must(line)
 
     def tidy(self) -> None:
         """Remove what a row left behind; busybox gets its name back."""
         self.remove_volumes()
         if self.call("GET", "/images/busybox:latest/json")[0] == 404:
             self.call("POST", f"/images/{self.image}/tag?repo=busybox&tag=latest")
+        standing: dict[str, str] = {}
         for container in self.containers():
-            if not {name[1:] for name in container["Names"]} & set(STANDING):
+            known = {name[1:] for name in container["Names"]} & set(STANDING)
+            if known:
+                standing[known.pop()] = container["State"]
+            else:
                 self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        if standing != STANDING:
+            # the row did to one of them what it was not to do
+            self.clear()
+            self._stand()
         for image in json.loads(self.call("GET", "/images/json")[1]):
             names = image["RepoTags"] or []
             for name in names:
@@ -130,9 +145,10 @@ class Engine:
             self.call("DELETE", f"/volumes/{volume['Name']}")
 
     def clear(self) -> None:
-        """Remove every container."""
+        """Remove every container and volume."""
         for container in self.containers():
             self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        self.remove_volumes()
 
 
 def available() -> bool:

@@ -19,7 +19,6 @@ class Row(NamedTuple):
         since: the dockerd version from which on it behaves as here; older ones are not asked.
         files: needs a dockerd that sees this process's files (bind mounts).
         reads: leaves nothing behind, so nothing is tidied.
-        quick: belongs to the subset that the test suite runs.
     """
 
     line: str
@@ -33,7 +32,6 @@ class Row(NamedTuple):
     since: tuple[int, ...] = ()
     files: bool = False
     reads: bool = False
-    quick: bool = False
 
     @property
     def title(self) -> str:
@@ -47,12 +45,12 @@ JSON = {"Content-Type": "application/json"}
 
 
 def look(line: str, **rest: Any) -> Row:
-    """A row that changes nothing: quick, and not tidied after."""
-    return Row(line, reads=True, quick=True, **rest)
+    """A row that changes nothing: nothing is tidied after it."""
+    return Row(line, reads=True, **rest)
 
 
 def call(
     method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None, **rest: Any
 ) -> Row:
     """A raw request."""
-    return Row("", (method, path, body, headers if headers is not None else (JSON if body else {})), quick=True, **rest)
+    return Row("", (method, path, body, headers if headers is not None else (JSON if body else {})), **rest)

@@ -1,14 +1,8 @@
 """Images: list, tag, remove, history, save, load, import, prune."""
 
-from typing import Any
-
 from tests.compat.row import Row, look
 
 _TAGGED = "docker tag busybox team/tool:1; docker tag busybox team/tool:2; docker tag busybox reg.example:5000/x/y"
-
-
-def _quick(line: str, **rest: Any) -> Row:
-    return Row(line, quick=True, **rest)
 
 
 ROWS: list[Row] = [
@@ -31,33 +25,33 @@ ROWS: list[Row] = [
     look("docker images -f label=nope"),
     look("docker images -f reference=busy*"),
     look("docker images -f reference='['"),
-    _quick("docker images -f reference='team/*' --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
-    _quick("docker images -f reference='*:2' --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
-    _quick("docker images team/tool --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
-    _quick("docker images team/tool:1 --format '{{.Repository}}:{{.Tag}}'", setup=_TAGGED),
-    _quick("docker images reg.example:5000/x/y --format '{{.Repository}}:{{.Tag}}'", setup=_TAGGED),
+    Row("docker images -f reference='team/*' --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
+    Row("docker images -f reference='*:2' --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
+    Row("docker images team/tool --format '{{.Repository}}:{{.Tag}}' | sort", setup=_TAGGED),
+    Row("docker images team/tool:1 --format '{{.Repository}}:{{.Tag}}'", setup=_TAGGED),
+    Row("docker images reg.example:5000/x/y --format '{{.Repository}}:{{.Tag}}'", setup=_TAGGED),
     look("docker history busybox"),
     look("docker history --no-trunc busybox"),
     look("docker history -q busybox"),
     look("docker history nope"),
     look("docker history --format '{{json .}}' busybox"),
-    _quick("docker tag busybox a/b:c && docker images a/b --format '{{.Repository}} {{.Tag}} {{.ID}}'"),
-    _quick("docker tag nope x"),
-    _quick("docker tag busybox UPPER"),
-    _quick("docker tag busybox x:a:b"),
-    _quick("docker tag busybox 'x y'"),
-    _quick("docker tag busybox x@sha256:" + "0" * 64),
-    _quick("docker tag $(docker images -q busybox) byid:1 && docker images -q byid"),
-    _quick("docker tag zzzz byid:1"),
-    _quick("docker rmi nope"),
-    _quick("docker rmi -f nope"),
-    _quick("docker rmi busybox"),
-    _quick("docker rmi -f busybox"),
-    _quick("docker rmi a/b:c", setup="docker tag busybox a/b:c"),
-    _quick("docker rmi a/b:c nope d/e", setup="docker tag busybox a/b:c; docker tag busybox d/e"),
-    _quick("docker rmi $(docker images -q busybox)"),
-    _quick("docker rmi $(docker images -q busybox)", setup="docker tag busybox a/b:c"),
-    _quick("docker rmi UPPER"),
+    Row("docker tag busybox a/b:c && docker images a/b --format '{{.Repository}} {{.Tag}} {{.ID}}'"),
+    Row("docker tag nope x"),
+    Row("docker tag busybox UPPER"),
+    Row("docker tag busybox x:a:b"),
+    Row("docker tag busybox 'x y'"),
+    Row("docker tag busybox x@sha256:" + "0" * 64),
+    Row("docker tag $(docker images -q busybox) byid:1 && docker images -q byid"),
+    Row("docker tag zzzz byid:1"),
+    Row("docker rmi nope"),
+    Row("docker rmi -f nope"),
+    Row("docker rmi busybox"),
+    Row("docker rmi -f busybox"),
+    Row("docker rmi a/b:c", setup="docker tag busybox a/b:c"),
+    Row("docker rmi a/b:c nope d/e", setup="docker tag busybox a/b:c; docker tag busybox d/e"),
+    Row("docker rmi $(docker images -q busybox)"),
+    Row("docker rmi $(docker images -q busybox)", setup="docker tag busybox a/b:c"),
+    Row("docker rmi UPPER"),
     Row("docker rmi imp:1", setup="docker import -m hello $DIR/busybox.tar imp:1"),
     Row(
         "docker rmi imp:1; docker rm k1", setup="docker import $DIR/busybox.tar imp:1; docker create --name k1 imp:1 x"
