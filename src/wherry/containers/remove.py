@@ -36,6 +36,9 @@ async def remove(context: Context, container: Container, *, force: bool = False)
         return
     async with container.lock:
         await container.settled.wait()
+        if container.status == "removing":
+            # its own end (`--rm`, or a start that failed) was quicker
+            return
         await remove_exited(context, container)
 
 

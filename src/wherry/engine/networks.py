@@ -88,7 +88,8 @@ class Networks:
         )
         wishes = (record.networking or {}).get("EndpointsConfig") or {}
         wish = wishes.get("bridge") or wishes.get("default") or {}
-        if (wish.get("IPAMConfig") or {}).get("IPv4Address"):
+        addresses = wish.get("IPAMConfig") or {}
+        if any(addresses.get(key) for key in ("IPv4Address", "IPv6Address", "LinkLocalIPs")):
             raise InvalidArgument(
                 "invalid config for network bridge: invalid endpoint settings:\n"
                 "* user specified IP address is supported on user defined networks only"
