@@ -105,6 +105,17 @@ def load(module: str, name: str) -> "Command":
     return commands[name]
 
 
+_LATER = "is not supported yet (COMPATIBILITY.md says what is)"
+_PLUGIN = "is a plugin of the docker command: DOCKER_HOST=unix:///run/wherry/wherry.sock docker"
+# commands of Docker that people will try, and what they are told
+ABSENT = {
+    **dict.fromkeys("build builder commit cp diff export stats update volume".split(), _LATER),
+    **{name: f"{_PLUGIN} {name}" for name in ("buildx", "compose")},
+    **dict.fromkeys("config node plugin secret service stack swarm".split(), "is not supported: there is no swarm"),
+    "context": "is not supported: WHERRY_HOST or -H choose the engine",
+}
+
+
 def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str":
     """(path, name in its module, module, remaining words), or the name of a group."""
     name = words[0]
@@ -112,6 +123,8 @@ def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str"
     if entry:
         return f"wherry {name}", name, entry[0], words[1:]
     if name not in GROUPS:
+        if name in ABSENT:
+            raise Failure(f"wherry: 'wherry {name}' {ABSENT[name]}")
         raise Failure(f"wherry: unknown command: wherry {name}\n\nRun 'wherry --help' for more information")
     if len(words) < 2 or words[1].startswith("-"):
         return name
