@@ -10,7 +10,6 @@ from yarl import URL
 from wherry.distribution import link
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
-from wherry.distribution.transport import DELAYS
 from wherry.errors import DigestMismatch, NotFound, Unavailable, WherryError
 from wherry.oci.digest import Digest
 from wherry.oci.reference import Reference
@@ -30,7 +29,6 @@ class Destination:
         name: the repository; tag and digest do not matter.
         credential: the caller's.
         sources: paths of repositories on the same registry that blobs may be mounted from.
-        delays: seconds to wait before each further attempt.
     """
 
     def __init__(
@@ -40,22 +38,19 @@ class Destination:
         credential: Credential = NOBODY,
         *,
         sources: Iterable[str] = (),
-        delays: tuple[float, ...] = DELAYS,
     ) -> None:
         self.path = name.path
         self._domain = name.domain
         self._settings = settings
         self._credential = credential
-        self._delays = delays
+        self._delays = settings.delays
         self._link: link.Link | None = None
         self._sources = sorted(set(sources) - {name.path})
         self._scope = ""
 
     async def __aenter__(self) -> Self:
         (endpoint,) = self._settings.endpoints(self._domain, mirrors=False)
-        self._link = found = await link.connect(
-            endpoint, self._settings, self._credential, domain=self._domain, delays=self._delays
-        )
+        self._link = found = await link.connect(endpoint, self._settings, self._credential, domain=self._domain)
         self._scope = " ".join(
             (found.scope(self.path, "pull,push"), *(found.scope(source, "pull") for source in self._sources))
         )

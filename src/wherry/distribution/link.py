@@ -10,7 +10,7 @@ from wherry.distribution import challenge, guard
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Endpoint, Settings
 from wherry.distribution.tokens import Authorizer
-from wherry.distribution.transport import DELAYS, Body, Transport, refusal
+from wherry.distribution.transport import Body, Transport, refusal
 from wherry.errors import Unavailable, WherryError
 
 _known_schemes: dict[str, str] = {}
@@ -85,7 +85,6 @@ async def connect(
     credential: Credential = NOBODY,
     *,
     domain: str = "",
-    delays: tuple[float, ...] = DELAYS,
 ) -> Link:
     """Ask an endpoint whether it is a registry (`GET /v2/`), and what it wants to be proven.
 
@@ -102,7 +101,7 @@ async def connect(
         schemes.reverse()
     failure: WherryError | None = None
     for scheme in schemes:
-        transport = Transport(endpoint, settings, scheme, delays=delays)
+        transport = Transport(endpoint, settings, scheme)
         try:
             link = await _ping(transport, NOBODY if endpoint.mirror else credential, settings.realms.get(domain, ()))
         except BaseException as error:

@@ -9,6 +9,7 @@ from wherry.errors import InvalidArgument
 
 HUB = "docker.io"
 HUB_HOST = "registry-1.docker.io"
+DELAYS = (0.5, 1.0, 2.0, 4.0)
 CERTS = ("/etc/wherry/certs.d", "/etc/docker/certs.d")
 
 
@@ -56,6 +57,7 @@ class Settings:
         hosts: for each registry `{"mirrors": [URL…], "insecure": bool, "realms": [HOST…]}`; `realms` are further
             hosts whose token servers may see this registry's credentials.
         certs: directories with `<host:port>/{ca.crt, client.cert, client.key}`, the first that has the host counts.
+        delays: seconds to wait before each further attempt.
 
     Raises:
         InvalidArgument: a mirror that is no URL, a key that does not exist.
@@ -67,7 +69,9 @@ class Settings:
         insecure: Iterable[str] = (),
         hosts: "Mapping[str, Mapping[str, object]] | None" = None,
         certs: tuple[str, ...] = CERTS,
+        delays: tuple[float, ...] = DELAYS,
     ) -> None:
+        self.delays = delays
         self.certs = certs
         self._mirrors: dict[str, list[URL]] = {}
         self._insecure: set[str] = set()

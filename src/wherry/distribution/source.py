@@ -11,7 +11,7 @@ from wherry.distribution import link, refusals
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.link import Link
 from wherry.distribution.settings import Endpoint, Settings
-from wherry.distribution.transport import DELAYS, document
+from wherry.distribution.transport import document
 from wherry.errors import DigestMismatch, HostileInput, InvalidReference, NotFound, Unavailable, WherryError
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -51,7 +51,6 @@ class Source:
         settings: the engine's.
         name: the repository; tag and digest do not matter.
         credential: the caller's.
-        delays: seconds to wait before each further attempt.
     """
 
     def __init__(
@@ -59,11 +58,9 @@ class Source:
         settings: Settings,
         name: Reference,
         credential: Credential = NOBODY,
-        *,
-        delays: tuple[float, ...] = DELAYS,
     ) -> None:
         self.path = name.path
-        self.delays = delays
+        self.delays = settings.delays
         self._domain = name.domain
         self._settings = settings
         self._credential = credential
@@ -86,9 +83,7 @@ class Source:
             if found is None:
                 endpoint: Endpoint = self._endpoints[number]
                 try:
-                    found = await link.connect(
-                        endpoint, self._settings, self._credential, domain=self._domain, delays=self.delays
-                    )
+                    found = await link.connect(endpoint, self._settings, self._credential, domain=self._domain)
                 except WherryError as error:
                     found = error
                 self._links[number] = found

@@ -26,7 +26,6 @@ from wherry.errors import HostileInput, Unavailable, WherryError
 CONNECT_SECONDS = 8.0
 READ_SECONDS = 60.0
 PATIENCE = 120.0
-DELAYS = (0.5, 1.0, 2.0, 4.0)
 _REDIRECTS = 5
 _BUFFER = 1 << 20
 
@@ -41,7 +40,6 @@ class Transport:
         endpoint: which server.
         settings: the engine's.
         scheme: `https` or `http`.
-        delays: seconds to wait before each further attempt.
         environment: where proxies are named.
     """
 
@@ -51,12 +49,11 @@ class Transport:
         settings: Settings,
         scheme: str,
         *,
-        delays: tuple[float, ...] = DELAYS,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.root = URL(f"{scheme}://{endpoint.host}")
-        self.delays = delays
+        self.delays = settings.delays
         self._settings = settings
         self._environment = os.environ if environment is None else environment
         self._contexts: dict[str, ssl.SSLContext] = {}

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from wherry.distribution.source import Source
-from wherry.errors import DigestMismatch, Unavailable, WherryError
+from wherry.errors import DigestMismatch, Unavailable
 from wherry.images.layers import AT_ONCE, unpack_layer, verify_diff_id
 from wherry.images.stores import Stores
 from wherry.oci.digest import Digest
@@ -246,6 +246,10 @@ async def all_of(work: Iterable[Awaitable[int]]) -> list[int]:
         raise
 
 
-def is_final(error: BaseException) -> bool:
-    """Whether what came is worthless: another attempt would get the same."""
-    return isinstance(error, WherryError) and not isinstance(error, Unavailable)
+def forget(stores: Stores, digests: Iterable[Digest]) -> None:
+    """Throw away what came of these blobs, unless somebody else fetches them at this moment. Blocks."""
+    for digest in digests:
+        try:
+            stores.blobs.ingest(f"blob {digest}").abort()
+        except Unavailable:
+            continue  # another pull's now

@@ -19,7 +19,7 @@ from wherry.errors import (
     Unauthorized,
     WherryError,
 )
-from wherry.images.fetch import Gates, Layer, all_of, fetch_layer, is_here
+from wherry.images.fetch import Gates, Layer, all_of, fetch_layer, forget, is_here
 from wherry.images.load import discard
 from wherry.images.stores import Progress, Stores
 from wherry.oci import image as documents
@@ -311,6 +311,7 @@ async def _bring(
         if isinstance(error, _WORTHLESS) and "status" not in error.facts:
             await lease.release()
             discard(stores, blobs, set(chain))
+            await asyncio.to_thread(forget, stores, [layer.verified for layer in manifest.layers])
         raise translated(error, name) from None
     await lease.release()
     return record
