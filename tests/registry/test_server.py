@@ -208,6 +208,13 @@ def test_gc_says_what_it_freed(registry: Registry) -> None:
     assert registry("GET", f"/v2/r/blobs/{digest_of(b'kept')}").body == b"kept"
 
 
+def test_the_launcher(tmp_path: Path) -> None:
+    """The installed command says what it did, also into a pipe."""
+    launcher = Path(__file__).parent.parent.parent / "scripts/wherry-registry"
+    done = subprocess.run([launcher, "gc", "--root", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:13], done.stderr) == (0, "freed 0 bytes", "")
+
+
 def test_gc_leaves_a_damaged_repository_alone(registry: Registry) -> None:
     """Where a manifest cannot be read nobody knows what it needs: nothing goes, and it is said."""
     digest = registry.push_image("r", "v1", b"kept")

@@ -145,3 +145,5 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        sys.stdout.flush()  # the launcher ends without
