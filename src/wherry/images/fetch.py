@@ -113,7 +113,7 @@ async def fetch_layer(stores: Stores, source: Source, gates: Gates, layer: Layer
 async def _download(stores: Stores, source: Source, descriptor: Descriptor, tell: Tell) -> Ingest:
     """Return the whole blob in an ingest that is sealed; a sha256 digest is compared."""
     digest, size = descriptor.verified, descriptor.size
-    ingest = await asyncio.to_thread(stores.blobs.ingest, f"blob {digest}")
+    ingest = await _ingest(stores, digest)
     try:
         inherited = ingest.offset > 0
         await _fill(ingest, source, digest, size, tell)
@@ -134,6 +134,18 @@ async def _download(stores: Stores, source: Source, descriptor: Descriptor, tell
         ingest.close()
         raise
     return ingest
+
+
+async def _ingest(stores: Stores, digest: Digest) -> Ingest:
+    """Take up the ingest of a blob; in a thread, for what is there is hashed again."""
+    opening = asyncio.ensure_future(asyncio.to_thread(stores.blobs.ingest, f"blob {digest}"))
+    try:
+        await _until_done(opening)
+    except asyncio.CancelledError:
+        if opening.exception() is None:
+            opening.result().close()
+        raise
+    return opening.result()
 
 
 async def _fill(ingest: Ingest, source: Source, digest: Digest, size: int, tell: Tell) -> None:
