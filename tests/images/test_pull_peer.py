@@ -242,7 +242,7 @@ def test_tls_with_a_private_authority(store: Store, peer: Callable[..., Peer], t
     push(store, f"{there.name}/a:1")  # this machine's registries are insecure ones, as Docker has it
     store.remove(id_, force=True)
     strict = settings()
-    strict.is_insecure = lambda _: False  # type: ignore[method-assign]
+    strict.is_insecure = lambda host: False  # type: ignore[method-assign]
     name = parse_normalized(f"{there.name}/a:1")
     with pytest.raises(Unavailable, match="x509: certificate signed by unknown authority"):
         store.run(store.images.pull(strict, name, store.messages.append))
@@ -250,7 +250,7 @@ def test_tls_with_a_private_authority(store: Store, peer: Callable[..., Peer], t
     directory.mkdir(parents=True)
     shutil.copy(cert, directory / "ca.crt")
     trusting = settings(certs=(str(tmp_path / "certs.d"),))
-    trusting.is_insecure = lambda _: False  # type: ignore[method-assign]
+    trusting.is_insecure = lambda host: False  # type: ignore[method-assign]
     (found,) = store.run(store.images.pull(trusting, name, store.messages.append))
     assert found.id == id_
 
