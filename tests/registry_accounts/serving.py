@@ -117,7 +117,7 @@ class Registry:
         user: str = "",
         password: str = PASSWORD,
         token: str = "",
-        body: bytes = b"",
+        body: bytes | str = b"",
         **headers: str,
     ) -> Answer:
         """One request; `user` with Basic, `token` as bearer; `_` in a header's name stands for `-`."""

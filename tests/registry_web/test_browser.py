@@ -29,7 +29,12 @@ def page(browser: Any, site: Registry) -> Iterator[Any]:
         "console",
         lambda said: wrong.append(said.text) if said.type == "error" and "status of 4" not in said.text else None,
     )
-    tab.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def dismiss(dialog: Any) -> None:
+        wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    tab.on("dialog", dismiss)
     yield tab
     context.close()
     assert not wrong

@@ -1,6 +1,7 @@
 """Pages over plain HTTP: what they show to whom, and that forms are protected."""
 
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -28,7 +29,7 @@ class Visit:
         """A page."""
         return self.ask("GET", path)
 
-    def send(self, page: str, to: str = "", headers: dict[str, str] | None = None, **fields: str) -> Answer:
+    def send(self, page: str, to: str = "", headers: Any = None, **fields: str) -> Answer:
         """Fill the form of a page."""
         found = re.search(r'name="form_token" value="(\w+)"', self.get(page).text)
         fields = {"form_token": found[1] if found else "", **fields}
@@ -79,6 +80,15 @@ def test_private_is_not_there_for_others(anybody: Visit, site: Registry) -> None
         assert "diary" not in visit.get("/").text + visit.get("/u/alice").text + visit.get("/search?q=e&part=1").text
     for path in ("/-/settings", "/-/members", "/-/tokens", "/-/delete", "/-/tag/1.0/delete"):
         assert bob.get(f"/r/alice/tides{path}").status == 403, path
+
+
+def test_nobody_learns_who_has_an_account(anybody: Visit, site: Registry) -> None:
+    """A user without anything public looks to strangers as one who does not exist."""
+    site.add("hermit")
+    there, missing = anybody.get("/u/hermit"), anybody.get("/u/hermat")
+    assert there.status == missing.status == 404
+    assert there.text.replace("hermit", "hermat") == missing.text
+    assert Visit(site).sign_in("bob").get("/u/hermit").status == 200
 
 
 def test_headers_keep_scripts_and_frames_out(anybody: Visit) -> None:
@@ -171,7 +181,7 @@ def test_life_of_a_repository(site: Registry) -> None:
     page = alice.send("/r/alice/boat/-/tokens", word="ci", pull="on", lifetime="30d").text
     secret = re.search(r'data-copy="(wry_[\w-]+)"', page)
     assert secret is not None and secret[1] not in alice.get("/r/alice/boat/-/tokens").text
-    who = {"user": "alice+ci", "password": secret[1]}
+    who = {"user": "alice+ci", "password": str(secret[1])}
     assert site.ask("GET", "/v2/alice/boat/tags/list", **who).status == 200
     assert Visit(site).send("/sign-in", name="alice+ci", password=secret[1]).status == 400
     assert alice.send("/r/alice/boat/-/tokens", revoke="alice+ci").status == 303

@@ -106,6 +106,8 @@ async def owner(site: Site, request: web.Request, visitor: Visitor) -> web.Respo
     total, shelves = await site.search.find(
         visitor.caller, "", namespace=name, offset=(number - 1) * _PAGE, count=_PAGE
     )
+    if visitor.account is None and total == 0:
+        raise NotFound("There is nobody of that name.")  # who has an account is not everybody's to know
     members = []
     role = ""
     if found.kind != USER:
