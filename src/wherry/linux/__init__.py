@@ -1,1 +1,1 @@
-"""System calls, each a thin typed function that raises `KernelError` naming the call. Imports nothing of the project but floor 0."""
+"""System calls: thin typed functions that raise `KernelError` naming the call. Nothing is imported but floor 0."""
