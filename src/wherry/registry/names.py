@@ -1,7 +1,7 @@
 """Names that become paths: repositories, tags, upload sessions. The only module that turns one into a storage key.
 
     repositories/<name>/oci-layout  index.json  blobs/<algorithm>/<hex>      an OCI layout; `/` is written `+`
-    uploads/<name>/<session>                                                  data of an unfinished upload
+    uploads/<name>/<session>                                               data of an unfinished upload
     locks/<xx>                                                              one of 256, always the same for a repository
 
 `+` is in no repository name, so the spelling is one to one, and one repository never lies inside another one's

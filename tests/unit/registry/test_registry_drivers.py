@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.registry.driver_contract import DriverContract
+
 from wherry.errors import KernelError
 from wherry.registry.errors import OutOfSpace
 from wherry.registry.storage.driver import Driver
