@@ -227,6 +227,28 @@ def test_gc_leaves_a_damaged_repository_alone(registry: Registry) -> None:
     assert registry("HEAD", f"/v2/r/blobs/{spare}").status == 200
 
 
+def test_a_manifest_that_another_collection_took_is_no_damage(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that goes between the look at the index and the reading of it is looked for anew, not mourned."""
+    digest = registry.push_image("r", "v1", b"layer")
+    registry.push_image("r", "v2", b"layer")
+    repositories = registry.service.repositories
+    read = repositories.read_manifest
+
+    def late(name: str, of: str) -> bytes:
+        if digest in repositories.load("r").manifests:
+            monkeypatch.setattr(repositories, "read_manifest", read)
+            repositories.delete_manifest("r", digest)
+            (registry.root / f"repositories/r/blobs/sha256/{digest[7:]}").unlink()
+            return read(name, digest)
+        return read(name, of)
+
+    monkeypatch.setattr(repositories, "read_manifest", late)
+    assert registry.service.collector.collect().damaged == []
+    assert registry("GET", "/v2/r/manifests/v2").status == 200
+
+
 def test_a_newer_root_is_refused(tmp_path: Path) -> None:
     """A root of a newer version is refused by name."""
     (tmp_path / "root").mkdir()

@@ -31,6 +31,7 @@ from wherry.registry.storage.driver import Missing
 log = logging.getLogger("wherry.registry")
 
 _BATCH = 128
+_TRIES = 3
 
 
 class Freed:
@@ -83,21 +84,35 @@ class Collector:
         """Do it once, everywhere."""
         freed = Freed()
         for name in list(self._repositories.names()):
-            try:
-                self._collect_repository(name, freed)
-            except NameUnknown:
-                continue  # it went meanwhile
-            except WherryError as error:
-                freed.damaged.append(name)
-                log.error("repository not collected", extra={"repository": name, "reason": str(error)})
+            self._try(name, freed)
         self._expire_uploads(freed)
         freed.size += self._driver.sweep(time.time_ns() - int(max(self.delay, 60) * 1e9))
         return freed
 
     # --- one repository
 
-    def _collect_repository(self, name: str, freed: Freed) -> None:
-        snapshot = self._repositories.load(name)
+    def _try(self, name: str, freed: Freed) -> None:
+        """Collect a repository; begin anew where it changed under the part that is done without the lock."""
+        try:
+            for _ in range(_TRIES):
+                snapshot = self._repositories.load(name)
+                try:
+                    self._collect_repository(name, snapshot, freed)
+                    return
+                except WherryError as error:
+                    # a manifest that was deleted, and collected by another process, since the snapshot is no damage
+                    if self._repositories.load(name).version != snapshot.version:
+                        continue
+                    freed.damaged.append(name)
+                    log.error("repository not collected", extra={"repository": name, "reason": str(error)})
+                    return
+        except NameUnknown:
+            return  # it went meanwhile
+        except WherryError as error:
+            freed.damaged.append(name)
+            log.error("repository not collected", extra={"repository": name, "reason": str(error)})
+
+    def _collect_repository(self, name: str, snapshot: Snapshot, freed: Freed) -> None:
         held = self._held(name)
         looks = f"{snapshot.version} {hash(frozenset(held))}"
         if self._quiet.get(name) == looks:
