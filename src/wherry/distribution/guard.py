@@ -14,6 +14,7 @@ from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from wherry.distribution.settings import host_of
 from wherry.errors import Forbidden
 
 
@@ -28,9 +29,9 @@ def check_target(url: URL, came_from: URL, *, what: str) -> None:
         Forbidden: and why.
     """
     if url.scheme not in ("http", "https") or not url.host:
-        raise Forbidden(f"registry {came_from.authority}: {what} has no http address")
+        raise Forbidden(f"registry {host_of(came_from)}: {what} has no http address")
     if came_from.scheme == "https" and url.scheme == "http":
-        raise Forbidden(f"registry {came_from.authority}: {what} leads from https to http ({url.authority})")
+        raise Forbidden(f"registry {host_of(came_from)}: {what} leads from https to http ({host_of(url)})")
     if same_host(url, came_from):
         return
     try:
@@ -40,7 +41,7 @@ def check_target(url: URL, came_from: URL, *, what: str) -> None:
             return
         address = ipaddress.ip_address("127.0.0.1")
     if not _may_reach(address, _is_local(came_from.host or "")):
-        raise Forbidden(f"registry {came_from.authority}: {what} leads to {address}")
+        raise Forbidden(f"registry {host_of(came_from)}: {what} leads to {address}")
 
 
 def same_host(first: URL, second: URL) -> bool:
@@ -60,7 +61,7 @@ def may_see_credential(realm: URL, registry: URL, further: Iterable[str] = ()) -
     (`registry-1.docker.io` and `auth.docker.io` are one); or what the settings name.
     """
     host, own = (realm.host or "").lower(), (registry.host or "").lower()
-    if host == own or host in {name.lower() for name in further} or realm.authority in further:
+    if host == own or host in {name.lower() for name in further} or host_of(realm) in further:
         return True
     if _address(host) or _address(own):
         return False

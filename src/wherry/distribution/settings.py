@@ -132,7 +132,7 @@ class Settings:
         """Return the servers that stand for registry `domain`, the registry itself last."""
         found = []
         for url in self._mirrors.get(domain, ()) if mirrors else ():
-            host = url.authority
+            host = host_of(url)
             path = url.path.strip("/")
             base, prefix = "/v2", f"{path}/" if path else ""
             if path.endswith("v2") and (path == "v2" or path.endswith("/v2")):
@@ -143,6 +143,13 @@ class Settings:
         insecure = self.is_insecure(host)
         found.append(Endpoint(host, ("https", "http") if insecure else ("https",), verify=not insecure))
         return found
+
+
+def host_of(url: URL) -> str:
+    """Return host, and port where the URL says it: what a registry is called, and its certificates are filed under."""
+    host = url.host or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{url.explicit_port}" if url.explicit_port is not None else host
 
 
 def bare_host(host: str) -> str:

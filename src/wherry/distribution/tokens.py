@@ -14,6 +14,7 @@ from yarl import URL
 from wherry.distribution import guard
 from wherry.distribution.challenge import Challenge
 from wherry.distribution.credentials import Credential
+from wherry.distribution.settings import host_of
 from wherry.distribution.transport import Transport, document, refusal
 from wherry.errors import Forbidden, HostileInput, Unauthorized
 
@@ -99,7 +100,7 @@ class Authorizer:
         except (Unauthorized, Forbidden) as error:
             if self._credential and not trusted:
                 raise Unauthorized(
-                    f"registry {root.authority} sends to a token server of another site ({realm.authority}), which "
+                    f"registry {host_of(root)} sends to a token server of another site ({host_of(realm)}), which "
                     f"got no credential: {error}",
                     status=401,
                     code="UNAUTHORIZED",
@@ -139,7 +140,7 @@ class Authorizer:
         value = value if isinstance(value, dict) else {}
         token = value.get("token") or value.get("access_token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise HostileInput(f"token server {url.authority}: its answer has no token")
+            raise HostileInput(f"token server {host_of(url)}: its answer has no token")
         if isinstance(value.get("refresh_token"), str):
             self.identity_token = value["refresh_token"]
         seconds = value.get("expires_in")

@@ -20,7 +20,7 @@ from yarl import URL
 from wherry import __version__
 from wherry.distribution import guard, refusals, tls
 from wherry.distribution.proxies import proxy_for
-from wherry.distribution.settings import Endpoint, Settings
+from wherry.distribution.settings import Endpoint, Settings, host_of
 from wherry.errors import HostileInput, Unavailable, WherryError
 
 CONNECT_SECONDS = 8.0
@@ -148,15 +148,15 @@ class Transport:
                 failure.facts["tls"] = refusals.is_tls(error)
                 raise failure from None
             except ValueError as error:  # a header that is none, a URL without host
-                raise HostileInput(f"registry {self.root.authority}: {error}") from None
+                raise HostileInput(f"registry {host_of(self.root)}: {error}") from None
             if answer.status not in (301, 302, 303, 307, 308):
                 return answer
             location = answer.headers.get("Location", "")
             answer.release()
             if method not in ("GET", "HEAD"):
-                raise Unavailable(f"registry {self.root.authority}: redirects a {method}", status=answer.status)
+                raise Unavailable(f"registry {host_of(self.root)}: redirects a {method}", status=answer.status)
             url = self.target(location, url, "a redirect")
-        raise HostileInput(f"registry {self.root.authority}: redirects in a circle")
+        raise HostileInput(f"registry {host_of(self.root)}: redirects in a circle")
 
     def target(self, location: str, base: URL, what: str) -> URL:
         """Read where the registry sends us (a redirect, an upload's place), relative to `base`.
@@ -168,9 +168,9 @@ class Transport:
         try:
             url = base.join(URL(location, encoded=True))
         except ValueError:
-            raise HostileInput(f"registry {self.root.authority}: {what} is no URL") from None
+            raise HostileInput(f"registry {host_of(self.root)}: {what} is no URL") from None
         if url.user or url.password:
-            raise HostileInput(f"registry {self.root.authority}: {what} has a user in its URL")
+            raise HostileInput(f"registry {host_of(self.root)}: {what} has a user in its URL")
         guard.check_target(url, base, what=what)
         guard.check_target(url, self.root, what=what)
         return url
@@ -178,7 +178,7 @@ class Transport:
     def _context(self, url: URL) -> ssl.SSLContext:
         # the endpoint's certificates are for its host, whatever the port: its token server is often beside it
         own = guard.same_host(url, self.root)
-        host = self.endpoint.host if own else url.authority
+        host = self.endpoint.host if own else host_of(url)
         if host not in self._contexts:
             self._contexts[host] = tls.context(host, self._settings.certs, verify=self.endpoint.verify or not own)
         return self._contexts[host]
