@@ -71,5 +71,49 @@ DEVIATIONS: dict[str, str] = {
     "docker exec -u 99999999999 c1 id": EXEC,
 }
 
-# what a dockerd before 26 does otherwise (`compare.REFERENCE`): title -> what
-OLDER: dict[str, str] = {}
+KEYS = "keys that came or went since"
+API = "it speaks older versions of the API too"
+CHECKS = "it checks less (or, of networks, more) when a container is made"
+CAPS = "its runtime does not start privileged containers where the host lacks a capability"
+WORDS = "it has other words"
+OTHER = "it does otherwise; later ones do as here"
+
+# what a dockerd before 26 does otherwise (`compare.REFERENCE`), so that the row says nothing: title -> what
+OLDER: dict[str, str] = {
+    "docker inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy}} {{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}}' c1": KEYS,
+    "docker inspect c1": KEYS,
+    "docker inspect x1": KEYS,
+    "docker inspect n1": KEYS,
+    "docker inspect p1": KEYS,
+    "docker version -f '{{.Server.Os}}/{{.Server.Arch}} {{.Server.MinAPIVersion}}'": API,
+    "GET /v1.0/version": API,
+    "GET /v1.23/version": API,
+    "GET /v/containers/json": KEYS,
+    "GET /v/containers/json?all=1": KEYS,
+    "GET /v/containers/json?all=1&size=1": KEYS,
+    "GET /v1.24/containers/json?all=1": KEYS,
+    'GET /v/containers/json?filters={"status":{"exited":true}}': KEYS,
+    "GET /v/containers/c1/json": KEYS,
+    "GET /v/containers/c1/json?size=1": KEYS,
+    "GET /v1.24/containers/c1/json": KEYS,
+    'POST /v/containers/create {"Image": "busybox"} {}': CHECKS,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"PidMode": "container:"}}': CHECKS,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"IpcMode": "nope"}}': CHECKS,
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"UTSMode": "nope"}}': CHECKS,
+    'POST /v/containers/create {"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "x": {}}}}': CHECKS,
+    "POST /v/containers/c1/stop?signal=NOPE": OTHER,
+    "POST /v/containers/x1/wait": OTHER,
+    "POST /v/containers/n1/wait": OTHER,
+    "POST /v/containers/x1/wait?condition=nope": OTHER,
+    "GET /v/containers/c1/logs?stdout=1": OTHER,
+    "GET /v/containers/c1/logs?stdout=1&tail=x": OTHER,
+    "GET /v/networks": OTHER,
+    "docker import -c 'CMD [\"x\"]' -c 'ENV A=b' -c 'WORKDIR /w' -c 'EXPOSE 80' -c 'LABEL l=m' -c 'USER 5' -c 'ENTRYPOINT [\"e\"]' -c 'VOLUME /v' -c 'STOPSIGNAL SIGINT' -m msg $DIR/busybox.tar imp:2; docker image inspect -f '{{json .Config}} {{.Comment}} {{.Os}} {{.Architecture}}' imp:2": OTHER,
+    "docker save busybox | tar t | grep -v / | grep -v -e index.json -e oci-layout | sort": OTHER,
+    "docker run --rm --privileged busybox grep -e CapEff -e NoNewPrivs -e Seccomp: /proc/self/status": CAPS,
+    "docker run --rm --privileged busybox sh -c 'ls /dev | grep -c -e kmsg -e mem'": CAPS,
+    "docker run --rm --dns 1.2.3.4 --dns-search x.y --dns-option ndots:3 busybox grep -v '^#' /etc/resolv.conf": OTHER,
+    "docker create --name k1 busybox nope » docker start k1; docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.OOMKilled}}' k1": WORDS,
+    "docker create --name k1 busybox /etc/passwd » docker start k1; docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.OOMKilled}}' k1": WORDS,
+    "docker exec --privileged c1 grep -e CapEff -e NoNewPrivs -e Seccomp: /proc/self/status": CAPS,
+}

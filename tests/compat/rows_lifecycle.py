@@ -79,7 +79,6 @@ ROWS: list[Row] = [
     Row("docker container prune -f --filter until=x"),
     Row("docker container prune -f --filter until=1h"),
     # attach
-    Row("echo hi | docker attach k1", setup="docker run -di --name k1 busybox head -n 1"),
     Row("docker attach n1"),
     Row("docker attach --no-stdin k1", setup="docker run -d --name k1 busybox sh -c 'sleep 1; echo late; exit 4'"),
     Row("docker attach --detach-keys nope c1"),
