@@ -3,12 +3,14 @@
 import base64
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from wherry.distribution import link
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
 from wherry.errors import (
@@ -295,6 +297,21 @@ def test_docker_s_words(pulls: Pulls) -> None:
     pulls.store.run(there.stop())
     words = pulls.refused(f"{name}:1", Unavailable)
     assert words.endswith(f'v2/": dial tcp {there.name}: connect: connection refused')
+
+
+def test_what_does_not_answer_is_told_in_time(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and says nothing, and one that is no registry, are told as such."""
+    monkeypatch.setattr(link, "PING_SECONDS", 0.2)
+    there = pulls.registry()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = pulls.refused(f"127.0.0.1:{silent.getsockname()[1]}/a:1", Unavailable)
+    assert "Client.Timeout exceeded while awaiting headers" in words
+
+    async def web_page(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=404, text="not here")
+
+    there.before = web_page
+    assert "unexpected status from the registry: 404" in pulls.refused(f"{there.name}/a:1", Unavailable)
 
 
 # -- who asks

@@ -1,5 +1,6 @@
 """One endpoint that answered: requests to it, with what proves who asks."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from typing import Self
 
@@ -12,6 +13,8 @@ from wherry.distribution.settings import Endpoint, Settings
 from wherry.distribution.tokens import Authorizer
 from wherry.distribution.transport import Body, Transport, refusal
 from wherry.errors import Unavailable, WherryError
+
+PING_SECONDS = 9.0
 
 _known_schemes: dict[str, str] = {}
 """Which scheme an insecure registry spoke last: asked first the next time."""
@@ -93,12 +96,26 @@ async def connect(
         domain: the registry that the settings know it by.
 
     Raises:
-        Unavailable: nobody answers.
-        NotFound and others: what answers is no registry.
+        Unavailable: nobody answers within `PING_SECONDS`, or no registry.
     """
     schemes = list(endpoint.schemes)
     if len(schemes) > 1 and _known_schemes.get(endpoint.host) == "http":
         schemes.reverse()
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            return await _connect(endpoint, settings, credential, schemes, domain)
+    except TimeoutError:
+        raise Unavailable(
+            f'Get "{schemes[0]}://{endpoint.host}{endpoint.base}/": net/http: request canceled while waiting for '
+            "connection (Client.Timeout exceeded while awaiting headers)",
+            status=0,
+            code="",
+        ) from None
+
+
+async def _connect(
+    endpoint: Endpoint, settings: Settings, credential: Credential, schemes: list[str], domain: str
+) -> Link:
     failure: WherryError | None = None
     for scheme in schemes:
         transport = Transport(endpoint, settings, scheme)
@@ -106,7 +123,8 @@ async def connect(
             link = await _ping(transport, NOBODY if endpoint.mirror else credential, settings.realms.get(domain, ()))
         except BaseException as error:
             await transport.close()
-            if not isinstance(error, Unavailable):
+            # who does not answer at all would not do so on another port either, and somebody waits
+            if not isinstance(error, Unavailable) or error.facts.get("timeout"):
                 raise
             # both refuse: the plain one's words are those that people know
             failure = error
@@ -125,6 +143,8 @@ async def _ping(transport: Transport, credential: Credential, realms: Collection
     if answer.status == 401:
         authorizer.challenged(challenge.parse(answer.headers.getall("WWW-Authenticate", [])))
     elif answer.status != 200:
-        raise await refusal(answer)
+        error = await refusal(answer)
+        # not of an image: there is no registry here, or none that works
+        raise Unavailable(str(error), status=answer.status, code="")
     answer.release()
     return Link(transport, authorizer)

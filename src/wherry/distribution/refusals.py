@@ -45,7 +45,9 @@ def from_network(method: str, url: URL, error: BaseException) -> WherryError:
     where = f'{method.capitalize()} "{url.with_query(None)}"'
     reason = _reason(url, error)
     refused = isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError)
-    return Unavailable(f"{where}: {reason}", status=0, code="", unreachable=refused)
+    return Unavailable(
+        f"{where}: {reason}", status=0, code="", unreachable=refused, timeout=isinstance(error, TimeoutError)
+    )
 
 
 def is_tls(error: BaseException) -> bool:

@@ -126,7 +126,7 @@ def translated(error: WherryError, name: Reference) -> WherryError:
             f"{error}",
             **error.facts,
         )
-    if status == 404:
+    if status == 404 and isinstance(error, NotFound):
         return NotFound(f"manifest for {name.familiar()} not found: {error}", **error.facts)
     if isinstance(error, Unauthorized):
         return Unauthorized(str(error), **error.facts)
