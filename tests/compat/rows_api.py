@@ -118,7 +118,7 @@ ROWS: list[Row] = [
     _create('{"Image": "busybox", "HostConfig": {"RestartPolicy": {"Name": "nope"}}}'),
     _create('{"Image": "busybox", "HostConfig": {"RestartPolicy": {"Name": "no", "MaximumRetryCount": 2}}}'),
     _create('{"Image": "busybox", "HostConfig": {"AutoRemove": true, "RestartPolicy": {"Name": "always"}}}'),
-    _create('{"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "nope"}}}'),
+    _create('{"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "nope"}}}', since=(23, 0)),
     _create('{"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"nope": "1"}}}}'),
     _create('{"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}}'),
     _create('{"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}}'),

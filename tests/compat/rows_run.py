@@ -278,7 +278,7 @@ ROWS: list[Row] = [
     Row(
         "docker run --name k1 --restart on-failure:2 busybox sh -c 'exit 3'; until [ \"$(docker inspect -f '{{.State.Status}}' k1)\" = exited ]; do sleep 0.1; done; docker inspect -f '{{.RestartCount}} {{.State.ExitCode}}' k1"
     ),
-    _refused("--log-driver nope"),
+    _refused("--log-driver nope", since=(23, 0)),
     _refused("--log-opt nope=1"),
     _refused("--log-opt max-size=x"),
     _kept("--log-driver none", "{{json .HostConfig.LogConfig}}"),
