@@ -49,7 +49,8 @@ class Spawner:
         on_respawn: Callable[[int], None] | None = None,
     ) -> None:
         self._cgroups = cgroups
-        self._path = [entry for entry in (path or sys.path) if entry]
+        # absolute: the spawner works in /, and a launcher may have been called by a relative path
+        self._path = [os.path.abspath(entry) for entry in (path or sys.path) if entry]
         self.on_respawn = on_respawn
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: Requests | None = None
