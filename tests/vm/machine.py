@@ -45,7 +45,8 @@ $bb mkdir -p /dev/pts /dev/shm
 $bb mount -t devpts none /dev/pts
 $bb mount -t tmpfs none /dev/shm
 $bb mount -t tmpfs none /run
-$bb mount -t tmpfs none /tmp
+# a checkout below /tmp would be hidden
+case {root}/ in /tmp/*) ;; *) $bb mount -t tmpfs none /tmp ;; esac
 $bb mount -t cgroup2 none /sys/fs/cgroup
 $bb mkdir -p /sys/fs/cgroup/init.scope /sys/fs/cgroup/user.slice/session-1.scope
 echo 1 >/sys/fs/cgroup/init.scope/cgroup.procs

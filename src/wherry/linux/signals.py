@@ -1,6 +1,9 @@
 """Signals without the `signal` module, which makes enum members of every number that passes: 2 ms in a fresh child."""
 
 import _signal  # type: ignore[import-not-found]
+import os
+
+from wherry.linux.libc import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ NUMBERS: "dict[str, int]" = {
     name[3:]: int(getattr(_signal, name)) for name in dir(_signal) if name.startswith("SIG") and name[3] != "_"
 }
 _DEFAULT = _signal.SIG_DFL
+
+# SIGCANCEL and SIGSETXID: whoever started us may have had them ignored, and exec keeps that
+_OF_THE_LIBRARY = (32, 33)
+_RT_SIGACTION = {"x86_64": 13}.get(os.uname().machine, 134)
+_NO_ACTION = b"\0" * 32
 
 
 def block(signals: "Iterable[int]" = EVERY) -> "set[int]":
@@ -66,7 +74,14 @@ def reset() -> None:
         handler = _signal.getsignal(number)
         if handler != _DEFAULT and handler is not None:
             _signal.signal(number, _DEFAULT)
+    for number in _OF_THE_LIBRARY:
+        _raw_default(number)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _raw_default(number: int) -> None:
+    """rt_sigaction(2) itself: the C library keeps two signals to itself and refuses to touch them for others."""
+    libc.syscall(_RT_SIGACTION, number, _NO_ACTION, None, 8)
 
 
 def send_by_pidfd(pidfd: int, number: int) -> None:
