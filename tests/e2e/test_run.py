@@ -247,3 +247,11 @@ def test_a_port_of_a_container_that_ends_at_once_is_withdrawn(engine: EngineProc
 
     until(lambda: "elements" not in published(), f"the map is empty: {published()}")
     engine.assert_nothing_runs()
+
+
+def test_the_sandbox_key_is_the_network_namespace(engine: EngineProcess) -> None:
+    """The path in inspect names the namespace that the container is in."""
+    engine.docker("run", "-d", "--name", "keyed", "busybox", "sleep", "1000")
+    line = "{{.NetworkSettings.SandboxKey}} {{.State.Pid}}"
+    key, pid = engine.docker("inspect", "-f", line, "keyed").out.split()
+    assert os.stat(key).st_ino == os.stat(f"/proc/{pid}/ns/net").st_ino

@@ -122,6 +122,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     if state["status"] in ("running", "paused"):
         recover(container, state["status"])
         container.pid = state["init"]["pid"]
+        container.netns_fd = state.get("netns_fd")
         execs.restore(context, container, state.get("execs") or [])
         settled = True
         for event in early:

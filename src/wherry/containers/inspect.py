@@ -76,7 +76,10 @@ def state(container: Container) -> dict[str, Any]:
 def network_settings(container: Container) -> dict[str, Any]:
     """Docker's `NetworkSettings`; of a container that does not run, the networks it will be in."""
     if container.network is not None:
-        return container.network.settings()
+        settings = container.network.settings()
+        if container.monitor is not None and container.netns_fd is not None:
+            settings["SandboxKey"] = f"/proc/{container.monitor.pid}/fd/{container.netns_fd}"
+        return settings
     mode = container.record.host_config.network_mode
     name = "bridge" if mode == "default" else mode
     networks = {} if name.startswith("container:") else {name: endpoint_settings()}

@@ -102,6 +102,8 @@ class Container:
         self.error = ""
         self.monitor: Monitor | None = None
         self.network: SandboxNetwork | None = None
+        self.netns_fd: int | None = None
+        """The descriptor by which the monitor holds the network namespace."""
         self.lock = asyncio.Lock()
         self.execs: dict[str, Exec] = {}
         self.pending: list[PendingClient] = []

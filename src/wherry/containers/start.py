@@ -146,6 +146,7 @@ def _running(context: Context, container: Container, event: dict[str, Any]) -> N
     # at once, not after the await: the exit may be the very next event of the same burst
     move(container, "running")
     container.pid = event["pid"]
+    container.netns_fd = event.get("netns_fd")
     container.started_at = event["started_at"]
     context.event(container, "start")
 
