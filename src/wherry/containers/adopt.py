@@ -76,6 +76,8 @@ async def _recover(context: Context, container: Container) -> None:
         except MonitorLost:
             await asyncio.get_running_loop().run_in_executor(None, _note_lost, context, container, saved)
             await strays.end(context, container.id)
+    elif present:
+        launch.unmark(context.roots.container(container.id))
     sweep_temporary(context.roots.container(container.id), theirs=True)
     _from_record(context, container)
     if not present:
@@ -159,8 +161,11 @@ def _note_lost(context: Context, container: Container, saved: dict[str, Any]) ->
     init = saved.get("init") or {}
     record = records.load_exit(context.roots, container.id)
     started_at = saved.get("started_at") or 0
-    if saved.get("status") == "starting" or (record is not None and record.finished_at >= started_at):
+    ended = record is not None and record.finished_at >= started_at
+    if saved.get("status") == "starting" or ended:
         # it never ran, or it has ended
+        if not ended:
+            launch.unmark(context.roots.container(container.id))
         exits.end_group(context, container.id)
         return
     exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"))

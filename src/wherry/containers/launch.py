@@ -83,6 +83,14 @@ def start_mark(data: str) -> str:
     return f"{data}/hosts"
 
 
+def unmark(data: str) -> None:
+    """Take the mark of a start that came to nothing away, before anything else of that start goes."""
+    try:
+        os.unlink(start_mark(data))
+    except FileNotFoundError:
+        return
+
+
 def log_path(data: str, id_: str) -> str:
     """The container's json-file log."""
     return f"{data}/{id_}-json.log"

@@ -1,7 +1,6 @@
 """Start: allot the network, hand a launch to a fresh monitor, and pass on what it says."""
 
 import asyncio
-import logging
 import os
 from typing import Any
 
@@ -20,8 +19,6 @@ from wherry.errors import (
     WherryError,
     from_wire,
 )
-
-log = logging.getLogger("wherry.start")
 
 START_DEADLINE = 60.0
 
@@ -159,11 +156,9 @@ async def _undo(context: Context, container: Container, error: BaseException) ->
         container.error = error.message if isinstance(error, WherryError) else str(error)
         return
     monitor, container.monitor = container.monitor, None
+    # the mark first: killed in between, a mark without a sandbox would look like a power failure
+    launch.unmark(context.roots.container(container.id))
     await settle.settle(context, container, monitor)
-    try:
-        os.unlink(launch.start_mark(context.roots.container(container.id)))
-    except FileNotFoundError:
-        log.debug("container %s: its start had not begun", container.id[:12])
     container.error = error.message if isinstance(error, WherryError) else str(error)
     container.exit.code = exits.start_failure_code(error)
     if container.status != "created" or container.record.host_config.auto_remove:

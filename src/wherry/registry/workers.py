@@ -14,6 +14,7 @@ import time
 from typing import Final
 
 _FASTEST: Final = 1.0
+_DEATHS: Final = 5
 
 
 def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
@@ -25,13 +26,15 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
         count: how many.
 
     Returns:
-        exit status: 0, or that of a worker which ended within a second of its start.
+        exit status: 0, or that of a worker which ended by itself within a second of its start, or the signal that
+        killed several in a row so early.
     """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(write)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     workers = [_Worker(arguments, sock, number) for number in range(count)]
+    deaths = 0
     try:
         while True:
             select.select([read], [], [])
@@ -45,8 +48,11 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
                 status = worker.process.poll()
                 if status is None:
                     continue
-                if time.monotonic() - worker.began < _FASTEST:
-                    return status or 1
+                quick = time.monotonic() - worker.began < _FASTEST
+                deaths = deaths + 1 if quick else 0
+                # one that says no by itself will say so again; one that somebody killed is replaced
+                if quick and (status >= 0 or deaths > _DEATHS):
+                    return abs(status) or 1
                 _say("worker ended, another one is started", status=status)
                 workers[place] = _Worker(arguments, sock, worker.number)
     finally:
