@@ -210,6 +210,14 @@ def _answers(path: str) -> bool:
         connection.close()
 
 
+def _unmount_below(base: Path) -> None:
+    """Take away the mounts that dockerd leaves behind: the namespaces of containers that shared the host's network."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        point = line.split()[4]
+        if point.startswith(f"{base}/"):
+            subprocess.run(["umount", "-l", point], check=False)
+
+
 @contextlib.contextmanager
 def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Engine, Engine]]:
     """Give (dockerd, wherryd), both with busybox and the standing containers; what was started is ended.
@@ -221,6 +229,7 @@ def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Eng
     base = Path(tempfile.mkdtemp(prefix="wherry-compat-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, base, ignore_errors=True)
+        stack.callback(_unmount_below, base)
         if ours is None:
             process = EngineProcess()
             stack.callback(process.destroy)
