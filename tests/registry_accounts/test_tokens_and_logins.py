@@ -76,6 +76,19 @@ def test_the_catalog_shows_what_one_may_know_of(shared: Registry) -> None:
     assert shared.ask("GET", "/v2/_catalog", token=shared.token(user="bob")).status == 401
 
 
+def test_the_catalog_asks_who_is_there(shared: Registry) -> None:
+    """Clients send credentials when they are challenged only; a token for nobody lists what is public."""
+    shared.push("bob/shown", user="bob")
+    shared.known.shelves.set("bob/shown", public=True)
+    shared.push("bob/hidden", user="bob")
+    asked = shared.ask("GET", "/v2/_catalog")
+    assert asked.status == 401
+    assert 'scope="registry:catalog:*"' in asked.headers["www-authenticate"]
+    found = shared.ask("GET", "/v2/_catalog", token=shared.token("registry:catalog:*")).json["repositories"]
+    assert "bob/shown" in found
+    assert "bob/hidden" not in found
+
+
 @pytest.mark.parametrize(
     "header",
     ["Basic", "Basic !!!", "Basic YWxpY2U=", "Bearer", "Bearer x.y.z", "Digest x", "Basic " + "QUFB" * 9000, "\u00ff"],

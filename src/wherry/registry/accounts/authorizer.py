@@ -76,6 +76,9 @@ class AccountsAuthorizer:
             )
         assert isinstance(caller, Known)  # `identify` made it
         if actions == {CATALOG}:
+            if caller is ANYBODY:
+                # clients send credentials only when they are asked; a token for nobody lists what is public
+                raise Challenge("authentication required", self.challenge(request, "registry:catalog:*"))
             if caller.claims is not None and "*" not in caller.claims.access.get("", roles.NOTHING):
                 raise self._insufficient(request, "registry:catalog:*")
             return
