@@ -112,10 +112,26 @@ class Settings:
             else:
                 raise InvalidArgument(f"registries: {host}: {key}: no such setting, or a value that is none")
 
-    @property
-    def mirrors(self) -> list[str]:
-        """Mirrors of Docker Hub, as `info` lists them."""
-        return [str(url) for url in self._mirrors.get(HUB, ())]
+    def describe(self) -> dict[str, object]:
+        """Return Docker's `RegistryConfig`, as `info` shows it: what holds for which registry."""
+        hosts = sorted({HUB, *self._mirrors, *self._insecure})
+        return {
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *(str(network) for network in self._networks)],
+            "IndexConfigs": {
+                host: {
+                    "Name": host,
+                    "Mirrors": self._mirrors_of(host),
+                    "Secure": host not in self._insecure,
+                    "Official": host == HUB,
+                }
+                for host in hosts
+            },
+            "Mirrors": self._mirrors_of(HUB),
+        }
+
+    def _mirrors_of(self, host: str) -> list[str]:
+        # with a slash at the end, as dockerd gives them
+        return [str(url).rstrip("/") + "/" for url in self._mirrors.get(host, ())]
 
     def is_insecure(self, host: str) -> bool:
         """Whether plain http may be spoken with `host` (with port): named so, or on this machine."""

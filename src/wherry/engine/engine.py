@@ -81,7 +81,7 @@ class Engine:
         await self._storage.images.collect()
         self.containers = Containers(self._context)
         self.images = Images(self._storage.images, self._context.registry, self.events, self._registries)
-        self.system = System(self._context, lambda: self._storage.images.count)
+        self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
         self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))

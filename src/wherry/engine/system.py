@@ -21,11 +21,15 @@ class System:
     Args:
         context: the containers' wiring, for counts and settings.
         image_count: says how many images there are.
+        registries: gives Docker's `RegistryConfig`.
     """
 
-    def __init__(self, context: Context, image_count: Callable[[], int]) -> None:
+    def __init__(
+        self, context: Context, image_count: Callable[[], int], registries: Callable[[], dict[str, object]]
+    ) -> None:
         self._context = context
         self._image_count = image_count
+        self._registries = registries
         self._id = _machine_id()
 
     async def ping(self) -> str:
@@ -106,11 +110,7 @@ class System:
             "OSType": "linux",
             "Architecture": os.uname().machine,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": {
-                "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
-                "IndexConfigs": {},
-                "Mirrors": context.config.registry_mirrors,
-            },
+            "RegistryConfig": self._registries(),
             "NCPU": machine.cpus,
             "MemTotal": machine.memory,
             "GenericResources": None,

@@ -25,6 +25,24 @@ def test_challenges() -> None:
     assert challenge.parse(['"', "", "=,=", "Bearer"])[-1].scheme == "bearer"
 
 
+def test_info_shows_what_holds_for_each_registry() -> None:
+    """Docker's `RegistryConfig`: the Hub always, others where something was said of them."""
+    settings = Settings(
+        ("https://m.test", "quay.io=http://q.test/"),
+        ("10.0.0.0/8", "plain.test:5000"),
+        {"own.test": {"insecure": True}},
+    )
+    found = settings.describe()
+    assert found["Mirrors"] == ["https://m.test/"]
+    assert found["InsecureRegistryCIDRs"] == ["::1/128", "127.0.0.0/8", "10.0.0.0/8"]
+    assert found["IndexConfigs"] == {
+        "docker.io": {"Name": "docker.io", "Mirrors": ["https://m.test/"], "Secure": True, "Official": True},
+        "own.test": {"Name": "own.test", "Mirrors": [], "Secure": False, "Official": False},
+        "plain.test:5000": {"Name": "plain.test:5000", "Mirrors": [], "Secure": False, "Official": False},
+        "quay.io": {"Name": "quay.io", "Mirrors": ["http://q.test/"], "Secure": True, "Official": False},
+    }
+
+
 def test_credentials_of_a_header() -> None:
     """base64url of Docker's AuthConfig, with and without padding; what is none is nobody, and secrets are not shown."""
     auth = base64.urlsafe_b64encode(json.dumps({"username": "u", "password": "p?>"}).encode()).decode()
