@@ -2,9 +2,10 @@
 
     data root   lock  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
                 containers/<id>/{container.json, exit.json, upper/, work/, <id>-json.log, hosts, hostname, resolv.conf}
-                seccomp/<key>.bpf
+                seccomp/<key>.bpf  helpers/<name>/<name>.log
     run root    wherry.sock  wherryd.pid
                 containers/<id>/{state.json, launch.json, monitor.sock, bundle/config.json}
+                helpers/<name>/{state.json, monitor.sock}
 
 The run root is volatile: losing it means that nothing runs.
 """
@@ -82,6 +83,14 @@ class Roots:
     def container(self, id_: str) -> str:
         """Durable directory of one container."""
         return f"{self.data}/containers/{id_}"
+
+    def helper(self, name: str) -> str:
+        """Durable directory of one helper: its log, its configuration."""
+        return f"{self.data}/helpers/{name}"
+
+    def helper_run(self, name: str) -> str:
+        """Volatile directory of one helper: state, monitor socket, its own sockets."""
+        return f"{self.run}/helpers/{name}"
 
     @property
     def sandboxes(self) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 from wherry.config import EngineConfig
 from wherry.containers import adopt, stop
 from wherry.containers.context import Context
-from wherry.containers.ports import EventHandler, LostHandler, Monitor
+from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
+from wherry.engine.helpers import Helpers
 from wherry.engine.images import Images
 from wherry.engine.networks import Networks
 from wherry.engine.placement import Placement
@@ -44,6 +45,7 @@ class Engine:
         self._registries = Settings(config.registry_mirrors, config.insecure_registries, config.registries)
         self.events = Events()
         self._spawner: Spawner | None = None
+        self.helpers = Helpers(self.roots, self._spawn, self._adopt, storage.remove_small_tree)
         self._sweeper: asyncio.Task[None] | None = None
         self._trash = asyncio.Event()
         self._placement = Placement(self.roots)
@@ -103,6 +105,7 @@ class Engine:
             if container.monitor is not None:
                 container.monitor.close()
         idle = not any(container.running for container in self._context.registry)
+        await self.helpers.close(remove=idle)
         await self.networks.close(remove=idle)
         self._storage.close()
         if self._spawner is not None:
@@ -135,7 +138,7 @@ class Engine:
 
     async def _spawn(
         self, launch: dict[str, Any], fds: Mapping[str, int], on_event: EventHandler, on_lost: LostHandler
-    ) -> Monitor:
+    ) -> MonitorHandle:
         handle = await self._live_spawner.spawn_monitor(launch, fds)
         handle.on_lost = on_lost
         handle.on_event = on_event

@@ -11,7 +11,8 @@ _ROUNDS = 5  # forks go on while we move
 
 
 class Placement:
-    """`<scope>/engine` holds wherryd, `<scope>/monitors` the spawner and what it forks, `<scope>/containers` the rest.
+    """`<scope>/engine` holds wherryd, `<scope>/monitors` the spawner and what it forks, `<scope>/containers` and
+    `<scope>/helpers` the rest.
 
     Args:
         roots: name the scope.
@@ -44,7 +45,7 @@ class Placement:
                     file.write(str(os.getpid()))
             except OSError:
                 continue  # it was removed meanwhile: then we stay where we are in this hierarchy
-        for name in ("engine", "monitors", "containers", ""):
+        for name in ("engine", "monitors", "containers", "helpers", ""):
             try:
                 self._group(name).remove(seconds=0.2)
             except WherryError:

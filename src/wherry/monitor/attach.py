@@ -11,14 +11,14 @@ import os
 import struct
 from fcntl import fcntl
 
+from wherry.linux.loop import ERR, HUP, IN, OUT
 from wherry.monitor.keys import DetachKeys
-from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
 
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
     from wherry.monitor.streams import Streams
 else:
     from _collections import deque  # `collections` would be an import for this alone

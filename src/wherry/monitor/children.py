@@ -2,13 +2,13 @@
 
 import os
 
-from wherry.monitor.loop import IN
+from wherry.linux.loop import IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
 
 
 def watch_child(loop: "Loop", pid: int, pidfd: int, on_exit: "Callable[[int, int | None], None]") -> None:

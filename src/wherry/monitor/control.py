@@ -10,8 +10,8 @@ import errno
 
 from wherry.errors import InvalidArgument, to_wire
 from wherry.linux.channel import Channel, close_all
+from wherry.linux.loop import ERR, HUP, IN, OUT
 from wherry.linux.sockets import listen_at
-from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
 else:
     from _collections import deque  # `collections` would be an import for this alone
 

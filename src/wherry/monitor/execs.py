@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.errors import WherryError
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
+    from wherry.monitor.host import HostProcess
     from wherry.monitor.record import Record
     from wherry.monitor.sandbox import Sandbox
     from wherry.runtime.launch import Launched
@@ -48,7 +49,7 @@ class Execs:
     def __init__(
         self,
         loop: "Loop",
-        sandbox: "Sandbox",
+        sandbox: "Sandbox | HostProcess",
         record: "Record",
         spool_dir: str,
         on_event: "Callable[..., None]",

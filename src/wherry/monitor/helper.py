@@ -11,16 +11,16 @@ import os
 from wherry.errors import Unavailable, WherryError, from_wire, to_wire
 from wherry.linux.channel import Channel, close_all, pair
 from wherry.linux.libc import libc
+from wherry.linux.loop import IN
 from wherry.linux.signals import SIGKILL
 from wherry.monitor.child import fork, set_title
-from wherry.monitor.loop import IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
 
     Action = Callable[[], tuple[dict[str, Any], dict[str, int]]]
     Done = Callable[[dict[str, Any], dict[str, int], WherryError | None], None]

@@ -12,15 +12,16 @@ import time
 
 from wherry.errors import AlreadyRunning, InvalidArgument, NotRunning, NotSupported, Paused, WherryError, to_wire
 from wherry.linux.channel import VERSION, Channel, close_all
+from wherry.linux.loop import IN, Loop
 from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 from wherry.monitor.child import fork_task, start_time
 from wherry.monitor.children import watch_child
-from wherry.monitor.control import Control
+from wherry.monitor.control import SOCKET_NAME, Control
 from wherry.monitor.execs import Execs
 from wherry.monitor.helper import Helper
+from wherry.monitor.host import HostProcess, watch_home
 from wherry.monitor.logwriter import JsonFileLog, compress_file
-from wherry.monitor.loop import Loop
 from wherry.monitor.record import Record
 from wherry.monitor.rest import rest
 from wherry.monitor.sandbox import Sandbox
@@ -30,6 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from wherry.linux.inotify import Inotify
 
 # how long a container outlives the owner that it should end with: time for a new connection to replace a broken one
 OWNER_GRACE = 1.0
@@ -73,7 +76,7 @@ class Monitor:
         self,
         launch: "dict[str, Any]",
         fds: "dict[str, int]",
-        make_sandbox: "Callable[[dict[str, Any], dict[str, int]], Sandbox]" = Sandbox,
+        make_sandbox: "Callable[[dict[str, Any], dict[str, int]], Sandbox | HostProcess]" = Sandbox,
     ) -> None:
         self._loop = Loop(self._internal_error, rest)
         self._run_dir = launch["run_dir"]
@@ -110,6 +113,9 @@ class Monitor:
 
     def run(self) -> None:
         """Launch the container and serve until the order to end."""
+        if "helper" in self._launch:
+            home = watch_home(self._run_dir)
+            self._loop.watch(home.fd, IN, lambda _bits: self._home_gone(home))
         self._start(self._launch, self._fds)
         self._loop.run()
 
@@ -249,7 +255,10 @@ class Monitor:
             self._record.ended(ended)
         except WherryError as error:
             self._internal_error(error)  # a full disk: the event and state.json still tell
-        self._record.update(status="stopped", init=None, exit=ended)
+        try:
+            self._record.update(status="stopped", init=None, exit=ended)
+        except WherryError as error:
+            self._internal_error(error)  # the run root is gone: the end goes on all the same
 
     def _stopped(self) -> None:
         if self._ending or (self._launch.get("stop_on_control_close") and not self._control.connected):
@@ -261,6 +270,11 @@ class Monitor:
 
     def _owner_is_gone(self) -> None:
         if not self._control.connected:
+            self._end()
+
+    def _home_gone(self, home: "Inotify") -> None:
+        home.clear()
+        if self._listening and not os.path.exists(f"{self._run_dir}/{SOCKET_NAME}"):
             self._end()
 
     def _end(self) -> None:
@@ -447,7 +461,7 @@ _OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict
 def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
     """Run a monitor in this (forked) process until its container is over."""
     try:
-        Monitor(launch, fds).run()
+        Monitor(launch, fds, HostProcess if "helper" in launch else Sandbox).run()
     except BaseException as error:
         note_error(launch["data_dir"], error)
         raise

@@ -12,17 +12,17 @@ import termios
 from binascii import a2b_base64
 from fcntl import ioctl
 
+from wherry.linux.loop import ERR, HUP, IN, OUT
 from wherry.monitor.attach import Client
 from wherry.monitor.keys import parse
-from wherry.monitor.loop import ERR, HUP, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from wherry.linux.loop import Loop
     from wherry.monitor.logwriter import JsonFileLog
-    from wherry.monitor.loop import Loop
 
 STDOUT = 1
 STDERR = 2

@@ -1,4 +1,4 @@
-"""The event loop of a monitor: epoll(7), callbacks by descriptor, a few timers. Single-threaded; nothing in it waits.
+"""An event loop for small processes: epoll(7), callbacks by descriptor, a few timers. One thread; nothing in it waits.
 
 A callback gets the event bits. A late event for a descriptor that was closed and reused in the same round may reach the
 new owner, so every callback must bear being called with nothing to do: all descriptors here are non-blocking.
@@ -80,7 +80,7 @@ class Loop:
             if handler is not None:
                 try:
                     handler(bits)
-                except Exception as error:  # noqa: BLE001 - one broken peer must not end a container's monitor
+                except Exception as error:  # noqa: BLE001 - one broken peer must not end the whole process
                     self._on_error(error)
         if self._timers:
             now = time.monotonic()
