@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound, Unauthorized
+from wherry.oci.platform import Platform
 from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
 
 ID = "c0ffee" + "0" * 58
@@ -301,7 +302,9 @@ class FakeImages:
             raise ImageNotFound("pull access denied for missing")
         progress({"status": f"Pulling from {image}", "id": tag})
 
-    async def push(self, image: str, tag: str, auth: str, progress: Callable[[Any], None]) -> None:
+    async def push(
+        self, image: str, tag: str, auth: str, progress: Callable[[Any], None], platform: Platform | None
+    ) -> None:
         progress({"status": f"The push refers to repository [{image}]"})
 
     async def login(self, auth: dict[str, Any]) -> dict[str, Any]:

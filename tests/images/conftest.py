@@ -102,7 +102,8 @@ class Store:
             assert hashlib.new(digest.algorithm, data).hexdigest() == digest.hex
         stores = self.images._stores
         blobs = {str(digest) for digest, _ in self.blobs.walk()}
-        assert blobs == {digest for record in stores.records.by_id.values() for digest in record.blobs}
+        kept = {digest for index in stores.records.indexes.values() for digest in index.blobs}
+        assert blobs == kept | {digest for record in stores.records.by_id.values() for digest in record.blobs}
         chains = {chain for record in stores.records.by_id.values() for chain in record.chain_ids} | self.used
         assert set(self.overlay.walk()) == chains
         assert os.listdir(self.roots.ingest) == []

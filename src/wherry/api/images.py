@@ -3,7 +3,10 @@
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
 from wherry.errors import InvalidArgument, NotSupported
+from wherry.oci.image import PlatformSpec
+from wherry.oci.platform import Platform
 from wherry.wire import images as wire
+from wherry.wire.decode import decode
 
 TAR = "application/x-tar"
 
@@ -108,9 +111,10 @@ async def _pull(call: Call, image: str) -> Stream:
 
 async def push(call: Call) -> Stream:
     """POST /images/{name}/push: progress as JSON lines, an error in band."""
+    platform = platform_of(call.text("platform"))
     stream = call.stream()
     with call.while_client_stays():
-        await call.engine.images.push(call.name, call.text("tag"), _auth(call), stream.send_json)
+        await call.engine.images.push(call.name, call.text("tag"), _auth(call), stream.send_json, platform)
     await stream.finish()
     return stream
 
@@ -136,6 +140,19 @@ async def remote_tags(call: Call) -> Reply:
     """GET /wherry/v1/tags?name=…: `{"Name", "Tags"}` of a repository in its registry."""
     name = required(call.text("name"), "the name of a repository is needed")
     return json_reply({"Name": name, "Tags": await call.engine.images.remote_tags(name, _auth(call))})
+
+
+def platform_of(text: str) -> Platform | None:
+    """Read a platform as clients of API 1.46 and later write it: a JSON object. Raises `InvalidArgument`."""
+    if not text:
+        return None
+    try:
+        spec = decode(text.encode(), PlatformSpec)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"failed to parse platform: {error}") from None
+    if spec is None or not spec.os or not spec.architecture:
+        raise InvalidArgument("both OS and Architecture must be provided")
+    return spec.normalized()
 
 
 def _auth(call: Call) -> str:

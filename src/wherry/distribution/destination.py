@@ -20,6 +20,10 @@ _READ = 1 << 20
 Told = Callable[[int], None]
 """Takes how many bytes of a blob are on the other side."""
 
+Places = dict[tuple[str, str, str], URL]
+"""Where uploads are that broke off, by registry, repository and digest."""
+_PLACES_LIMIT = 1000
+
 
 class Destination:
     """An async context manager.
@@ -29,6 +33,7 @@ class Destination:
         name: the repository; tag and digest do not matter.
         credential: the caller's.
         sources: paths of repositories on the same registry that blobs may be mounted from.
+        places: where uploads are that broke off before; what breaks off now is put into it.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Destination:
         credential: Credential = NOBODY,
         *,
         sources: Iterable[str] = (),
+        places: "Places | None" = None,
     ) -> None:
         self.path = name.path
         self._domain = name.domain
@@ -46,6 +52,7 @@ class Destination:
         self._delays = settings.delays
         self._link: link.Link | None = None
         self._sources = sorted(set(sources) - {name.path})
+        self._places: Places = {} if places is None else places
         self._scope = ""
 
     async def __aenter__(self) -> Self:
@@ -96,15 +103,21 @@ class Destination:
         Raises:
             Unavailable: it broke off too often; and what `Link.request` raises.
         """
+        key = (self._domain, self.path, str(digest))
         offset = failures = 0
+        if place is None and key in self._places:
+            place, offset = await self._where(self._places[key])
+            told(offset)
         while True:
             try:
                 if place is None:
                     place, offset = await self.begin(digest), 0
                 assert place is not None  # nothing was to be mounted
+                self._remember(key, place)
                 while offset < size:
                     end = min(offset + PIECE, size)
                     place = await self._piece(place, fd, offset, end, told)
+                    self._remember(key, place)
                     offset = end
                     failures = 0
                 url = place.update_query({"digest": str(digest)})
@@ -112,6 +125,7 @@ class Destination:
                     "PUT", url, scope=self._scope, good=(201, 204), headers=_EMPTY, again=False
                 )
                 answer.release()
+                self._places.pop(key, None)
                 return
             except (Unavailable, NotFound) as error:
                 failures += 1
@@ -120,6 +134,14 @@ class Destination:
                 await asyncio.sleep(self._delays[failures - 1])
                 place, offset = await self._where(place)
                 told(offset)
+            except WherryError:
+                self._places.pop(key, None)  # what is there is no good
+                raise
+
+    def _remember(self, key: tuple[str, str, str], place: URL) -> None:
+        self._places[key] = place
+        if len(self._places) > _PLACES_LIMIT:
+            del self._places[next(iter(self._places))]
 
     async def _piece(self, place: URL, fd: int, offset: int, end: int, told: Told) -> URL:
         async def body() -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from wherry.images.describe import describe
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import digest as digests
+from wherry.oci.platform import Platform
 from wherry.oci.reference import parse_normalized
 
 Json = dict[str, Any]
@@ -115,20 +116,22 @@ class Images:
             shown = name.familiar() if name.tag or name.digest else f"{name.familiar_name()}@{found.digest}"
             self._events.publish("image", "pull", shown, {"name": name.familiar_name()})
 
-    async def push(self, image: str, tag: str, auth: str, progress: Progress) -> None:
+    async def push(self, image: str, tag: str, auth: str, progress: Progress, platform: Platform | None = None) -> None:
         """Push a tag of a repository, or all its tags.
 
         Args:
             image: the repository, or a name with a tag.
             tag: a tag; with none anywhere, all tags are pushed.
             auth: the caller's `X-Registry-Auth`.
+            platform: only the image of this platform.
         """
         name = parse_normalized(image)
         if name.digest:
             raise InvalidReference("cannot push a digest reference")
         if tag:
             name = name.with_tag(tag)
-        for pushed, _ in await self._store.push(self._registries, name, progress, credentials.from_header(auth)):
+        done = await self._store.push(self._registries, name, progress, credentials.from_header(auth), platform)
+        for pushed, _ in done:
             self._events.publish("image", "push", pushed.familiar(), {"name": pushed.familiar_name()})
 
     async def login(self, auth: Json) -> Json:

@@ -46,7 +46,17 @@ class Planned:
         names: names that shall point at it.
     """
 
-    __slots__ = ("config", "id", "layers", "manifest_digest", "names", "raw_config", "raw_manifest")
+    __slots__ = (
+        "beside",
+        "config",
+        "id",
+        "indexes",
+        "layers",
+        "manifest_digest",
+        "names",
+        "raw_config",
+        "raw_manifest",
+    )
 
     def __init__(
         self, raw_config: bytes, config: ImageConfig, raw_manifest: bytes, layers: list[Layer], names: list[Reference]
@@ -58,6 +68,9 @@ class Planned:
         self.manifest_digest = digests.of(raw_manifest)
         self.layers = layers
         self.names = names
+        # multi-platform indexes that names stand for, and what the archive has of them
+        self.indexes: dict[str, str] = {}
+        self.beside: dict[str, Member] = {}
 
 
 class _Entry(Struct, rename={"config": "Config", "repo_tags": "RepoTags", "layers": "Layers"}):
@@ -81,9 +94,9 @@ def plan(members: Members, platform: Platform | None = None) -> list[Planned]:
         HostileInput: a limit is broken.
     """
     if members.find("manifest.json") is not None:
-        return _docker(members)
+        return _with_indexes(members, _docker(members))
     if members.find("index.json") is not None:
-        return _oci(members, platform or host())
+        return _with_indexes(members, _oci(members, platform or host()))
     if members.find("repositories") is not None:
         raise InvalidArgument("unsupported archive: docker save format v1 (repositories without manifest.json)")
     raise InvalidArgument("invalid archive: neither manifest.json nor index.json is in it")
@@ -113,6 +126,44 @@ def make_manifest(raw_config: bytes, layers: list[Descriptor]) -> bytes:
         "layers": layers,
     }
     return documents.encode(manifest)
+
+
+# -- multi-platform
+
+
+def _with_indexes(members: Members, images: list[Planned]) -> list[Planned]:
+    """Note for each name which index of the archive it stands for."""
+    if members.find("index.json") is None:
+        return images
+    owners = {str(name): image for image in images for name in image.names}
+    for descriptor in _index(members).manifests:
+        name = _annotated_name(descriptor) if descriptor.media_type in documents.INDEXES else None
+        image = owners.get(str(name))
+        if image is not None and _blob(members, descriptor) is not None:
+            image.indexes[str(name)] = descriptor.digest
+            image.beside.update(_content(members, descriptor, 0, [0]))
+    return images
+
+
+def _content(members: Members, descriptor: Descriptor, depth: int, count: list[int]) -> dict[str, Member]:
+    """Return what the archive has below a manifest or an index, and itself, by digest; nothing where it is absent."""
+    count[0] += 1
+    if depth > _NESTING or count[0] > _IMAGES_LIMIT:
+        raise HostileInput(f"indexes are nested deeper than {_NESTING}, or have more than {_IMAGES_LIMIT} manifests")
+    member = _blob(members, descriptor)
+    if member is None:
+        return {}
+    found = {descriptor.digest: member}
+    if descriptor.media_type in documents.INDEXES:
+        for item in documents.read_index(member.read(documents.MANIFEST_LIMIT), descriptor.media_type).manifests:
+            found.update(_content(members, item, depth + 1, count))
+    elif descriptor.media_type in documents.MANIFESTS:
+        manifest = documents.read_manifest(member.read(documents.MANIFEST_LIMIT), descriptor.media_type)
+        for item in (manifest.config, *manifest.layers):
+            blob = _blob(members, item)
+            if blob is not None:
+                found[item.digest] = blob
+    return found
 
 
 # -- docker-archive

@@ -7,7 +7,7 @@ thread, and none blocks it for long.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
@@ -22,11 +22,15 @@ from wherry.images.model import Image
 from wherry.images.remove import InUse
 from wherry.images.stores import Progress, Stores, Unpack
 from wherry.oci import platform as platforms
+from wherry.oci.platform import Platform
 from wherry.oci.reference import Reference
 from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.blobs import Blobs
 from wherry.store.database import Database
+
+if TYPE_CHECKING:
+    from wherry.distribution.destination import Places
 
 Entries = list[dict[str, Any]]
 Report = list[dict[str, str]]
@@ -65,6 +69,7 @@ class Images:
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None
         self._gates = Gates()
+        self._places: Places = {}
 
     # -- finding
 
@@ -164,10 +169,17 @@ class Images:
         return [found]
 
     async def push(
-        self, settings: Settings, name: Reference, progress: Progress, credential: Credential = NOBODY
+        self,
+        settings: Settings,
+        name: Reference,
+        progress: Progress,
+        credential: Credential = NOBODY,
+        platform: Platform | None = None,
     ) -> list[tuple[Reference, str]]:
-        """Push a tag, or all tags of a repository; returns names and manifest digests."""
-        return await push.push(self._stores, settings, name, credential, progress)
+        """Push a tag, or all tags of a repository, of one platform or of all; returns names and manifest digests."""
+        return await push.push(
+            self._stores, settings, name, credential, progress, platform=platform, places=self._places
+        )
 
     # -- keeping
 

@@ -9,16 +9,18 @@ from wherry.errors import InvalidArgument
 from wherry.images import archives
 from wherry.images.archives import Layer, Planned
 from wherry.images.feed import Source, read_in_thread
+from wherry.images.indexes import survey
 from wherry.images.layers import gather_limited, unpack_layer, verify_diff_id
 from wherry.images.members import LIMITS, Member, Members, read_archive
 from wherry.images.stores import Progress, Stores
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
+from wherry.oci.digest import Digest
 from wherry.oci.image import Descriptor
 from wherry.oci.platform import Platform
 from wherry.snapshots.inflate import Stream
 from wherry.store.blobs import Blobs, Ingest
-from wherry.store.images import ImageRecord, LayerRecord
+from wherry.store.images import ImageRecord, IndexRecord, LayerRecord
 
 
 async def load(
@@ -75,11 +77,14 @@ async def store_images(stores: Stores, images: list[Planned], progress: Progress
                     raise failed
                 records = [_record(image, chain, sizes) for image, chain in zip(images, chains, strict=True)]
                 names = {str(name): str(image.id) for image in images for name in image.names}
+                indexes = await asyncio.to_thread(_indexes, stores, images)
                 async with stores.changing:
-                    replaced = await stores.records.put_all(records, names)
+                    replaced = await stores.records.put_all(records, names, indexes)
     except BaseException:
         discard(stores, blobs, chain_ids)
         raise
+    # parts of an index whose other parts the archive does not have
+    discard(stores, {digest for image in images for digest in image.beside}, set())
     for image in images:
         for name in image.names:
             if old := replaced.get(str(name)):
@@ -107,6 +112,12 @@ def _record(image: Planned, chain: list[str], sizes: dict[str, int]) -> ImageRec
         for layer, chain_id in zip(image.layers, chain, strict=True)
     )
     return ImageRecord(str(image.id), str(image.manifest_digest), layers, time.time_ns())
+
+
+def _indexes(stores: Stores, images: list[Planned]) -> dict[str, IndexRecord]:
+    named = {name: digest for image in images for name, digest in image.indexes.items()}
+    known = {digest: survey(stores, digest).record() for digest in set(named.values())}
+    return {name: known[digest] for name, digest in named.items()}
 
 
 def _plan(members: Members, blobs: Blobs, platform: Platform | None) -> list[Planned]:
@@ -169,12 +180,15 @@ def _store_blobs(blobs: Blobs, images: list[Planned]) -> None:
             digest = layer.descriptor.verified
             if layer.member is not None and not blobs.exists(digest):
                 layer.member.store(blobs, digest)
+        for text, member in image.beside.items():
+            if not blobs.exists(Digest(text)):
+                member.store(blobs, Digest(text))
         blobs.write(image.raw_config, image.id)
         blobs.write(image.raw_manifest, image.manifest_digest)
 
 
 def _digests(image: Planned) -> list[str]:
-    return [image.id, image.manifest_digest, *(layer.descriptor.digest for layer in image.layers)]
+    return [image.id, image.manifest_digest, *(layer.descriptor.digest for layer in image.layers), *image.beside]
 
 
 async def _unpack(stores: Stores, images: list[Planned], chains: list[list[str]], progress: Progress) -> dict[str, int]:

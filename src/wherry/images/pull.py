@@ -20,17 +20,16 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.images.fetch import Gates, Layer, all_of, fetch_layer, forget, is_here
+from wherry.images.indexes import NESTING, blobs_of, fitting, survey
 from wherry.images.load import discard
 from wherry.images.stores import Progress, Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
-from wherry.oci.image import Descriptor, ImageConfig, Index, Manifest
+from wherry.oci.image import ImageConfig, Index, Manifest
 from wherry.oci.platform import Platform, host
 from wherry.oci.reference import Reference
-from wherry.store.images import ImageRecord, LayerRecord
+from wherry.store.images import ImageRecord, IndexRecord, LayerRecord
 
-_NESTING = 4
-_INDEX_LIMIT = 1024
 _LAYERS = frozenset(
     (
         documents.OCI_LAYER,
@@ -137,30 +136,33 @@ def translated(error: WherryError, name: Reference) -> WherryError:
 
 
 class _Chosen:
-    """The manifest that was picked, verified."""
+    """The manifest that was picked, verified; and the indexes that led to it, the outermost first."""
 
-    __slots__ = ("digest", "manifest", "raw")
+    __slots__ = ("digest", "indexes", "manifest", "raw")
 
-    def __init__(self, raw: bytes, digest: Digest, manifest: Manifest) -> None:
+    def __init__(self, raw: bytes, digest: Digest, manifest: Manifest, indexes: list[Fetched]) -> None:
         self.raw = raw
         self.digest = digest
         self.manifest = manifest
+        self.indexes = indexes
 
 
 async def _choose(source: Source, top: Fetched, wanted: Platform) -> _Chosen:
     fetched = top
-    for _ in range(_NESTING):
+    indexes: list[Fetched] = []
+    for _ in range(NESTING):
         document = read_document(fetched)
         if isinstance(document, Manifest):
-            return _Chosen(fetched.raw, fetched.digest, document)
-        descriptor = _fitting(document, wanted)
+            return _Chosen(fetched.raw, fetched.digest, document, indexes)
+        indexes.append(fetched)
+        descriptor = fitting(document, wanted)
         if descriptor.size > documents.MANIFEST_LIMIT:
             raise HostileInput(f"manifest {descriptor.digest} is larger than {documents.MANIFEST_LIMIT} bytes")
         fetched = await source.manifest(descriptor.digest)
         if len(fetched.raw) != descriptor.size:
             raise DigestMismatch(f"manifest {descriptor.digest}: size {len(fetched.raw)}, expected {descriptor.size}")
         fetched.media_type = _agreed(fetched.media_type, descriptor.media_type)
-    raise HostileInput(f"indexes are nested deeper than {_NESTING}")
+    raise HostileInput(f"indexes are nested deeper than {NESTING}")
 
 
 def _agreed(told: str, announced: str) -> str:
@@ -195,27 +197,6 @@ def read_document(fetched: Fetched) -> Manifest | Index:
         return documents.read_manifest(fetched.raw)
 
 
-def _fitting(index: Index, wanted: Platform) -> Descriptor:
-    if len(index.manifests) > _INDEX_LIMIT:
-        raise HostileInput(f"index has more than {_INDEX_LIMIT} manifests")
-    candidates = [
-        (descriptor.platform.normalized() if descriptor.platform else None, descriptor)
-        for descriptor in index.manifests
-        if descriptor.media_type in documents.MANIFESTS | documents.INDEXES
-    ]
-    exact = [descriptor for found, descriptor in candidates if found == wanted]
-    if exact:
-        return exact[0]
-    running = [(str(found), descriptor) for found, descriptor in candidates if found is not None and wanted.runs(found)]
-    same = [item for item in running if f"/{wanted.architecture}" in item[0]]
-    if same or running:
-        return max(same or running, key=lambda item: item[0])[1]
-    unsaid = [descriptor for found, descriptor in candidates if found is None]
-    if unsaid:
-        return unsaid[0]
-    raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
-
-
 # -- its content
 
 
@@ -237,8 +218,9 @@ async def _store(
     old = stores.records.names.get(names[-1])
     record = stores.records.by_id.get(id_)
     if record is not None and _is_whole(stores, record):
-        async with stores.changing:
-            await stores.records.put(record, names)
+        async with await stores.leases.take() as lease:
+            await lease.add(*(str(fetched.digest) for fetched in chosen.indexes))
+            await _put(stores, record, names, chosen)
     else:
         record = await _bring(stores, source, gates, name, chosen, names, progress)
     _warn(stores, record, name, platform, progress)
@@ -277,7 +259,7 @@ async def _bring(
 ) -> ImageRecord:
     """Fetch and unpack what is missing, then record the image under its names."""
     manifest = chosen.manifest
-    blobs = {str(chosen.digest), manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+    blobs = {str(chosen.digest), *blobs_of(manifest), *(str(fetched.digest) for fetched in chosen.indexes)}
     lease = await stores.leases.take(f"pull {name} {chosen.digest}")
     chain: list[str] = []
     try:
@@ -305,8 +287,7 @@ async def _bring(
                 ),
                 time.time_ns(),
             )
-            async with stores.changing:
-                await stores.records.put(record, names)
+            await _put(stores, record, names, chosen)
     except WherryError as error:
         if isinstance(error, _WORTHLESS) and "status" not in error.facts:
             await lease.release()
@@ -315,6 +296,19 @@ async def _bring(
         raise translated(error, name) from None
     await lease.release()
     return record
+
+
+async def _put(stores: Stores, record: ImageRecord, names: list[str], chosen: _Chosen) -> None:
+    """Record the image, and the index that it came by; a lease holds what the index needs."""
+
+    def keep() -> IndexRecord | None:
+        for fetched in chosen.indexes:
+            stores.blobs.write(fetched.raw, fetched.digest)
+        return survey(stores, str(chosen.indexes[0].digest)).record() if chosen.indexes else None
+
+    index = await asyncio.to_thread(keep)
+    async with stores.changing:
+        await stores.records.put(record, names, index)
 
 
 async def _config(stores: Stores, source: Source, manifest: Manifest) -> tuple[bytes, ImageConfig]:

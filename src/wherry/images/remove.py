@@ -46,7 +46,10 @@ async def _remove(stores: Stores, given: str, in_use: InUse, force: bool, prune:
                     f"container {container[:12]} is using its referenced image {Digest(id_).short}"
                 )
         gone = _with_digests_of(_given_name(given), names)
+        held = _held(stores, gone)
         await records.drop(gone)
+        for digest in held - stores.needed_blobs():
+            stores.blobs.remove(digests.parse(digest))
         report += [{"Untagged": parse_normalized(name).familiar()} for name in gone]
         if records.names_of(id_):
             return report
@@ -130,6 +133,7 @@ def _conflict(stores: Stores, id_: str, in_use: InUse, force: bool, ignore_names
 
 async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[dict[str, str]]:
     record = stores.records.by_id[id_]
+    held = record.blobs | _held(stores, stores.records.names_of(id_))
     await stores.records.drop((), [id_])
     stores.forget(id_)
     report = [{"Deleted": id_}]
@@ -139,7 +143,7 @@ async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[
         if chain_id not in needed_layers and stores.overlay.exists(chain_id):
             stores.overlay.remove(chain_id)
             report.append({"Deleted": chain_id})
-    for digest in record.blobs - needed_blobs:
+    for digest in held - needed_blobs:
         stores.blobs.remove(digests.parse(digest))
     parent = record.parent
     if not prune or parent not in stores.records.by_id or stores.records.names_of(parent):
@@ -147,6 +151,12 @@ async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[
     if not _conflict(stores, parent, in_use, force=False, ignore_names=True):
         report += await _delete(stores, parent, in_use, prune)
     return report
+
+
+def _held(stores: Stores, names: Iterable[str]) -> set[str]:
+    """Blobs of the indexes that names stand for."""
+    indexes = stores.records.indexes
+    return {blob for name in names if name in indexes for blob in indexes[name].blobs}
 
 
 def _chain(stores: Stores, id_: str) -> tuple[list[str], list[int]]:

@@ -109,8 +109,10 @@ class Stores:
         return needed
 
     def needed_blobs(self) -> set[str]:
-        """Digests of all blobs that an image or a lease needs."""
+        """Digests of all blobs that an image, an index or a lease needs."""
         needed = self.leases.protected()
         for record in self.records.by_id.values():
             needed |= record.blobs
+        for index in self.records.indexes.values():
+            needed.update(index.blobs)
         return needed

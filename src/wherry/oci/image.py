@@ -277,6 +277,11 @@ def encode(document: object) -> bytes:
     return msgspec.json.encode(document, enc_hook=_plain)
 
 
+def plain(document: Struct) -> dict[str, Any]:
+    """Return a document as plain values, for a message."""
+    return dict(json.loads(encode(document)))
+
+
 def _plain(value: object) -> str:
     if isinstance(value, Digest):
         return str(value)

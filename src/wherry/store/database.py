@@ -47,6 +47,13 @@ SCHEMA: tuple[str, ...] = (
         PRIMARY KEY (lease, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE image_indexes (
+        name TEXT PRIMARY KEY,          -- one of image_names
+        digest TEXT NOT NULL,           -- the multi-platform index that it stands for
+        blobs TEXT NOT NULL             -- JSON: digests of all that is kept of it, its own included
+    ) WITHOUT ROWID;
+    """,
 )
 
 

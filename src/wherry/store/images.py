@@ -64,6 +64,18 @@ class ImageRecord(Struct, frozen=True):
         return sum(layer.unpacked for layer in self.layers)
 
 
+class IndexRecord(Struct, frozen=True):
+    """A multi-platform index that a name stands for, beside the one image of it that the name points at.
+
+    Args:
+        digest: of the index.
+        blobs: all that is kept of it: itself, indexes in it, and the manifests, configs and layers that are whole.
+    """
+
+    digest: str
+    blobs: tuple[str, ...]
+
+
 class ImageRecords:
     """Records and names of a data root. Reading is from memory; every change is durable when its await returns."""
 
@@ -71,6 +83,7 @@ class ImageRecords:
         self._database = database
         self.by_id: dict[str, ImageRecord] = {}
         self.names: dict[str, str] = {}
+        self.indexes: dict[str, IndexRecord] = {}
         self._named: dict[str, dict[str, int]] = {}
         self.version = 0  # grows with every change: what was resolved before may mean something else now
         decoder = msgspec.json.Decoder(tuple[LayerRecord, ...])
@@ -81,6 +94,9 @@ class ImageRecords:
         for name, id_, set_at in database.read("SELECT name, image, set_at FROM image_names ORDER BY set_at, name"):
             if id_ in self.by_id:
                 self._point(name, id_, set_at)
+        for name, digest, blobs in database.read("SELECT name, digest, blobs FROM image_indexes"):
+            if name in self.names:
+                self.indexes[name] = IndexRecord(digest, tuple(msgspec.json.decode(blobs, type=list[str])))
 
     def names_of(self, id_: str) -> list[str]:
         """Full references that point at the image, in the order in which they were set."""
@@ -90,16 +106,28 @@ class ImageRecords:
         """When the image last got a name (nanoseconds); 0 if it has none."""
         return max(self._named.get(id_, {}).values(), default=0)
 
-    async def put(self, record: ImageRecord, names: Iterable[str] = ()) -> dict[str, str]:
+    async def put(
+        self, record: ImageRecord, names: Iterable[str] = (), index: IndexRecord | None = None
+    ) -> dict[str, str]:
         """Record an image and point `names` at it, in one transaction. An image that is known keeps its record.
+
+        Args:
+            index: what the names stand for beside the image; what they stood for before is forgotten.
 
         Returns:
             the names that pointed elsewhere before, with the ids that they pointed at.
         """
-        return await self.put_all([record], dict.fromkeys(names, record.id))
+        pointing = dict.fromkeys(names, record.id)
+        return await self.put_all([record], pointing, dict.fromkeys(pointing, index) if index else {})
 
-    async def put_all(self, records: Iterable[ImageRecord], names: Mapping[str, str]) -> dict[str, str]:
+    async def put_all(
+        self,
+        records: Iterable[ImageRecord],
+        names: Mapping[str, str],
+        indexes: "Mapping[str, IndexRecord] | None" = None,
+    ) -> dict[str, str]:
         """Do what `put` does, for several images in one transaction; `names` maps a name to an id."""
+        standing = dict(indexes or {})
         new = {record.id: record for record in records if record.id not in self.by_id}
         set_at = time.time_ns()
 
@@ -112,6 +140,11 @@ class ImageRecords:
                 "INSERT OR REPLACE INTO image_names VALUES (?, ?, ?)",
                 [(name, id_, set_at) for name, id_ in names.items()],
             )
+            connection.executemany("DELETE FROM image_indexes WHERE name = ?", [(name,) for name in names])
+            connection.executemany(
+                "INSERT INTO image_indexes VALUES (?, ?, ?)",
+                [(name, index.digest, msgspec.json.encode(index.blobs)) for name, index in standing.items()],
+            )
 
         await self._database.write(change)
         self.version += 1
@@ -122,6 +155,8 @@ class ImageRecords:
             if old is not None and old != id_:
                 replaced[name] = old
             self._point(name, id_, set_at)
+            self.indexes.pop(name, None)
+        self.indexes.update(standing)
         return replaced
 
     async def drop(self, names: Iterable[str], ids: Iterable[str] = ()) -> None:
@@ -131,12 +166,14 @@ class ImageRecords:
 
         def change(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM image_names WHERE name = ?", [(name,) for name in gone])
+            connection.executemany("DELETE FROM image_indexes WHERE name = ?", [(name,) for name in gone])
             connection.executemany("DELETE FROM images WHERE id = ?", [(id_,) for id_ in gone_ids])
 
         await self._database.write(change)
         self.version += 1
         for name in gone:
             self._unpoint(name)
+            self.indexes.pop(name, None)
         for id_ in gone_ids:
             self.by_id.pop(id_, None)
 

@@ -7,6 +7,12 @@ from wherry.cli.output import line
 from wherry.cli.progress import show_progress
 from wherry.cli.reference import InvalidName, split
 from wherry.client.http import quote
+from wherry.errors import InvalidArgument
+from wherry.oci.platform import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PLATFORM = Flag("platform", "", "string", "Set platform if server is multi-platform capable")
 
@@ -60,12 +66,35 @@ def _push(command: Invocation) -> None:
     response = command.client.request(
         "POST",
         f"/images/{quote(repository, '/:')}/push",
-        {"tag": tag},
+        {"tag": tag, "platform": _platform(command["platform"])},
         headers=credentials.header(repository) or {"X-Registry-Auth": "e30="},
     )
-    show_progress(response, quiet=command["quiet"])
+    notes: list[str] = []
+    show_progress(response, quiet=command["quiet"], aux=lambda found: _note(found, notes))
     if command["quiet"]:
         line(canonical(repository) + (f":{tag}" if tag else ""))
+    for note in notes:
+        line(f"\n Info -> {note}")
+
+
+def _platform(text: str) -> "dict[str, str] | None":
+    """A platform as the engine reads it: an object."""
+    if not text:
+        return None
+    try:
+        platform = parse(text)
+    except InvalidArgument as error:
+        raise Failure(str(error)) from None
+    found = {"architecture": platform.architecture, "os": platform.os}
+    return {**found, "variant": platform.variant} if platform.variant else found
+
+
+def _note(aux: "Any", notes: list[str]) -> None:
+    if aux.get("manifestPushedInsteadOfIndex"):
+        notes.append(
+            "Not all multiplatform-content is present and only the available single-platform image was pushed\n"
+            f"{aux['originalIndex']['digest']} -> {aux['selectedManifest']['digest']}"
+        )
 
 
 PULL = Command(
@@ -86,6 +115,14 @@ PUSH = Command(
     _push,
     (
         Flag("all-tags", "a", "bool", "Push all tags of an image to the repository"),
+        Flag(
+            "platform",
+            "",
+            "string",
+            "Push a platform-specific manifest as a single-platform image to the registry.\n"
+            "Image index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n"
+            "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+        ),
         Flag("quiet", "q", "bool", "Suppress verbose output"),
     ),
     arguments=(1, 1),

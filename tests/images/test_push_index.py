@@ -1,0 +1,193 @@
+"""Multi-platform images on their way: an index is kept with what is here of it, and pushed as it came."""
+
+import json
+import random
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.images import image_archives as make
+from wherry.distribution import destination
+from wherry.errors import NotFound, Unavailable
+from wherry.oci import image as documents
+from wherry.oci.digest import Digest
+from wherry.oci.platform import parse
+from wherry.oci.reference import parse_normalized
+
+from .conftest import Store
+from .test_pull_peer import Peer, bring, peer, pull, push, settings, statuses  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.root
+
+PLATFORMS = ("amd64", "arm64")
+LAYERS = {name: make.tar({name: name.encode() * 1000}) for name in PLATFORMS}
+CONFIGS = {name: make.config([LAYERS[name]], architecture=name) for name in PLATFORMS}
+MANIFESTS = {name: make.manifest(CONFIGS[name], [LAYERS[name]]) for name in PLATFORMS}
+INDEX = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": make.INDEX,
+        "manifests": [
+            make.descriptor(MANIFESTS[name], make.MANIFEST, platform={"os": "linux", "architecture": name})
+            for name in PLATFORMS
+        ],
+    }
+).encode()
+
+
+def archive(name: str, *platforms: str) -> bytes:
+    """An OCI layout whose index has two platforms; only those that are named are in it."""
+    blobs = [INDEX]
+    for platform in platforms:
+        blobs += [MANIFESTS[platform], CONFIGS[platform], LAYERS[platform]]
+    return make.tar(make.layout([make.named(INDEX, name, make.INDEX)], blobs))
+
+
+def fetch(there: Peer, path: str) -> bytes:
+    """What the registry serves under `/v2/`."""
+    accept = ", ".join((documents.OCI_INDEX, documents.OCI_MANIFEST))
+    request = urllib.request.Request(f"http://{there.name}/v2/{path}", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return bytes(answer.read())
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Store]:
+    """Another engine's store."""
+    made = Store(f"{tmp_path}/second")
+    yield made
+    made.close()
+    made.run(made.loop.shutdown_default_executor())
+    made.loop.close()
+
+
+def test_an_index_that_was_loaded_is_pushed_whole(store: Store, second: Store, peer: Callable[..., Peer]) -> None:  # noqa: F811
+    """All platforms of a loaded archive go to the registry under the digest of their index, and come back from it."""
+    there = peer()
+    name = f"{there.name}/many:1"
+    store.load(archive("many:1", *PLATFORMS), platform="linux/amd64")
+    store.check()
+    store.run(store.images.tag("many:1", f"{there.name}/many", "1"))
+    assert push(store, name) == make.sha(INDEX)
+    assert fetch(there, "many/manifests/1") == INDEX
+    assert store.images.resolve(name).repo_digests == [f"{there.name}/many@{make.sha(INDEX)}"]
+    for platform in PLATFORMS:
+        assert fetch(there, f"many/manifests/{make.sha(MANIFESTS[platform])}") == MANIFESTS[platform]
+    store.messages.clear()
+    push(store, name)
+    assert statuses(store) == ["Layer already exists"] * 2
+    store.run(store.images.tag(name, f"{there.name}/mounted", "1"))
+    store.messages.clear()
+    push(store, f"{there.name}/mounted:1")
+    assert statuses(store) == ["Mounted from many"] * 2
+    (found,) = second.run(
+        second.images.pull(settings(), parse_normalized(name), second.messages.append, platform="linux/arm64")
+    )
+    assert found.id == make.sha(CONFIGS["arm64"])
+    second.check()
+
+
+def test_what_an_index_needs_goes_with_its_last_name(store: Store) -> None:
+    """Untagging leaves what another name stands for; the last one takes the other platforms' blobs along."""
+    store.load(archive("many:1", *PLATFORMS), platform="linux/amd64")
+    store.run(store.images.tag("many:1", "other", "2"))
+    store.remove("many:1")
+    store.check()
+    assert store.blobs.exists(Digest(make.sha(LAYERS["arm64"])))
+    store.close()
+    store.open()
+    store.run(store.images.collect())
+    assert store.blobs.exists(Digest(make.sha(LAYERS["arm64"])))
+    store.load(archive("other:2", "amd64"), platform="linux/amd64")
+    store.run(store.images.collect())
+    store.check()
+    store.remove("other:2")
+    store.check()
+    assert list(store.blobs.walk()) == []
+
+
+def test_what_is_not_whole_is_pushed_as_one_image(store: Store, second: Store, peer: Callable[..., Peer]) -> None:  # noqa: F811
+    """Of an index that was pulled for one platform that image goes, and the user is told; with both, the index."""
+    there = peer()
+    store.load(archive("many:1", *PLATFORMS), platform="linux/amd64")
+    store.run(store.images.tag("many:1", f"{there.name}/many", "1"))
+    push(store, f"{there.name}/many:1")
+    assert pull(second, f"{there.name}/many:1") == make.sha(CONFIGS["amd64"])
+    second.run(second.images.tag(f"{there.name}/many:1", f"{there.name}/copy", "1"))
+    second.messages.clear()
+    assert push(second, f"{there.name}/copy:1") == make.sha(MANIFESTS["amd64"])
+    (aux,) = [m["aux"] for m in second.messages if "originalIndex" in m.get("aux", ())]
+    assert aux["manifestPushedInsteadOfIndex"]
+    assert aux["originalIndex"] == make.descriptor(INDEX, make.INDEX)
+    assert aux["selectedManifest"] == make.descriptor(MANIFESTS["amd64"], make.MANIFEST)
+    name = parse_normalized(f"{there.name}/many:1")
+    second.run(second.images.pull(settings(), name, second.messages.append, platform="linux/arm64"))
+    second.run(second.images.tag(f"{there.name}/many:1", f"{there.name}/copy", "2"))
+    assert push(second, f"{there.name}/copy:2") == make.sha(INDEX)
+    assert fetch(there, "copy/manifests/2") == INDEX
+    second.check()
+
+
+def test_one_platform_of_many(store: Store, peer: Callable[..., Peer]) -> None:  # noqa: F811
+    """`--platform` pushes that image alone, also one that this machine does not run; others are not there."""
+    there = peer()
+    store.load(archive(f"{there.name}/many:1", *PLATFORMS), platform="linux/amd64")
+    name = parse_normalized(f"{there.name}/many:1")
+    for platform in PLATFORMS:
+        ((_, digest),) = store.run(
+            store.images.push(settings(), name, store.messages.append, platform=parse(f"linux/{platform}"))
+        )
+        assert digest == make.sha(MANIFESTS[platform])
+        assert fetch(there, "many/manifests/1") == MANIFESTS[platform]
+    words = (
+        rf"image with reference {there.name}/many:1 was found but does not provide the specified platform "
+        r"\(linux/s390x\)"
+    )
+    with pytest.raises(NotFound, match=words):
+        store.run(store.images.push(settings(), name, store.messages.append, platform=parse("linux/s390x")))
+    store.check()
+
+
+def test_all_tags_of_a_repository(store: Store, peer: Callable[..., Peer]) -> None:  # noqa: F811
+    """`push -a` pushes every tag, indexes and images alike, and no tag of another repository."""
+    there = peer()
+    store.load(archive(f"{there.name}/all:many", *PLATFORMS), platform="linux/amd64")
+    id_ = bring(store, make.tar({"one": b"1"}))
+    store.run(store.images.tag(id_, f"{there.name}/all", "one"))
+    store.run(store.images.tag(id_, f"{there.name}/another", "one"))
+    pushed = store.run(store.images.push(settings(), parse_normalized(f"{there.name}/all"), store.messages.append))
+    assert [(str(name.tag), digest) for name, digest in pushed] == [
+        ("many", make.sha(INDEX)),
+        ("one", store.images.resolve(id_).manifest),
+    ]
+    assert sorted(json.loads(fetch(there, "all/tags/list"))["tags"]) == ["many", "one"]
+    assert json.loads(fetch(there, "_catalog"))["repositories"] == ["all"]
+
+
+def test_a_push_goes_on_where_it_broke_off(
+    store: Store,
+    peer: Callable[..., Peer],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The registry is killed in the middle of a blob; once it is back the next push sends only what is missing."""
+    monkeypatch.setattr(destination, "PIECE", 1 << 20)
+    there = peer()
+    id_ = bring(store, make.tar({"big": random.Random(7).randbytes(8 << 20)}))
+    store.run(store.images.tag(id_, f"{there.name}/big", "1"))
+
+    def kill(message: dict[str, Any]) -> None:
+        if message.get("progressDetail", {}).get("current", 0) > 3 << 20:
+            there.kill()
+
+    with pytest.raises(Unavailable):
+        store.run(store.images.push(settings(), parse_normalized(f"{there.name}/big:1"), kill))
+    there.start()
+    push(store, f"{there.name}/big:1")
+    sent = [m["progressDetail"]["current"] for m in store.messages if m.get("status") == "Pushing"]
+    assert sent[0] >= 2 << 20
+    store.remove(id_, force=True)
+    assert pull(store, f"{there.name}/big:1") == id_
+
