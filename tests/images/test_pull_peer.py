@@ -47,20 +47,24 @@ class Peer:
         self._http = http
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Execute it, and wait until it listens."""
+    def arguments(self, directory: Path) -> list[str]:
+        """What it is executed as."""
         config: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": str(self._directory / "registry")}},
+            "storage": {"filesystem": {"rootdirectory": str(directory / "registry")}},
             "http": {"addr": self.name, "secret": "of the test", **self._http},
         }
         if self._auth:
             config["auth"] = self._auth
-        path = self._directory / "registry.yml"
+        path = directory / "registry.yml"
         path.write_text(json.dumps(config))
+        return ["docker-registry", "serve", str(path)]
+
+    def start(self) -> None:
+        """Execute it, and wait until it listens."""
         self._process = subprocess.Popen(
-            ["docker-registry", "serve", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.arguments(self._directory), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 20
         while True:

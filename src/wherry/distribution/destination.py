@@ -104,12 +104,15 @@ class Destination:
             Unavailable: it broke off too often; and what `Link.request` raises.
         """
         key = (self._domain, self.path, str(digest))
-        offset = failures = 0
-        if place is None and key in self._places:
-            place, offset = await self._where(self._places[key])
-            told(offset)
+        known = place is None and key in self._places
+        place = self._places[key] if known else place
+        offset, failures = 0, 0
         while True:
             try:
+                if known and place is not None:
+                    place, offset = await self._where(place)
+                    told(offset)
+                known = True
                 if place is None:
                     place, offset = await self.begin(digest), 0
                 assert place is not None  # nothing was to be mounted
@@ -132,8 +135,6 @@ class Destination:
                 if failures > len(self._delays) or error.facts.get("code") in ("NAME_UNKNOWN", "DENIED"):
                     raise
                 await asyncio.sleep(self._delays[failures - 1])
-                place, offset = await self._where(place)
-                told(offset)
             except WherryError:
                 self._places.pop(key, None)  # what is there is no good
                 raise
@@ -170,12 +171,12 @@ class Destination:
         answer.release()
         return self._place(answer.headers.get("Location", ""), place)
 
-    async def _where(self, place: URL | None) -> tuple[URL | None, int]:
-        """How far an upload is; a registry that does not know it any more begins anew."""
-        if place is None:
-            return None, 0
+    async def _where(self, place: URL) -> tuple[URL | None, int]:
+        """How far an upload is; one that the registry does not know any more begins anew. Raises `Unavailable`."""
         try:
             answer = await self._open.request("GET", place, scope=self._scope, good=(204,), again=False)
+        except Unavailable:
+            raise
         except WherryError:
             return None, 0
         answer.release()
