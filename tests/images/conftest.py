@@ -11,6 +11,7 @@ import pytest
 
 from wherry.images.images import Images
 from wherry.paths import Roots
+from wherry.snapshots import sealing
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.unpack import apply_layer
 from wherry.store.blobs import Blobs
@@ -24,6 +25,17 @@ async def unpack(source_fd: int, target_dir_fd: int, expect_diff_id: str | None)
     """Unpack in a thread what the engine unpacks in a worker."""
     applied = await asyncio.to_thread(apply_layer, source_fd, target_dir_fd, None, expect_diff_id=expect_diff_id)
     return applied.to_json()
+
+
+async def write_layer(tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> dict[str, Any]:
+    """Write a layer in a thread, as the engine does in a worker."""
+    lowers = sealing.open_trees(args["below"])
+    fds = {"tree": tree_fd, "blob": blob_fd, "copy": copy_fd}
+    try:
+        return (await asyncio.to_thread(sealing.write_layer, args, fds, lowers)).to_json()
+    finally:
+        for fd in lowers:
+            os.close(fd)
 
 
 async def chunks(data: bytes, size: int = 10_000) -> AsyncIterator[bytes]:
@@ -50,7 +62,9 @@ class Store:
         self.blobs = Blobs(self.roots.blobs, self.roots.ingest, self.roots.trash)
         self.database = open_database(self.roots.database)
         self.overlay = Overlay(self.roots)
-        self.images = Images(self.roots, self.blobs, self.database, self.overlay, unpack, lambda: self.used)
+        self.images = Images(
+            self.roots, self.blobs, self.database, self.overlay, unpack, write_layer, lambda: self.used
+        )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run one call."""

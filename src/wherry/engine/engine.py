@@ -57,7 +57,7 @@ class Engine:
         storage.prepare(roots)
         self._spawner = Spawner(cgroups=self._placement.enter())
         await self._spawner.start()
-        self._storage = storage.Storage(roots, self._unpack, self._layers_in_use)
+        self._storage = storage.Storage(roots, self._unpack, self._write_layer, self._layers_in_use)
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,
@@ -157,6 +157,9 @@ class Engine:
         return await self._live_spawner.run_worker(
             "unpack", {"expect_diff_id": expect_diff_id}, {"source": source_fd, "target": target_dir_fd}
         )
+
+    async def _write_layer(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> dict[str, Any]:
+        return await self._live_spawner.run_worker("layer", args, {"tree": tree_fd, "blob": blob_fd, "copy": copy_fd})
 
     def _layers_in_use(self) -> set[str]:
         return {chain for container in self._context.registry for chain in container.record.chain_ids}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from wherry.errors import Conflict, NewerSchema
 from wherry.images.images import Images
-from wherry.images.stores import Unpack
+from wherry.images.stores import Unpack, WriteLayer
 from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.atomic import write_atomic
@@ -76,14 +76,17 @@ class Storage:
     Args:
         roots: where they lie; `prepare` has run.
         unpack: how a layer is unpacked.
+        write_layer: how a directory becomes a layer.
         layers_in_use: chain ids of the snapshots that containers stand on.
     """
 
-    def __init__(self, roots: Roots, unpack: Unpack, layers_in_use: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self, roots: Roots, unpack: Unpack, write_layer: WriteLayer, layers_in_use: Callable[[], Iterable[str]]
+    ) -> None:
         self._database = open_database(roots.database)
         self.overlay = Overlay(roots)
         blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
-        self.images = Images(roots, blobs, self._database, self.overlay, unpack, layers_in_use)
+        self.images = Images(roots, blobs, self._database, self.overlay, unpack, write_layer, layers_in_use)
 
     def close(self) -> None:
         """Write out what is waiting, and close the database."""

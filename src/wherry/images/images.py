@@ -20,7 +20,7 @@ from wherry.images.fetch import Gates
 from wherry.images.list import Filters
 from wherry.images.model import Image
 from wherry.images.remove import InUse
-from wherry.images.stores import Progress, Stores, Unpack
+from wherry.images.stores import Progress, Stores, Unpack, WriteLayer
 from wherry.oci import platform as platforms
 from wherry.oci.platform import Platform
 from wherry.oci.reference import Reference
@@ -52,6 +52,7 @@ class Images:
         database: an open database.
         overlay: the snapshots.
         unpack: how a layer is unpacked (`stores.Unpack`).
+        write_layer: how a directory becomes a layer (`stores.WriteLayer`).
         layers_in_use: returns the chain ids that containers stand on; those are never removed.
     """
 
@@ -62,9 +63,10 @@ class Images:
         database: Database,
         overlay: Overlay,
         unpack: Unpack,
+        write_layer: WriteLayer,
         layers_in_use: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        self._stores = Stores(roots, blobs, database, overlay, unpack, layers_in_use)
+        self._stores = Stores(roots, blobs, database, overlay, unpack, write_layer, layers_in_use)
         self._resolved: dict[str, Image] = {}
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None

@@ -35,6 +35,25 @@ class Unpack(Protocol):
     def __call__(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> Awaitable[dict[str, Any]]: ...
 
 
+class WriteLayer(Protocol):
+    """Writes an upper directory as a layer; the engine wires it to a worker (`snapshots.sealing.layer_worker`).
+
+    Args:
+        tree_fd: the directory, which may change meanwhile; stays the caller's.
+        blob_fd: takes the layer; stays the caller's.
+        copy_fd: takes its plain archive, for whoever unpacks it; stays the caller's.
+        args: as the worker has them.
+
+    Returns:
+        the fields of `snapshots.archive.Written`.
+
+    Raises:
+        Conflict, HostileInput, InvalidArgument, KernelError: as `snapshots.archive.write_archive`.
+    """
+
+    def __call__(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> Awaitable[dict[str, Any]]: ...
+
+
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -45,6 +64,7 @@ class Stores:
         roots: where things lie.
         blobs, database, overlay: the stores.
         unpack: how a layer is unpacked.
+        write_layer: how a directory becomes a layer.
         layers_in_use: chain ids of the snapshots that containers stand on, whatever became of their images.
     """
 
@@ -55,12 +75,14 @@ class Stores:
         database: Database,
         overlay: Overlay,
         unpack: Unpack,
+        write_layer: WriteLayer,
         layers_in_use: Callable[[], Iterable[str]],
     ) -> None:
         self.roots = roots
         self.blobs = blobs
         self.overlay = overlay
         self.unpack = unpack
+        self.write_layer = write_layer
         self.layers_in_use = layers_in_use
         self.records = ImageRecords(database)
         self.leases = Leases(database)

@@ -22,7 +22,21 @@ def _unpack(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any]
     return worker(args, fds)
 
 
+def _layer(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.sealing import layer_worker
+
+    return layer_worker(args, fds)
+
+
+def _changes(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.sealing import changes_worker
+
+    return changes_worker(args, fds)
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
+    "changes": _changes,
+    "layer": _layer,
     "logs": logreader.worker,
     "remove": removal.worker,
     "unpack": _unpack,

@@ -68,6 +68,7 @@ def write_archive(
     exclude: "Collection[bytes]" = (),
     root: bool = False,
     newest: int | None = None,
+    copy_fd: int = -1,
 ) -> Written:
     """Write the tree below a directory as an archive.
 
@@ -79,6 +80,7 @@ def write_archive(
         exclude: paths, relative to the directory, that are left out with what is below them.
         root: begin with an entry `./` that carries the directory's own metadata.
         newest: nanoseconds since the epoch; later times become this one.
+        copy_fd: takes the same archive, never compressed; stays open.
 
     Returns:
         Digests and sizes, made while writing.
@@ -90,7 +92,7 @@ def write_archive(
         KernelError: something could not be read or written.
     """
     try:
-        return _Archiver(_Output(out_fd, gzip=gzip), whiteouts, frozenset(exclude), newest).run(dir_fd, root)
+        return _Archiver(_Output(out_fd, copy_fd, gzip=gzip), whiteouts, frozenset(exclude), newest).run(dir_fd, root)
     except KernelError:
         raise
     except OSError as error:
@@ -100,10 +102,11 @@ def write_archive(
 class _Output:
     """Bytes on their way out: hashed, perhaps compressed, hashed again, written in large pieces."""
 
-    __slots__ = ("_buffer", "_compressor", "_fd", "_hash", "_outer", "compressed_size", "size")
+    __slots__ = ("_buffer", "_compressor", "_copy", "_fd", "_hash", "_outer", "compressed_size", "size")
 
-    def __init__(self, fd: int, *, gzip: bool) -> None:
+    def __init__(self, fd: int, copy: int, *, gzip: bool) -> None:
         self._fd = fd
+        self._copy = copy
         self._buffer = bytearray()
         self._hash = sha256()
         self._outer = sha256() if gzip else self._hash
@@ -132,6 +135,8 @@ class _Output:
         self._buffer.clear()
         self._hash.update(data)
         self.size += len(data)
+        if self._copy >= 0:
+            _write_all(self._copy, data)
         if self._compressor:
             self._send(self._compressor.compress(data))
         else:
@@ -141,9 +146,13 @@ class _Output:
         if not hashed:
             self._outer.update(data)
         self.compressed_size += len(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        _write_all(self._fd, data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 class _Archiver:

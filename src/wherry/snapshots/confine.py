@@ -1,4 +1,4 @@
-"""What an unpacking worker gives up before it reads a stranger's bytes: paths, network, most of root's powers."""
+"""What a worker gives up before it reads a stranger's bytes or trees: paths, network, most of root's powers."""
 
 import ctypes
 import os
@@ -14,6 +14,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # Owners, modes, devices, file capabilities; SYS_ADMIN since trusted.* attributes (an opaque directory) ask for it.
 _CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _SYS_ADMIN, _MKNOD, _SETFCAP = 0, 1, 3, 4, 21, 27, 31
 _KEPT = sum(1 << bit for bit in (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _SYS_ADMIN, _MKNOD, _SETFCAP))
+# to read every file, and trusted.* attributes
+_READS = sum(1 << bit for bit in (_DAC_OVERRIDE, _SYS_ADMIN))
 _MEMORY = 2 << 30  # address space: the interpreter, its libraries, and the largest window that limits allow
 
 
@@ -46,10 +48,27 @@ def confine(root_fd: int, max_file: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, _MEMORY)
     _limit(resource.RLIMIT_FSIZE, max_file)
+    _give_up(_KEPT)
+
+
+def confine_reader() -> None:
+    """Confine the calling process, which only reads what it holds descriptors of: no network, no core, few powers.
+
+    Raises:
+        KernelError, OSError: a step failed; the process must then end.
+    """
+    check(libc.unshare(_CLONE_NEWIPC | _CLONE_NEWNET), "unshare")
+    os.umask(0o077)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, _MEMORY)
+    _give_up(_READS)
+
+
+def _give_up(kept: int) -> None:
     check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl no_new_privs")
     check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl dumpable")
     data = (_Data * 2)()
-    data[0].effective = data[0].permitted = _KEPT & 0xFFFFFFFF
+    data[0].effective = data[0].permitted = kept & 0xFFFFFFFF
     check(libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), ctypes.byref(data)), "capset")
 
 

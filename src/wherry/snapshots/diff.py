@@ -11,19 +11,22 @@ from wherry.snapshots.tarfields import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _MAX_DEPTH = 256
 ADDED, CHANGED, DELETED = "A", "C", "D"
 
 
-def diff_upper(upper_fd: int, lowers: "Sequence[int]") -> list[tuple[str, str]]:
+def diff_upper(
+    upper_fd: int, lowers: "Sequence[int]", hidden: "Collection[bytes]" = frozenset()
+) -> list[tuple[str, str]]:
     """List what an upper directory adds to, changes in and deletes from the layers below it, as `docker diff` does.
 
     Args:
         upper_fd: the upper directory; stays open.
         lowers: descriptors of the layers' trees, newest first; stay open.
+        hidden: paths, relative to the directory, that are passed over (`scaffold`).
 
     Returns:
         (`A`, `C` or `D`, absolute path), in order of path. A directory in which something changed is `C` itself. Names
@@ -35,7 +38,9 @@ def diff_upper(upper_fd: int, lowers: "Sequence[int]") -> list[tuple[str, str]]:
     """
     changes: list[tuple[str, bytes]] = []
     try:
-        _compare(upper_fd, list(lowers), b"", changes, opaque=is_opaque(upper_fd))
+        _compare(
+            upper_fd, list(lowers), b"", changes, frozenset(b"/" + path for path in hidden), opaque=is_opaque(upper_fd)
+        )
     except KernelError:
         raise
     except OSError as error:
@@ -84,7 +89,15 @@ def usage(dir_fd: int) -> tuple[int, int]:
     return total, count
 
 
-def _compare(upper: int, lowers: list[int], path: bytes, changes: list[tuple[str, bytes]], *, opaque: bool) -> bool:
+def _compare(
+    upper: int,
+    lowers: list[int],
+    path: bytes,
+    changes: list[tuple[str, bytes]],
+    hidden: frozenset[bytes],
+    *,
+    opaque: bool,
+) -> bool:
     """Compare one directory with the same one below; True where anything in it differs."""
     if path.count(b"/") > _MAX_DEPTH:
         raise HostileInput(f"{shown(path)!r} is more than {_MAX_DEPTH} directories deep", path=shown(path))
@@ -95,6 +108,8 @@ def _compare(upper: int, lowers: list[int], path: bytes, changes: list[tuple[str
         changes += [(DELETED, path + b"/" + name) for name in _visible(lowers) if name not in own]
     for name in names:
         full = path + b"/" + name
+        if full in hidden:
+            continue
         try:
             found = os.stat(name, dir_fd=upper, follow_symlinks=False)
         except FileNotFoundError:
@@ -107,7 +122,7 @@ def _compare(upper: int, lowers: list[int], path: bytes, changes: list[tuple[str
         if not stat.S_ISDIR(found.st_mode):
             changes.append((ADDED if below is None else CHANGED, full))
             continue
-        _directory(upper, lowers, name, full, found, below, changes)
+        _directory(upper, lowers, name, full, found, below, changes, hidden)
     return len(changes) > before
 
 
@@ -119,6 +134,7 @@ def _directory(
     found: os.stat_result,
     below: os.stat_result | None,
     changes: list[tuple[str, bytes]],
+    hidden: frozenset[bytes],
 ) -> None:
     fd = _open(upper, name)
     if fd is None:
@@ -128,7 +144,7 @@ def _directory(
         was_directory = below is not None and stat.S_ISDIR(below.st_mode)
         if was_directory:
             under = _descend(lowers, name)
-        differs = _compare(fd, under, full, changes, opaque=is_opaque(fd))
+        differs = _compare(fd, under, full, changes, hidden, opaque=is_opaque(fd))
         if below is None:
             changes.append((ADDED, full))
         elif differs or not was_directory or _metadata(found) != _metadata(below):

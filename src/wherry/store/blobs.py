@@ -220,6 +220,28 @@ class Ingest:
         except DigestMismatch:
             self.abort()
             raise
+        return self._make_visible(digest)
+
+    def write_fd(self) -> int:
+        """Return a new descriptor for a worker that writes the whole content, and hashes it while it does.
+
+        The caller closes it. What was written so is committed by `commit_written`.
+        """
+        return os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def commit_written(self, digest: Digest, size: int) -> Digest:
+        """Make visible what a worker of ours wrote through `write_fd`, under the digest that it made on the way.
+
+        Raises:
+            DigestMismatch: the file has another length; nothing becomes visible, and the ingest is gone.
+        """
+        found = os.stat(self.path).st_size
+        if found != size:
+            self.abort()
+            raise DigestMismatch(f"unexpected size {found}, expected {size}: {digest}", expected=size, found=found)
+        return self._make_visible(digest)
+
+    def _make_visible(self, digest: Digest) -> Digest:
         target = self._blobs.path(digest)
         if not os.path.exists(target):
             self._reopen()
