@@ -2,7 +2,6 @@
 
 EARLY = "refused when the container is made; dockerd finds it out when it starts, or never"
 VOLUMES = "there are no volumes yet"
-HEALTH = "there are no health checks yet, and a flag that is accepted must work"
 ARCHIVE = "the archive reader is another one, and says more of what is wrong"
 EXEC = (
     "what prevents an exec is told on stderr, not in the command's own output; 127 where dockerd gives 126 for it too"
@@ -33,7 +32,6 @@ DEVIATIONS: dict[str, str] = {
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}}': EARLY,
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"Ulimits": [{"Name": "nope", "Soft": 1, "Hard": 1}]}}': EARLY,
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"Sysctls": {"kernel.nope": "1"}}}': EARLY,
-    'POST /v/containers/create {"Image": "busybox", "Healthcheck": {"Test": ["NOPE"]}}': HEALTH,
     "POST /v/containers/c1/resize?h=99999999999&w=1": "a size that no terminal has is refused, not cut",
     "GET /v/containers/c1/logs?stdout=1&since=x": "the words say what may be given: a time or a duration",
     "POST /v/containers/nope/attach?stream=1&stdout=1": HIJACK,
@@ -56,7 +54,6 @@ DEVIATIONS: dict[str, str] = {
     "docker run --rm --sysctl net.nope=1 busybox true": "the message names the sysctl",
     "docker run --rm --ip 1.2.3.4 busybox true": "one reason is enough",
     "docker create --name k1 --log-opt max-size=x busybox true": EARLY,
-    "docker create --name k1 --health-cmd true busybox true": HEALTH,
     "docker create --name k1 --cgroup-parent /x busybox true": "cgroups of an engine lie below one of its own",
     "docker create --name k1 --gpus all busybox true": EARLY,
     "docker create --name k1 -w /bin/busybox busybox true » docker start k1; docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.OOMKilled}}' k1": "dockerd makes the working directory when the container is made, this engine when it starts",

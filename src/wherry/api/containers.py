@@ -5,7 +5,7 @@ from wherry.api.reply import Reply, Stream, json_reply
 from wherry.errors import InvalidArgument
 from wherry.wire.containers import CreateRequest
 
-_CONDITIONS = ("not-running", "next-exit", "removed")
+_CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
 
 
 def no_content() -> Reply:

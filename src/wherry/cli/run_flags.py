@@ -3,6 +3,7 @@
 from wherry.cli.commands.common import DETACH_KEYS
 from wherry.cli.flags import Flag
 from wherry.cli.gotext import parse_duration, quoted
+from wherry.cli.healthy import WAIT_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -306,4 +307,5 @@ RUN_ONLY = (
     DETACH_KEYS,
     Flag("pull", "", "string", _PULL.format("running"), "missing"),
     Flag("sig-proxy", "", "bool", "Proxy received signals to the process (default true)", True),
+    *WAIT_FLAGS,
 )

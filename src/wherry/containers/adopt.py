@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from wherry.containers import execs, exits, launch, records, settle, strays
+from wherry.containers import execs, exits, health, launch, records, restart, settle, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
@@ -43,7 +43,7 @@ async def adopt_all(context: Context) -> list[Container]:
             # one container that cannot be taken over or cleaned up must not keep the others from being served
             log.error("container %s: %s", container.id[:12], error)
     await _sweep(context)
-    return [c for c in context.registry if _starts_now(c)]
+    return [c for c in context.registry if restart.starts_with_engine(c)]
 
 
 def _load(context: Context, id_: str) -> Container | None:
@@ -59,7 +59,9 @@ def _load(context: Context, id_: str) -> Container | None:
     except (StoreCorrupt, NameInUse) as error:
         log.error("%s; left as it is", error)
         return None
-    return Container(record)
+    container = Container(record)
+    health.recover(container, context.roots.sandbox(id_), directory)
+    return container
 
 
 async def _recover(context: Context, container: Container) -> None:
@@ -126,9 +128,12 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
         container.pid = state["init"]["pid"]
         container.netns_fd = state.get("netns_fd")
         execs.restore(context, container, state.get("execs") or [])
+        # read again: what a probe found since is in the file or comes as an event
+        health.recover(container, run, context.roots.container(container.id))
         settled = True
         for event in early:
             exits.on_event(context, container, event)
+        exits.check_ailing(context, container)
         return
     recover(container, "running")
     exits.exited(context, container, _end_of(context, container, state))
@@ -192,13 +197,6 @@ def _from_record(context: Context, container: Container) -> None:
         container.started_at = record.started_at
         container.record.started_once = True
         recover(container, "exited")
-
-
-def _starts_now(container: Container) -> bool:
-    policy = container.record.host_config.restart_policy.name
-    if container.running or container.record.wanted != "running":
-        return False
-    return policy in ("always", "unless-stopped") or (policy == "on-failure" and container.exit.code != 0)
 
 
 async def _sweep(context: Context) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
-from wherry.containers import clock, launch, records, remove, restart
+from wherry.containers import clock, health, launch, records, remove, restart
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
@@ -45,12 +45,33 @@ def on_event(context: Context, container: Container, event: dict[str, Any]) -> N
         )
     elif kind == "exec-exited":
         process = container.execs.get(event["exec_id"])
-        if process is not None:
+        if process is not None and process.running:
             process.running = False
             process.exit_code = event["code"]
             context.event(container, "exec_die", execID=process.id, exitCode=str(event["code"]))
+    elif kind == "health":
+        health.on_result(context, container, event)
+        check_ailing(context, container)
     elif kind == "detached":
         context.event(container, "detach")
+
+
+def check_ailing(context: Context, container: Container) -> None:
+    """Replace a container that is unhealthy, if its policy asks for that."""
+    record = container.record
+    if (
+        record.host_config.restart_policy.name == health.POLICY
+        and health.status(container) == "unhealthy"
+        and container.status == "running"
+        and not (container.ailing or container.stopping or context.closing)
+        and record.wanted == "running"
+        and restart.has_tries_left(container)
+    ):
+        container.ailing = True
+        # `stop` stands over `start`, and `start` over this module
+        from wherry.containers.stop import end_unhealthy
+
+        context.keep(asyncio.get_running_loop().create_task(end_unhealthy(context, container)))
 
 
 def on_lost(context: Context, container: Container) -> None:
@@ -112,11 +133,13 @@ def exited(context: Context, container: Container, record: ExitRecord) -> None:
     container.pid = 0
     again = restart.wanted(context, container)
     move(container, "restarting" if again else "exited")
+    health.ended(container)
     for process in container.execs.values():
         process.running = False
     if record.oom:
         context.event(container, "oom")
-    context.event(container, "die", exitCode=str(record.code))
+    ran = max(0, record.finished_at - container.started_at) // 1_000_000_000
+    context.event(container, "die", execDuration=str(ran), exitCode=str(record.code))
     if not again:
         resolve_waiters(container)
     monitor, container.monitor = container.monitor, None

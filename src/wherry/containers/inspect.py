@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import binds, clock, launch
+from wherry.containers import binds, clock, health, launch
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.wire.network_settings import endpoint_settings
@@ -70,6 +70,7 @@ def state(container: Container) -> dict[str, Any]:
         "Error": container.error,
         "StartedAt": clock.rfc3339(container.started_at),
         "FinishedAt": clock.rfc3339(container.exit.finished_at),
+        **({"Health": found} if (found := health.shown(container)) is not None else {}),
     }
 
 

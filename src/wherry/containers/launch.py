@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any
 
-from wherry.containers import binds
+from wherry.containers import binds, health
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import SandboxNetwork
@@ -51,13 +51,15 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
     with open(f"{run}/launch.json", "w", encoding="utf-8") as file:
         json.dump(network.to_json(), file, separators=(",", ":"))
     capabilities = frozenset(spec["process"]["capabilities"]["bounding"])
+    seccomp = seccomp_program(context, record.host_config, capabilities)
     return {
         "id": record.id,
         "run_dir": run,
         "data_dir": data,
         "config_path": config_path,
         "cgroup": cgroup_path(context, record.id),
-        "seccomp": seccomp_program(context, record.host_config, capabilities),
+        "seccomp": seccomp,
+        "health": health.settings(context, container, seccomp, f"{run}/bundle/health.json"),
         "root_mounts": [
             mount.to_json()
             for mount in context.layers.mounts(record.chain_ids, f"{data}/upper", f"{data}/work", read_only=False)

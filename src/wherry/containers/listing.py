@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from wherry.containers import binds, clock, inspect
+from wherry.containers import binds, clock, health, inspect
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.errors import InvalidArgument, WherryError
@@ -88,7 +88,12 @@ def status_text(container: Container, now: int) -> str:
     """`Up 5 seconds (Paused)`, `Exited (1) 2 minutes ago`, `Created`…"""
     if container.running:
         since = clock.ago(container.started_at, now)
-        return f"Up {since} (Paused)" if container.status == "paused" else f"Up {since}"
+        if container.status == "paused":
+            return f"Up {since} (Paused)"
+        state = health.status(container)
+        if state == "none":
+            return f"Up {since}"
+        return f"Up {since} ({'health: starting' if state == 'starting' else state})"
     if container.status == "restarting":
         return f"Restarting ({container.exit.code}) {clock.ago(container.exit.finished_at, now)} ago"
     if container.status == "removing":
@@ -262,8 +267,8 @@ def _by_expose(_: Context, container: Container, values: list[str]) -> bool:
     return _has_port(container, "expose", "PrivatePort", values)
 
 
-def _by_health(_: Context, __: Container, values: list[str]) -> bool:
-    return "none" in values
+def _by_health(_: Context, container: Container, values: list[str]) -> bool:
+    return health.status(container) in values
 
 
 def _by_task(_: Context, __: Container, values: list[str]) -> bool:

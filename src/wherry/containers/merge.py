@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from wherry.errors import InvalidArgument
-from wherry.wire.containers import Config, CreateRequest
+from wherry.wire.containers import Config, CreateRequest, Healthcheck
 
 
 def as_list(value: list[str] | str | None) -> list[str] | None:
@@ -41,7 +41,7 @@ def merge(request: CreateRequest, image: dict[str, Any]) -> Config:
     config.working_dir = config.working_dir or image.get("WorkingDir") or ""
     config.stop_signal = config.stop_signal or image.get("StopSignal")
     config.shell = config.shell or image.get("Shell")
-    # an image's own health check is not run yet; one that is asked for is refused (`validate`)
+    config.healthcheck = _healthcheck(config.healthcheck, image.get("Healthcheck"))
     config.on_build = None
     if not command(config):
         raise InvalidArgument("no command specified")
@@ -57,6 +57,21 @@ def settings_of(raw_config: bytes) -> dict[str, Any]:
 def command(config: Config) -> list[str]:
     """The words of process 1: entrypoint, then command."""
     return [*(as_list(config.entrypoint) or []), *(as_list(config.cmd) or [])]
+
+
+def _healthcheck(asked: Healthcheck | None, image: dict[str, Any] | None) -> Healthcheck | None:
+    """What is not asked for is the image's."""
+    below = msgspec.convert(image, Healthcheck) if image else None
+    if asked is None or below is None:
+        return asked or below
+    return Healthcheck(
+        test=asked.test or below.test,
+        interval=asked.interval or below.interval,
+        timeout=asked.timeout or below.timeout,
+        start_period=asked.start_period or below.start_period,
+        start_interval=asked.start_interval or below.start_interval,
+        retries=asked.retries or below.retries,
+    )
 
 
 def _union(below: dict[str, Any] | None, above: dict[str, Any] | None) -> dict[str, Any] | None:

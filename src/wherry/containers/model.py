@@ -109,10 +109,15 @@ class Container:
         self.pending: list[PendingClient] = []
         self.exit_waiters: list[asyncio.Future[dict[str, Any]]] = []
         self.removal_waiters: list[asyncio.Future[dict[str, Any]]] = []
+        self.health_waiters: list[asyncio.Future[dict[str, Any]]] = []
+        self.health: dict[str, Any] | None = None
+        """What its check found (`status`, `streak`, `log`), where it has one and was started."""
         self.settled = asyncio.Event()
         """Set while nothing is left to do after an exit: the monitor is gone, addresses and ports are given back."""
         self.settled.set()
         self.stopping = False
+        self.ailing = False
+        """It is being ended because it is unhealthy."""
         self.restart_delay = 0.0
         self.restart_task: asyncio.Task[None] | None = None
 

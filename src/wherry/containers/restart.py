@@ -13,6 +13,8 @@ log = logging.getLogger("wherry.restart")
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 60.0
+COUNTED = ("on-failure", "on-unhealthy")
+"""Policies that restart what failed, with a limit."""
 STEADY = 10.0
 """Seconds of running after which the back-off starts anew."""
 
@@ -24,17 +26,40 @@ def wanted(context: Context, container: Container) -> bool:
         return False
     if policy.name in ("always", "unless-stopped"):
         return True
-    if policy.name == "on-failure" and container.exit.code != 0:
-        limit = policy.maximum_retry_count
-        return not limit or container.record.restart_count < limit
-    return False
+    failed = container.exit.code != 0 or container.ailing
+    return policy.name in COUNTED and failed and has_tries_left(container)
 
 
-def schedule(context: Context, container: Container) -> None:
-    """Start `container` again after its back-off, unless somebody stopped it meanwhile."""
+def has_tries_left(container: Container) -> bool:
+    """Whether a policy with a limit may start the container once more."""
+    limit = container.record.host_config.restart_policy.maximum_retry_count
+    return not limit or container.record.restart_count < limit
+
+
+def starts_with_engine(container: Container) -> bool:
+    """Whether an engine that has just begun starts a container which it did not find running.
+
+    As dockerd's: `always` does not care who stopped it, but a container that never ran is left alone.
+    """
+    record, policy = container.record, container.record.host_config.restart_policy
+    if container.status not in ("exited", "created") or policy.name in ("", "no"):
+        return False
+    if policy.name == "always":
+        return record.started_once or record.wanted == "running"
+    if record.wanted != "running":
+        return False
+    return policy.name == "unless-stopped" or (container.exit.code != 0 and has_tries_left(container))
+
+
+def schedule(context: Context, container: Container, *, failed: bool = False) -> None:
+    """Start `container` again after its back-off, unless somebody stopped it meanwhile.
+
+    Args:
+        failed: it could not be started: it has not run at all.
+    """
     if container.status != "restarting":
         return
-    ran = (container.exit.finished_at - container.exit.started_at) / 1e9
+    ran = 0.0 if failed else (container.exit.finished_at - container.exit.started_at) / 1e9
     container.restart_delay = (
         FIRST_DELAY if ran >= STEADY else min(container.restart_delay * 2 or FIRST_DELAY, LONGEST_DELAY)
     )
@@ -48,6 +73,10 @@ async def _later(context: Context, container: Container) -> None:
     if container.status != "restarting":
         return
     try:
+        # before the start: a limit that an engine's crash could reset is none
+        await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, container.record)
+        if container.status != "restarting":
+            return
         await context.start_again(container)
     except Exception as error:  # noqa: BLE001 - nobody else hears of it
         log.warning("container %s: restart policy: %s", container.id[:12], error)
@@ -55,7 +84,7 @@ async def _later(context: Context, container: Container) -> None:
         if container.status != "restarting":
             return
         if wanted(context, container):
-            schedule(context, container)
+            schedule(context, container, failed=True)
         else:
             move(container, "exited")
             resolve_waiters(container)

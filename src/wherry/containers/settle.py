@@ -11,6 +11,8 @@ from wherry.containers.ports import Monitor
 from wherry.errors import WherryError
 from wherry.runtime.cgroups import open_cgroup
 
+_VOLATILE = ("bundle/config.json", "bundle/health.json", "health.json", "state.json", "launch.json", "monitor.sock")
+
 
 async def settle(context: Context, container: Container, monitor: Monitor | None) -> None:
     """Give back what a run held: the monitor with its sandbox, addresses and ports, and the volatile directory."""
@@ -33,7 +35,7 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
 def _clear_sandbox(context: Context, id_: str) -> None:
     open_cgroup(launch.cgroup_path(context, id_)).remove()
     run = context.roots.sandbox(id_)
-    for name in ("bundle/config.json", "state.json", "launch.json", "monitor.sock"):
+    for name in _VOLATILE:
         try:
             os.unlink(f"{run}/{name}")
         except FileNotFoundError:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import exits, launch, namespaces, records, remove, settle, strays, upper
+from wherry.containers import exits, health, launch, namespaces, records, remove, settle, strays, upper
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.priming import Primed
@@ -36,8 +36,11 @@ async def start(context: Context, container: Container) -> None:
         _check(container)
         await container.settled.wait()
         record = container.record
-        if record.host_config.restart_policy.name not in ("", "no") and record.wanted != "running":
+        container.restart_delay = 0.0
+        policed = record.host_config.restart_policy.name not in ("", "no")
+        if policed and (record.wanted != "running" or record.restart_count):
             record.wanted = "running"
+            record.restart_count = 0
             await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, record)
         await _start(context, container)
 
@@ -61,7 +64,7 @@ def _check(container: Container) -> None:
 
 async def _start(context: Context, container: Container) -> None:
     container.error = ""
-    container.stopping = False
+    container.stopping = container.ailing = False
     joined: dict[str, int] = {}
     # taken before anything can fail: a start that comes to nothing is the end of who waited for it
     clients, container.pending = container.pending, []
@@ -145,6 +148,7 @@ def _running(context: Context, container: Container, event: dict[str, Any]) -> N
     container.pid = event["pid"]
     container.netns_fd = event.get("netns_fd")
     container.started_at = event["started_at"]
+    health.started(container)
     context.event(container, "start")
 
 

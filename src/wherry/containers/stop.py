@@ -67,6 +67,22 @@ async def shut_down(context: Context, container: Container) -> None:
         await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
 
 
+async def end_unhealthy(context: Context, container: Container) -> None:
+    """End a container that is to be started again because it is unhealthy: its stop signal, then SIGKILL."""
+    pid, loop = container.pid, asyncio.get_running_loop()
+    number = parse_signal(container.record.config.stop_signal or "SIGTERM")
+    seconds = container.record.config.stop_timeout
+    deadline = loop.time() + (DEFAULT_TIMEOUT if seconds is None or seconds < 0 else seconds)
+    context.event(container, "kill", signal=str(number))
+    await settle.send(container, number)
+    while container.running and container.pid == pid and not (container.stopping or context.closing):
+        if loop.time() > deadline:
+            context.event(container, "kill", signal="9")
+            await settle.send(container, signals.SIGKILL)
+            return
+        await asyncio.sleep(0.05)
+
+
 async def _stop(context: Context, container: Container, number: int, seconds: int) -> None:
     if not container.running:
         # it ended while its wish was written down
@@ -77,6 +93,7 @@ async def _stop(context: Context, container: Container, number: int, seconds: in
     container.exit_waiters.append(done)
     if container.status == "paused" and container.monitor is not None:
         await container.monitor.request("freeze", on=False)
+    context.event(container, "kill", signal=str(number))
     await settle.send(container, number)
     try:
         async with asyncio.timeout(seconds if seconds >= 0 else None):

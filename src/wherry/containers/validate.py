@@ -8,14 +8,14 @@ import json
 import re
 import signal
 
-from wherry.containers import spec_devices, spec_mounts, spec_security
+from wherry.containers import health, restart, spec_devices, spec_mounts, spec_security
 from wherry.containers.spec import Host
 from wherry.containers.validate_resources import validate_resources
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.runtime.cgroups.features import Features, features
 from wherry.wire.containers import Config, Healthcheck, HostConfig, LogConfig, RestartPolicy
 
-_POLICIES = ("no", "always", "on-failure", "unless-stopped")
+_POLICIES = ("no", "always", "on-failure", "unless-stopped", health.POLICY)
 _RUNTIMES = frozenset({"", "runc", "io.containerd.runc.v2", "wherry-runtime"})
 _LOG_OPTIONS = frozenset(
     ("max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
@@ -48,6 +48,7 @@ def validate(config: Config, host: HostConfig, machine: Host, *, has: Features |
     """
     _config(config)
     _host(host)
+    restart_policy(host.restart_policy, config)
     _modes(config, host)
     _not_yet(host)
     _security(host)
@@ -123,8 +124,8 @@ def _healthcheck(check: Healthcheck | None) -> None:
             raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
     if check.retries < 0:
         raise InvalidArgument("Retries in Healthcheck cannot be negative")
-    if check.test != ["NONE"]:
-        raise NotSupported("health checks are not supported yet")
+    if any("\0" in word for word in check.test or []):
+        raise InvalidArgument("invalid health check: it holds a NUL byte")
 
 
 def _host(host: HostConfig) -> None:
@@ -133,7 +134,6 @@ def _host(host: HostConfig) -> None:
     for entry in host.extra_hosts or []:
         _extra_host(entry)
     _ports(host)
-    _restart(host.restart_policy)
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
     if "" in (host.annotations or {}):
@@ -219,14 +219,21 @@ def _port(text: str) -> None:
         raise InvalidArgument(f'invalid port specification: "{text}"')
 
 
-def _restart(policy: RestartPolicy) -> None:
+def restart_policy(policy: RestartPolicy, config: Config) -> None:
+    """Check a restart policy.
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    if policy.name == health.POLICY and health.probe(config) is None:
+        raise InvalidArgument(f"invalid restart policy: '{policy.name}' needs a health check")
     if policy.name and policy.name not in _POLICIES:
         raise InvalidArgument(
             f"invalid restart policy: unknown policy '{policy.name}'; "
             "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )
     count = policy.maximum_retry_count
-    if policy.name == "on-failure":
+    if policy.name in restart.COUNTED:
         if count < 0:
             raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
     elif count:

@@ -3,18 +3,19 @@
 import asyncio
 from typing import Any
 
-from wherry.containers import settle
+from wherry.containers import health, settle
 from wherry.containers.model import Container
 from wherry.errors import InvalidArgument
 
-CONDITIONS = ("not-running", "next-exit", "removed")
+CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
 
 
 def wait(container: Container, condition: str) -> "asyncio.Future[dict[str, Any]]":
     """Return a future of `{"StatusCode", "Error"?}`.
 
     Args:
-        condition: `not-running` (done at once if it does not run), `next-exit` or `removed`.
+        condition: `not-running` (done at once if it does not run), `next-exit`, `removed`, or our own `healthy`
+            (see `health.wait`).
 
     Raises:
         InvalidArgument: another condition, in dockerd's words.
@@ -23,6 +24,8 @@ def wait(container: Container, condition: str) -> "asyncio.Future[dict[str, Any]
     condition = condition or "not-running"
     if condition not in CONDITIONS:
         raise InvalidArgument(f'invalid condition: "{condition}"')
+    if condition == "healthy":
+        return health.wait(container)
     if condition == "removed":
         container.removal_waiters.append(future)
     elif condition == "next-exit" or container.running or container.status == "restarting":

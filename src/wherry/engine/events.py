@@ -53,24 +53,24 @@ class Events:
             filters: Docker's: type, event, container, image, label, scope, daemon.
         """
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        if since is not None:
-            for event in self._past:
-                if event["timeNano"] >= since:
-                    queue.put_nowait(event)
+        past = [] if since is None else [event for event in self._past if event["timeNano"] >= since]
         self._watchers.add(queue)
         try:
-            while True:
-                left = None if until is None else (until - time.time_ns()) / 1e9
-                if left is not None and left <= 0 and queue.empty():
+            for event in past:
+                if until is not None and event["timeNano"] > until:
                     return
+                if _fits(event, filters):
+                    yield event
+            while until is None or (left := (until - time.time_ns()) / 1e9) > 0:
                 try:
-                    event_or_end = await asyncio.wait_for(queue.get(), left if left is None or left > 0 else 0.001)
+                    async with asyncio.timeout(None if until is None else left):
+                        news = await queue.get()
                 except TimeoutError:
                     return
-                if event_or_end is None or (until is not None and event_or_end["timeNano"] > until):
+                if news is None or (until is not None and news["timeNano"] > until):
                     return
-                if _fits(event_or_end, filters):
-                    yield event_or_end
+                if _fits(news, filters):
+                    yield news
         finally:
             self._watchers.discard(queue)
 

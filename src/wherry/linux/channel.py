@@ -1,7 +1,8 @@
 """JSON messages with descriptors over a SOCK_SEQPACKET unix socket (unix(7), cmsg(3)).
 
-One datagram is one JSON object of at most 128 KiB; what is larger travels in a file whose descriptor is passed. Every
-message carries `"v"`, the protocol number, and, when descriptors come with it, `"fds"`: their names in order.
+One datagram is one JSON object of at most 128 KiB; a larger one travels in a file without a name, whose descriptor is
+passed as the last one in its place: `{"v", "fds": […, "message"]}`. Every message carries `"v"`, the protocol number,
+and, when descriptors come with it, `"fds"`: their names in order.
 """
 
 import _socket
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_MESSAGE = 128 * 1024
 MAX_DESCRIPTORS = 64
+# of a message in a file: an exec's environment, the pids of a large container
+MAX_FILE = 16 << 20
 
+_IN_FILE = "message"
 _ANCILLARY = _socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 
 
@@ -51,11 +55,22 @@ class Channel:
         """Send one message; `fds` (name to descriptor) are duplicated to the receiver and stay open here.
 
         Raises:
-            InvalidArgument: the message is over 128 KiB.
+            InvalidArgument: the message is over 16 MiB.
             BlockingIOError: the socket is non-blocking and full.
             OSError: the other end is gone (EPIPE, ECONNRESET).
         """
         data = encode(message, fds)
+        if len(data) > MAX_MESSAGE:
+            file = _in_file(data)
+            try:
+                given = {**(fds or {}), _IN_FILE: file}
+                self._send(encode({}, given), given)
+            finally:
+                os.close(file)
+        else:
+            self._send(data, fds)
+
+    def _send(self, data: bytes, fds: "Mapping[str, int] | None") -> None:
         if fds:
             rights = struct.pack(f"{len(fds)}i", *fds.values())
             self.sock.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
@@ -92,6 +107,9 @@ class Channel:
             names = message.pop("fds", [])
             if not isinstance(names, list) or len(names) != len(received):
                 raise InvalidArgument("descriptors and their names differ in number")
+            if names and names[-1] == _IN_FILE:
+                names.pop()
+                message = _from_file(received.pop())
         except InvalidArgument:
             close_all(received)
             raise
@@ -105,14 +123,43 @@ class Channel:
 
 
 def encode(message: "Mapping[str, Any]", fds: "Mapping[str, int] | None" = None) -> bytes:
-    """The bytes of a message as `send` puts them on the wire."""
+    """The bytes of a message as `send` puts them on the wire, or into a file.
+
+    Raises:
+        InvalidArgument: it is over 16 MiB.
+    """
     body: dict[str, Any] = {"v": VERSION, **message}
     if fds:
         body["fds"] = list(fds)
     data = dumps(body, separators=(",", ":")).encode()
-    if len(data) > MAX_MESSAGE:
-        raise InvalidArgument(f"message of {len(data)} bytes is over the limit of {MAX_MESSAGE}")
+    if len(data) > MAX_FILE:
+        raise InvalidArgument(f"message of {len(data)} bytes is over the limit of {MAX_FILE}")
     return data
+
+
+def _in_file(data: bytes) -> int:
+    fd = os.memfd_create("message", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    return fd
+
+
+def _from_file(fd: int) -> "dict[str, Any]":
+    """Read a message from its file, which is closed."""
+    try:
+        size = os.fstat(fd).st_size
+        if size > MAX_FILE:
+            raise InvalidArgument("message too large")
+        message = loads(os.pread(fd, size, 0))
+    except OSError as error:
+        raise InvalidArgument(f"message cannot be read: {error}") from None
+    finally:
+        os.close(fd)
+    if not isinstance(message, dict):
+        raise InvalidArgument("a message must be a JSON object")
+    message.pop("fds", None)
+    return message
 
 
 def pair() -> "tuple[Channel, Channel]":

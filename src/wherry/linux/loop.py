@@ -51,9 +51,16 @@ class Loop:
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def call_later(self, seconds: float, callback: "Callable[[], None]") -> None:
-        """Call `callback()` once, after `seconds`."""
-        self._timers.append((time.monotonic() + seconds, callback))
+    def call_later(self, seconds: float, callback: "Callable[[], None]") -> "tuple[float, Callable[[], None]]":
+        """Call `callback()` once, after `seconds`; returns what `cancel` takes."""
+        timer = (time.monotonic() + seconds, callback)
+        self._timers.append(timer)
+        return timer
+
+    def cancel(self, timer: "tuple[float, Callable[[], None]]") -> None:
+        """Take a timer back. Harmless when it has been called."""
+        if timer in self._timers:
+            self._timers.remove(timer)
 
     def stop(self) -> None:
         """End `run` after the current round."""

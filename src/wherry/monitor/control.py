@@ -175,7 +175,7 @@ class Control:
             while self._queue:
                 try:
                     channel.send(self._queue[0])
-                except InvalidArgument as error:  # a reply over the size of a message
+                except InvalidArgument as error:  # over any size of a message
                     self._queue[0] = {"seq": self._queue[0].get("seq"), "error": to_wire(error)}
                     channel.send(self._queue[0])
                 self._queue.popleft()

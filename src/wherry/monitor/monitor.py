@@ -19,6 +19,7 @@ from wherry.monitor.child import fork_task, start_time
 from wherry.monitor.children import watch_child
 from wherry.monitor.control import SOCKET_NAME, Control
 from wherry.monitor.execs import Execs
+from wherry.monitor.health import Health
 from wherry.monitor.helper import Helper
 from wherry.monitor.host import HostProcess, watch_home
 from wherry.monitor.logwriter import JsonFileLog, compress_file
@@ -58,6 +59,7 @@ class Monitor:
         "_execs",
         "_failure",
         "_fds",
+        "_health",
         "_helper",
         "_init",
         "_launch",
@@ -86,6 +88,7 @@ class Monitor:
         self._streams: Streams | None = None
         self._init: tuple[int, int] | None = None  # pid and pidfd of process 1 while it runs
         self._helper: Helper | None = None
+        self._health: Health | None = None  # while the container runs, where it has a check
         self._failure: Exception | None = None  # why a launch under way must come to nothing
         self._listening = False
         self._ending = False
@@ -198,7 +201,24 @@ class Monitor:
                 endpoints=self._sandbox.endpoints,
                 warnings=launched.warnings,
             )
+            if self._launch.get("health"):
+                self._check_health(launched.pid, started_at)
         self._loop.busy = True
+
+    def _check_health(self, pid: int, started_at: int) -> None:
+        def result(**values: "Any") -> None:
+            self._control.event("health", **values)
+
+        self._health = Health(
+            self._loop,
+            self._sandbox,
+            self._launch["health"],
+            self._run_dir,
+            self._launch["data_dir"],
+            result,
+            self._internal_error,
+        )
+        self._health.start(pid, started_at)
 
     def _start_failed(self, streams: Streams, error: Exception) -> None:
         wire = to_wire(error)
@@ -225,6 +245,9 @@ class Monitor:
     def _exited(self, pid: int, started_at: int, code: int, number: "int | None") -> None:
         finished_at = time.time_ns()
         self._init = None
+        if self._health is not None:
+            self._health.stop()
+            self._health = None
         if self._failure is not None:
             if self._streams is not None:
                 self._start_failed(self._streams, self._failure)
@@ -380,6 +403,8 @@ class Monitor:
     def _freeze(self, on: bool) -> None:
         self._sandbox.freeze(on)
         self._record.update(status="paused" if on else "running")
+        if self._health is not None:
+            self._health.pause(on)
 
     def _op_freeze(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
         self._running()

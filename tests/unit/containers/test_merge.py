@@ -63,9 +63,17 @@ def test_merging_leaves_the_image_alone() -> None:
     assert merge(CreateRequest(image="i"), IMAGE).env == ["PATH=/bin", "A=image"]
 
 
-def test_an_images_health_check_is_not_run() -> None:
-    """It is left out, so that inspect does not promise what does not happen; one that is asked for is passed on."""
+def test_what_a_health_check_lacks_is_the_images() -> None:
+    """Each field by itself; NONE takes the check away, and no check stays none."""
     image = {**IMAGE, "Healthcheck": {"Test": ["CMD", "probe"], "Interval": 5, "Retries": 7}}
-    assert merge(CreateRequest(image="i"), image).healthcheck is None
-    asked = Healthcheck(test=["CMD", "true"])
-    assert merge(CreateRequest(image="i", healthcheck=asked), image).healthcheck == asked
+    assert merge(CreateRequest(image="i"), image).healthcheck == Healthcheck(
+        test=["CMD", "probe"], interval=5, retries=7
+    )
+    asked = Healthcheck(test=["CMD", "true"], timeout=9, retries=1)
+    assert merge(CreateRequest(image="i", healthcheck=asked), image).healthcheck == Healthcheck(
+        test=["CMD", "true"], interval=5, timeout=9, retries=1
+    )
+    none = merge(CreateRequest(image="i", healthcheck=Healthcheck(test=["NONE"])), image).healthcheck
+    assert none is not None
+    assert none.test == ["NONE"]
+    assert merge(CreateRequest(image="i"), IMAGE).healthcheck is None

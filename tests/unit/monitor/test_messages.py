@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wherry.errors import InvalidArgument
-from wherry.linux.channel import MAX_MESSAGE, VERSION, Channel, pair
+from wherry.linux.channel import MAX_FILE, MAX_MESSAGE, VERSION, Channel, pair
 from wherry.linux.sockets import connect_at, listen_at
 from wherry.monitor.record import KEPT_EXECS, Record
 
@@ -34,13 +34,39 @@ def test_message_and_descriptors_arrive() -> None:
     right.close()
 
 
-def test_message_over_the_limit() -> None:
-    """A message over 128 KiB is refused before it is sent, and one just under it passes."""
+def test_a_large_message_travels_in_a_file() -> None:
+    """What a datagram cannot hold arrives all the same, with its descriptors; beyond 16 MiB it is refused unsent."""
     left, right = pair()
+    read, write = os.pipe()
+    for size in (MAX_MESSAGE - 60, MAX_MESSAGE, 40 * MAX_MESSAGE):
+        left.send({"text": "x" * size}, {"a": write})
+        received = right.receive()
+        assert received is not None
+        assert received[0] == {"v": VERSION, "text": "x" * size}
+        assert list(received[1]) == ["a"]
+        os.close(received[1]["a"])
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(InvalidArgument, match="over the limit"):
-        left.send({"text": "x" * MAX_MESSAGE})
-    left.send({"text": "x" * (MAX_MESSAGE - 40)})
-    assert right.receive() is not None
+        left.send({"text": "x" * MAX_FILE})
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(read)
+    os.close(write)
+    left.close()
+    right.close()
+
+
+def test_a_file_that_holds_no_message(tmp_path: Path) -> None:
+    """A descriptor in a message's place that is a directory, or of something else, raises and is closed."""
+    left, right = pair()
+    (tmp_path / "text").write_text("nonsense")
+    for path in (tmp_path / "text", tmp_path):
+        fd = os.open(path, os.O_RDONLY)
+        left._send(b'{"fds":["message"]}', {"message": fd})
+        os.close(fd)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(InvalidArgument):
+            right.receive()
+        assert len(os.listdir("/proc/self/fd")) == before
     left.close()
     right.close()
 

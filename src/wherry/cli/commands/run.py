@@ -5,6 +5,7 @@ import os
 from wherry.cli.attached import attach, check_terminal, exit_status, expect_exit, follow
 from wherry.cli.failure import USAGE, Failure, file_failure, start_failure, with_help
 from wherry.cli.flags import Command, Invocation
+from wherry.cli.healthy import wait_healthy
 from wherry.cli.output import err, line
 from wherry.cli.run_config import container_config
 from wherry.cli.run_flags import CREATE_FLAGS, CREATE_ONLY, RUN_ONLY
@@ -119,7 +120,8 @@ def _create_command(command: Invocation) -> None:
 def _run(command: Invocation) -> int:
     config = _configure(command, "run")
     values, client = command.values, command.client
-    detach = values["detach"]
+    # to wait until it is healthy is to start it in the background
+    detach = values["detach"] or values["wait"]
     if detach:
         if values["attach"]:
             raise Failure("conflicting options: cannot specify both --attach and --detach")
@@ -142,6 +144,8 @@ def _run(command: Invocation) -> int:
     if not (config["AttachStdin"] or config["AttachStdout"] or config["AttachStderr"]):
         line(id_)
         _start(client, id_)
+        if values["wait"]:
+            return wait_healthy(client, id_, values["name"] or id_[:12], values["wait-timeout"])
         return 0
     return _run_attached(command, config, id_, forwarder)
 

@@ -4,6 +4,7 @@ from wherry.cli.attached import attach, exit_status, expect_exit, follow
 from wherry.cli.commands.common import DETACH_KEYS
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
+from wherry.cli.healthy import WAIT_FLAGS, wait_healthy
 from wherry.cli.output import err, line
 from wherry.client.http import quote
 from wherry.errors import WherryError
@@ -15,6 +16,8 @@ def _start(command: Invocation) -> int:
 
         parse_detach_keys(command["detach-keys"])
     if command["attach"] or command["interactive"]:
+        if command["wait"]:
+            raise Failure("conflicting options: cannot specify both --wait and --attach")
         if len(command.args) > 1:
             raise Failure("you cannot start and attach multiple containers at once")
         return _start_attached(command, command.args[0])
@@ -29,6 +32,9 @@ def _start(command: Invocation) -> int:
         line(name)
     if failed:
         raise Failure(f"Error: failed to start containers: {', '.join(failed)}")
+    if command["wait"]:
+        for name in command.args:
+            wait_healthy(command.client, name, name, command["wait-timeout"])
     return 0
 
 
@@ -72,6 +78,7 @@ START = Command(
         Flag("attach", "a", "bool", "Attach STDOUT/STDERR and forward signals"),
         DETACH_KEYS,
         Flag("interactive", "i", "bool", "Attach container's STDIN"),
+        *WAIT_FLAGS,
     ),
     arguments=(1, None),
     aliases=("container start", "start"),
