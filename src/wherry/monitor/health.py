@@ -15,11 +15,11 @@ from json import dumps, loads
 from wherry.errors import WherryError
 from wherry.linux.channel import VERSION
 from wherry.linux.files import write_atomic
+from wherry.linux.loop import IN
 from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 from wherry.monitor.children import watch_child
 from wherry.monitor.helper import Helper
-from wherry.monitor.loop import IN
 from wherry.monitor.sandbox import taken
 
 TYPE_CHECKING = False
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.monitor.loop import Loop
+    from wherry.linux.loop import Loop
+    from wherry.monitor.host import HostProcess
     from wherry.monitor.sandbox import Sandbox
 
 FILE = "health.json"
@@ -76,7 +77,7 @@ class Health:
     def __init__(
         self,
         loop: "Loop",
-        sandbox: "Sandbox",
+        sandbox: "Sandbox | HostProcess",
         settings: "dict[str, Any]",
         run_dir: str,
         data_dir: str,
@@ -199,7 +200,7 @@ class _Probe:
     def __init__(
         self,
         loop: "Loop",
-        sandbox: "Sandbox",
+        sandbox: "Sandbox | HostProcess",
         init_pid: int,
         path: str,
         limit: int,

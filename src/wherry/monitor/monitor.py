@@ -23,7 +23,7 @@ from wherry.monitor.health import Health
 from wherry.monitor.helper import Helper
 from wherry.monitor.host import HostProcess, watch_home
 from wherry.monitor.logwriter import JsonFileLog, compress_file
-from wherry.monitor.record import Record
+from wherry.monitor.record import Record, note_error
 from wherry.monitor.rest import rest
 from wherry.monitor.sandbox import Sandbox
 from wherry.monitor.streams import Streams, client_options
@@ -41,7 +41,6 @@ OWNER_GRACE = 1.0
 # were its unread input thrown away sooner, it would see a broken connection in place of the end
 LINGER = 3600.0
 CLOSING = 5.0
-_MAX_ERRORS = 64 * 1024
 
 
 class Monitor:
@@ -490,23 +489,3 @@ def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
     except BaseException as error:
         note_error(launch["data_dir"], error)
         raise
-
-
-def note_error(data_dir: str, error: BaseException) -> None:
-    """Append an error nobody expected to `<data_dir>/monitor.err`, up to a size: there is no other place to say it."""
-    try:
-        import traceback  # not before there is need: it brings much along
-
-        lines = traceback.format_exception(error)
-    except Exception as another:  # noqa: BLE001 - the machine may be out of memory or descriptors
-        lines = [repr(error), repr(another)]
-    text = f"{time.time_ns()} {''.join(lines)}\n".encode()
-    try:
-        fd = os.open(f"{data_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(fd).st_size < _MAX_ERRORS:
-                os.write(fd, text)
-        finally:
-            os.close(fd)
-    except OSError:
-        return

@@ -9,6 +9,8 @@ exit.json   {"v", "code", "signal": n | null, "oom", "started_at": ns, "finished
 `starting` has no init yet. exit.json is written before anybody is told that the container has ended.
 """
 
+import os
+import time
 from json import dumps
 
 from wherry.linux.channel import VERSION
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # how many ended execs a state names, for a wherryd that was away when they ended
 KEPT_EXECS = 64
+_MAX_ERRORS = 64 * 1024
 
 
 class Record:
@@ -63,3 +66,23 @@ class Record:
             else:
                 kept.append(entry)
         self.update(execs=kept)
+
+
+def note_error(data_dir: str, error: BaseException) -> None:
+    """Append an error nobody expected to `<data_dir>/monitor.err`, up to a size: there is no other place to say it."""
+    try:
+        import traceback  # not before there is need: it brings much along
+
+        lines = traceback.format_exception(error)
+    except Exception as another:  # noqa: BLE001 - the machine may be out of memory or descriptors
+        lines = [repr(error), repr(another)]
+    text = f"{time.time_ns()} {''.join(lines)}\n".encode()
+    try:
+        fd = os.open(f"{data_dir}/monitor.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(fd).st_size < _MAX_ERRORS:
+                os.write(fd, text)
+        finally:
+            os.close(fd)
+    except OSError:
+        return
