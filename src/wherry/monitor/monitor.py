@@ -191,6 +191,8 @@ class Monitor:
             endpoints=self._sandbox.endpoints,
         )
         if self._failure is None:
+            if self._launch.get("health"):
+                self._check_health(launched.pid, started_at)
             self._control.event(
                 "started",
                 pid=launched.pid,
@@ -200,8 +202,6 @@ class Monitor:
                 endpoints=self._sandbox.endpoints,
                 warnings=launched.warnings,
             )
-            if self._launch.get("health"):
-                self._check_health(launched.pid, started_at)
         self._loop.busy = True
 
     def _check_health(self, pid: int, started_at: int) -> None:
