@@ -42,7 +42,7 @@ def wait_healthy(client: "Client", container: str, name: str, seconds: int) -> i
     deadline = time.monotonic() + seconds if seconds else None
     response = client.request("POST", f"/containers/{quote(container)}/wait", {"condition": "healthy"})
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    if not select.select([response], [], [], left)[0]:
+    if not response.connection.has_more and not select.select([response], [], [], left)[0]:
         response.connection.close()
         raise Failure(f"Error: container {name} is not healthy after {seconds} seconds", 124)
     result = response.json() or {}

@@ -181,6 +181,11 @@ class Connection:
                 raise self.broken("the engine closed the connection")
             self._buffer += more
 
+    @property
+    def has_more(self) -> bool:
+        """Something was received and not taken yet: polling would wait for what comes after it."""
+        return bool(self._buffer)
+
     def leftover(self) -> bytes:
         """Bytes that were read behind the head and belong to a hijacked stream."""
         data, self._buffer = self._buffer, b""
