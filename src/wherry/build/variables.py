@@ -1,0 +1,274 @@
+"""ARG and ENV: which variable has which value at which instruction, and instructions with their variables replaced.
+
+    Globals      ARGs before the first FROM, the predefined ones (TARGETPLATFORM…): what FROM lines see
+    StageScope   ENV and declared ARGs of one stage: what its instructions see
+
+A stage sees a global ARG only where it declares it again. `--build-arg` wins over defaults. As in BuildKit ENV and ARG
+share one set of names: the later one wins for what follows, and only ENV goes into the image.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+from wherry.build import commands as c
+from wherry.build.errors import DockerfileError
+from wherry.build.exposed import parse_ports
+from wherry.build.runmounts import parse_mount
+from wherry.build.shellwords import Expansion, Lexer
+from wherry.errors import InvalidArgument
+from wherry.oci.platform import Platform
+
+PROXY_ARGS = (
+    "HTTP_PROXY http_proxy HTTPS_PROXY https_proxy FTP_PROXY ftp_proxy NO_PROXY no_proxy ALL_PROXY all_proxy"
+).split()
+"""May be given with `--build-arg` without being declared; every RUN sees them, no cache key and no image does."""
+
+_NOT_IN_ENVIRONMENT = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
+_CONTENT = Lexer(skip_quotes=True)
+
+MAX_ENVIRONMENT = 8 << 20
+"""Characters in all variables of a stage together; the kernel refuses to start a program with less than that."""
+
+_C = TypeVar("_C", bound=c.Command)
+_T = TypeVar("_T", bound=c.Transfer)
+
+Report = Callable[[c.Command | c.Stage, str, Sequence[str]], None]
+"""Called with an instruction, a name it asks for that is not set, and the names that are."""
+
+
+class Globals:
+    """The variables that FROM lines see.
+
+    Args:
+        build_args: of `--build-arg`.
+        build_platform: what runs the build.
+        target_platform: what is built for.
+        target: `--target`, or the last stage's name.
+        escape: the Dockerfile's escape character.
+    """
+
+    def __init__(
+        self,
+        *,
+        build_args: Mapping[str, str],
+        build_platform: Platform,
+        target_platform: Platform,
+        target: str = "",
+        escape: str = "\\",
+    ) -> None:
+        self.build_args = dict(build_args)
+        self.lexer = Lexer(escape)
+        self.declared: list[str] = []
+        self.values: dict[str, str] = {}
+        predefined = {
+            "BUILDPLATFORM": str(build_platform),
+            "BUILDOS": build_platform.os,
+            "BUILDOSVERSION": "",
+            "BUILDARCH": build_platform.architecture,
+            "BUILDVARIANT": build_platform.variant,
+            "TARGETPLATFORM": str(target_platform),
+            "TARGETOS": target_platform.os,
+            "TARGETOSVERSION": "",
+            "TARGETARCH": target_platform.architecture,
+            "TARGETVARIANT": target_platform.variant,
+            "TARGETSTAGE": target or "default",
+        }
+        for name, value in predefined.items():
+            self.values[name] = self.build_args.get(name, value)
+
+    def declare(self, meta_args: Sequence[c.Arg]) -> None:
+        """Take in the ARGs before the first FROM, in order.
+
+        Raises:
+            DockerfileError: a default that cannot be expanded.
+        """
+        for arg in meta_args:
+            for pair in arg.args:
+                self.declared.append(pair.key)
+                value = self.build_args.get(pair.key)
+                if value is None and pair.value is not None:
+                    try:
+                        value = self.lexer.process_word(pair.value, self.values)
+                    except InvalidArgument as error:
+                        raise DockerfileError(error.message, arg.location) from None
+                if value is not None:
+                    self.values[pair.key] = value
+                    _check_size(self.values, arg.location)
+
+    def expand(self, word: str) -> Expansion:
+        """A word of a FROM line with its variables replaced.
+
+        Raises:
+            InvalidArgument: it cannot be expanded.
+        """
+        return self.lexer.expand(word, self.values)
+
+    def proxies(self) -> dict[str, str]:
+        """The proxy variables that `--build-arg` gave."""
+        return {name: value for name, value in self.build_args.items() if name in PROXY_ARGS}
+
+
+@dataclass(slots=True)
+class StageScope:
+    """The variables of a stage as it is walked through, instruction after instruction.
+
+    Args:
+        shared: the build's global variables.
+        env: what the stage starts with: its base's environment. RUN gets this mapping as it is at that point.
+        args: the ARGs that were declared so far, with their effective values (None without one).
+        used_build_args: names of `--build-arg` that a declaration took up.
+    """
+
+    shared: Globals
+    env: dict[str, str]
+    args: list[c.ArgPair]
+    used_build_args: set[str]
+
+    @classmethod
+    def begin(cls, shared: Globals, env: Mapping[str, str]) -> "StageScope":
+        """A stage that starts from an image with this environment."""
+        return cls(shared, dict(env), [], set())
+
+    def child(self) -> "StageScope":
+        """A stage that starts from this one."""
+        return StageScope(self.shared, dict(self.env), list(self.args), set(self.used_build_args))
+
+    def apply(self, command: c.Command, report: Report | None = None) -> c.Command:
+        """Replace the variables of an instruction; ENV and ARG then count for the instructions that follow.
+
+        Args:
+            command: the instruction as parsed.
+            report: told of every name that is not set.
+
+        Returns:
+            the instruction with its values; an ARG with the value it really has.
+
+        Raises:
+            DockerfileError: a word that cannot be expanded, or values that are wrong; located.
+        """
+        known = {pair.key for pair in self.args}
+
+        def on_unset(expansion: Expansion) -> None:
+            if report is not None:
+                for name in sorted(expansion.unmatched - known - _NOT_IN_ENVIRONMENT):
+                    report(command, name, list(self.env))
+
+        try:
+            if isinstance(command, c.Arg):
+                return self._declare(command, on_unset)
+            expanded = expand(command, self.env, self.shared.lexer, on_unset)
+        except InvalidArgument as error:
+            if isinstance(error, DockerfileError) and error.location:
+                raise
+            raise DockerfileError(error.message, command.location) from None
+        if isinstance(expanded, c.Env):
+            for pair in expanded.pairs:
+                self.env[pair.key] = pair.value
+            _check_size(self.env, command.location)
+        return expanded
+
+    def _declare(self, command: c.Arg, on_unset: Callable[[Expansion], None]) -> c.Arg:
+        out: list[c.ArgPair] = []
+        for pair in command.args:
+            value = self.shared.build_args.get(pair.key)
+            if value is not None:
+                self.used_build_args.add(pair.key)
+            elif pair.value is None:
+                value = self.shared.values.get(pair.key)
+            else:
+                expansion = self.shared.lexer.expand(pair.value, self.env)
+                on_unset(expansion)
+                value = expansion.text
+            effective = replace(pair, value=value)
+            if value is not None and pair.key not in _NOT_IN_ENVIRONMENT:
+                self.env[pair.key] = value
+            self.args.append(effective)
+            out.append(effective)
+            _check_size(self.env, command.location)
+        return replace(command, args=tuple(out))
+
+    def arg_words(self) -> list[str]:
+        """What an image's history shows before a RUN's words: `|1 name=value`; empty where no ARG was declared."""
+        shown: dict[str, str] = {}
+        for pair in self.args:
+            shown[pair.key] = self.env.get(pair.key, pair.value or "")
+        return [f"|{len(shown)}", *(f"{key}={value}" for key, value in shown.items())] if shown else []
+
+
+def _check_size(values: Mapping[str, str], location: tuple[int, int]) -> None:
+    if sum(len(key) + len(value) for key, value in values.items()) > MAX_ENVIRONMENT:
+        raise DockerfileError(f"the variables are longer than {MAX_ENVIRONMENT} characters together", location)
+
+
+def expand(
+    command: _C,
+    env: Mapping[str, str],
+    lexer: Lexer | None = None,
+    on_expansion: Callable[[Expansion], None] | None = None,
+) -> _C:
+    """An instruction with its variables replaced; ARG and those that know no variables come back as they are.
+
+    Raises:
+        InvalidArgument: a word that cannot be expanded, a wrong mount or port.
+    """
+    return cast(_C, _Expander(env, lexer or Lexer(), on_expansion).run(command))
+
+
+class _Expander:
+    def __init__(self, env: Mapping[str, str], lexer: Lexer, on_expansion: Callable[[Expansion], None] | None) -> None:
+        self.env = env
+        self.lexer = lexer
+        self.on_expansion = on_expansion
+
+    def word(self, text: str) -> str:
+        return self._with(self.lexer, text)
+
+    def _with(self, lexer: Lexer, text: str) -> str:
+        expansion = lexer.expand(text, self.env)
+        if self.on_expansion is not None:
+            self.on_expansion(expansion)
+        return expansion.text
+
+    def words(self, texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.word(text) for text in texts)
+
+    def run(self, command: c.Command) -> c.Command:
+        match command:
+            case c.Env() | c.Label():
+                pairs = (replace(p, key=self.word(p.key), value=self.word(p.value)) for p in command.pairs)
+                return replace(command, pairs=tuple(pairs))
+            case c.Add():
+                return replace(self._transfer(command), checksum=self.word(command.checksum))
+            case c.Transfer():
+                return self._transfer(command)
+            case c.Run():
+                return replace(command, mounts=tuple(parse_mount(f, self.word) for f in command.mount_flags))
+            case c.Workdir():
+                return replace(command, path=self.word(command.path))
+            case c.User():
+                return replace(command, user=self.word(command.user))
+            case c.StopSignal():
+                return replace(command, signal=self.word(command.signal))
+            case c.Volume():
+                volumes = self.words(command.volumes)
+                if "" in volumes:
+                    raise DockerfileError("VOLUME specified can not be an empty string")
+                return replace(command, volumes=volumes)
+            case c.Expose():
+                ports = [port for text in command.ports for port in self.lexer.process_words(text, self.env)]
+                return replace(command, ports=parse_ports(ports))
+        return command
+
+    def _transfer(self, command: _T) -> _T:
+        files = tuple(
+            replace(file, content=self._with(_CONTENT, file.content)) if file.expand else file for file in command.files
+        )
+        return replace(
+            command,
+            chown=self.word(command.chown),
+            chmod=self.word(command.chmod),
+            sources=self.words(command.sources),
+            dest=self.word(command.dest),
+            files=files,
+        )
