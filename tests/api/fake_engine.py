@@ -121,6 +121,10 @@ class FakeContainers:
         self.tty = request.tty
         return CreateResponse(id=ID)
 
+    async def changes(self, ref: str) -> list[dict[str, Any]]:
+        self._called("changes", ref)
+        return [{"Path": "/x", "Kind": 1}]
+
     async def start(self, ref: str, detach_keys: str = "") -> None:
         self._called("start", ref, detach_keys)
 
@@ -288,6 +292,10 @@ class FakeImages:
         if self.raises is not None:
             raise self.raises
         yield b"b" * 1000
+
+    async def commit(self, ref: str, *rest: object) -> str:
+        self.calls.append(("commit", ref, *rest))
+        return f"sha256:{ID}"
 
     async def import_(
         self, chunks: AsyncIterator[bytes], repo: str, tag: str, changes: Names, message: str, platform: str

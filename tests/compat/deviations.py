@@ -22,8 +22,6 @@ DEVIATIONS: dict[str, str] = {
     "GET /v1.24/version": SELF,
     "docker info -f '{{json .}}'": SELF,
     "GET /v/info": SELF,
-    "docker diff nope": CALLS,
-    "GET /v/containers/nope/changes": CALLS,
     "GET /v/containers/nope/stats?stream=0": CALLS,
     "DELETE /v/containers/x1?link=1": CALLS,
     'POST /v/containers/create {"Image": ""}': IMAGELESS,

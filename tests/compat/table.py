@@ -1,10 +1,17 @@
 """The table: every command and request of which this engine says that it does what Docker does."""
 
-from tests.compat import rows_api, rows_images, rows_lifecycle, rows_look, rows_run
+from tests.compat import rows_api, rows_changes, rows_images, rows_lifecycle, rows_look, rows_run
 from tests.compat.deviations import DEVIATIONS
 from tests.compat.row import Row
 
 ROWS: list[Row] = [
     row._replace(deviation=DEVIATIONS.get(row.title, ""))
-    for row in (*rows_look.ROWS, *rows_api.ROWS, *rows_images.ROWS, *rows_run.ROWS, *rows_lifecycle.ROWS)
+    for row in (
+        *rows_look.ROWS,
+        *rows_api.ROWS,
+        *rows_images.ROWS,
+        *rows_changes.ROWS,
+        *rows_run.ROWS,
+        *rows_lifecycle.ROWS,
+    )
 ]

@@ -147,6 +147,11 @@ async def top(call: Call) -> Reply:
     return json_reply(await call.engine.containers.top(call.name, call.text("ps_args") or "-ef"))
 
 
+async def changes(call: Call) -> Reply:
+    """GET /containers/{id}/changes."""
+    return json_reply(await call.engine.containers.changes(call.name) or None)
+
+
 async def prune(call: Call) -> Reply:
     """POST /containers/prune."""
     return json_reply(await call.engine.containers.prune(call.filters()))

@@ -4,7 +4,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from wherry.oci.platform import Platform
-from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+from wherry.wire.containers import (
+    AttachOptions,
+    Config,
+    CreateRequest,
+    CreateResponse,
+    ExecConfig,
+    ExecStart,
+    LogOptions,
+)
 from wherry.wire.images import ImageFacts
 
 Json = dict[str, Any]
@@ -49,6 +57,7 @@ class Containers(Protocol):
     async def exec_inspect(self, exec_id: str, /) -> Json: ...
     async def exec_resize(self, exec_id: str, height: int, width: int, /) -> None: ...
     async def top(self, ref: str, ps_args: str, /) -> Json: ...
+    async def changes(self, ref: str, /) -> JsonList: ...
     async def prune(self, filters: Filters, /) -> Json: ...
 
 
@@ -70,6 +79,18 @@ class Images(Protocol):
         changes: Names,
         message: str,
         platform: str,
+        /,
+    ) -> str: ...
+    async def commit(
+        self,
+        ref: str,
+        config: Config | None,
+        changes: Names,
+        author: str,
+        comment: str,
+        repo: str,
+        tag: str,
+        pause: bool,
         /,
     ) -> str: ...
     async def bootstrap(self, name: str, progress: Progress, /) -> str: ...

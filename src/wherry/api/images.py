@@ -6,6 +6,7 @@ from wherry.errors import InvalidArgument, NotSupported
 from wherry.oci.image import PlatformSpec
 from wherry.oci.platform import Platform
 from wherry.wire import images as wire
+from wherry.wire.containers import Config
 from wherry.wire.decode import decode
 
 TAR = "application/x-tar"
@@ -98,6 +99,23 @@ async def create(call: Call) -> Reply | Stream:
     stream.send_json({"status": image_id})
     await stream.finish()
     return stream
+
+
+async def commit(call: Call) -> Reply:
+    """POST /commit: an image of what a container changed."""
+    container = required(call.text("container"), 'invalid name or ID supplied: ""')
+    config = await call.json(Config)
+    image_id = await call.engine.images.commit(
+        container,
+        config,
+        call.texts("changes"),
+        call.text("author"),
+        call.text("comment"),
+        call.text("repo"),
+        call.text("tag"),
+        call.flag("pause", True),
+    )
+    return json_reply({"Id": image_id}, 201)
 
 
 async def _pull(call: Call, image: str) -> Stream:

@@ -16,7 +16,9 @@ TOP = {
 
 COMMANDS = {
     "attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
+    "commit": ("commit", "Create a new image from a container's changes"),
     "create": ("run", "Create a new container"),
+    "diff": ("commit", "Inspect changes to files or directories on a container's filesystem"),
     "events": ("events", "Get real time events from the server"),
     "history": ("images", "Show the history of an image"),
     "import": ("archives", "Import the contents from a tarball to create a filesystem image"),
@@ -41,7 +43,9 @@ COMMANDS = {
 
 _CONTAINER = {
     "attach": COMMANDS["attach"],
+    "commit": COMMANDS["commit"],
     "create": COMMANDS["create"],
+    "diff": COMMANDS["diff"],
     "exec": TOP["exec"],
     "inspect": ("inspect", "Display detailed information on one or more containers"),
     "kill": COMMANDS["kill"],

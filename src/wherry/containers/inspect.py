@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import binds, clock, health, launch
+from wherry.containers import binds, clock, health, launch, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.wire.network_settings import endpoint_settings
@@ -20,12 +20,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
     """
     record = container.record
     data = context.roots.container(record.id)
-    config = msgspec.to_builtins(record.config)
-    for absent in ("Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell"):
-        if config.get(absent) is None:
-            config.pop(absent, None)
-    if config.get("ExposedPorts") is None:
-        config.pop("ExposedPorts", None)
+    config = merge.as_json(record.config)
     return {
         "Id": record.id,
         "Created": record.created,

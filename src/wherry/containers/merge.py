@@ -23,7 +23,23 @@ def merge(request: CreateRequest, image: dict[str, Any]) -> Config:
     Raises:
         InvalidArgument: neither names a command, in dockerd's words.
     """
-    config = Config(**{name: getattr(request, name) for name in Config.__struct_fields__})
+    config = fill(Config(**{name: getattr(request, name) for name in Config.__struct_fields__}), image)
+    if config.entrypoint == [""]:
+        config.entrypoint = None
+    # an image's own health check is not run yet; one that is asked for is refused (`validate`)
+    config.on_build = None
+    if not command(config):
+        raise InvalidArgument("no command specified")
+    return config
+
+
+def fill(config: Config, image: dict[str, Any]) -> Config:
+    """Fill in what a configuration leaves open from the one below it, as dockerd does for create and for commit.
+
+    Args:
+        config: it wins; changed in place, and returned.
+        image: Docker's JSON keys, may be empty.
+    """
     config.cmd, config.entrypoint = as_list(config.cmd), as_list(config.entrypoint)
     if not config.user:
         config.user = image.get("User") or ""
@@ -36,16 +52,23 @@ def merge(request: CreateRequest, image: dict[str, Any]) -> Config:
             config.cmd = as_list(image.get("Cmd"))
         if config.entrypoint is None:
             config.entrypoint = as_list(image.get("Entrypoint"))
-    if config.entrypoint == [""]:
-        config.entrypoint = None
     config.working_dir = config.working_dir or image.get("WorkingDir") or ""
     config.stop_signal = config.stop_signal or image.get("StopSignal")
     config.shell = config.shell or image.get("Shell")
     config.healthcheck = _healthcheck(config.healthcheck, image.get("Healthcheck"))
-    config.on_build = None
-    if not command(config):
-        raise InvalidArgument("no command specified")
     return config
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """A container's configuration as Docker writes it: what is optional and not set is left out."""
+    shown: dict[str, Any] = msgspec.to_builtins(config)
+    for absent in (
+        *("Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress"),
+        *("StopSignal", "StopTimeout", "Shell", "ExposedPorts"),
+    ):
+        if shown.get(absent) is None:
+            shown.pop(absent, None)
+    return shown
 
 
 def settings_of(raw_config: bytes) -> dict[str, Any]:

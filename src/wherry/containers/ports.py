@@ -40,7 +40,14 @@ class AdoptMonitor(Protocol):
 class RunWorker(Protocol):
     """Run a short worker to its end; returns its result, raises its error."""
 
-    def __call__(self, kind: str, args: dict[str, Any], fds: Mapping[str, int]) -> Awaitable[dict[str, Any]]: ...
+    def __call__(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        fds: Mapping[str, int],
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        /,
+    ) -> Awaitable[dict[str, Any]]: ...
 
 
 class Image(Protocol):
@@ -83,5 +90,8 @@ class SandboxNetwork(Protocol):
 
 class Layers(Protocol):
     """The snapshots, as `snapshots.overlay.Overlay` gives them."""
+
+    def path(self, chain_id: str) -> str:
+        """The directory of a layer's tree."""
 
     def mounts(self, chain_ids: Sequence[str], upper: str, work: str, *, read_only: bool = False) -> list[Mount]: ...

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from wherry.containers import (
+    commit,
     create,
     execs,
     inspect,
@@ -185,6 +186,10 @@ class Containers:
     async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """Processes as ps shows them."""
         return dict(await top.top(self._context.registry.find(ref), ps_args))
+
+    async def changes(self, ref: str) -> JsonList:
+        """What it added, changed and deleted; Docker's list."""
+        return await commit.changes(self._context, self._context.registry.find(ref))
 
     async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
         """Remove all containers that do not run."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from wherry.config import EngineConfig
@@ -82,7 +82,7 @@ class Engine:
         self.networks.watch()
         await self._storage.images.collect()
         self.containers = Containers(self._context)
-        self.images = Images(self._storage.images, self._context.registry, self.events, self._registries)
+        self.images = Images(self._storage.images, self._context, self.events, self._registries)
         self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
@@ -150,8 +150,14 @@ class Engine:
         handle.on_event = on_event
         return handle
 
-    async def _run_worker(self, kind: str, args: dict[str, Any], fds: Mapping[str, int]) -> dict[str, Any]:
-        return await self._live_spawner.run_worker(kind, args, fds)
+    async def _run_worker(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        fds: Mapping[str, int],
+        progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        return await self._live_spawner.run_worker(kind, args, fds, progress)
 
     async def _unpack(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
         return await self._live_spawner.run_worker(

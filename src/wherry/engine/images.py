@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from wherry.containers.records import Registry
+from wherry.containers import commit
+from wherry.containers.context import Context
 from wherry.distribution import credentials
 from wherry.distribution.login import check
 from wherry.distribution.search import search, tags
@@ -13,9 +14,11 @@ from wherry.errors import InvalidReference
 from wherry.images.describe import describe
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
+from wherry.images.tag import target
 from wherry.oci import digest as digests
 from wherry.oci.platform import Platform
 from wherry.oci.reference import parse_normalized
+from wherry.wire.containers import Config
 
 Json = dict[str, Any]
 JsonList = list[Json]
@@ -30,19 +33,19 @@ class Images:
 
     Args:
         store: the images of this data root.
-        registry: the containers: what they use is not removed.
+        context: the containers' wiring: what they use is not removed.
         events: the event stream.
         registries: the registry settings.
     """
 
-    def __init__(self, store: Store, registry: Registry, events: Events, registries: Settings) -> None:
+    def __init__(self, store: Store, context: Context, events: Events, registries: Settings) -> None:
         self._store = store
-        self._registry = registry
+        self._context = context
         self._events = events
         self._registries = registries
 
     def _in_use(self, image_id: str) -> list[tuple[str, bool]]:
-        return [(c.id, c.running) for c in self._registry if c.record.image == image_id]
+        return [(c.id, c.running) for c in self._context.registry if c.record.image == image_id]
 
     def _tell(self, action: str, id_: str, name: str = "") -> None:
         self._events.publish("image", action, name or id_, {"name": name} if name else {})
@@ -90,6 +93,34 @@ class Images:
         """Make an image from a root file system; returns its id."""
         id_ = await self._store.import_(chunks, repo, tag, changes, message, platform or None)
         self._tell("import", id_)
+        return id_
+
+    async def commit(
+        self,
+        ref: str,
+        config: Config | None,
+        changes: Names,
+        author: str,
+        comment: str,
+        repo: str,
+        tag: str,
+        pause: bool,
+    ) -> str:
+        """Make an image of what a container changed (see `containers.commit`); returns its id."""
+        name = target(repo, tag) if repo else None
+        id_ = await commit.commit(
+            self._context,
+            self._context.registry.find(ref),
+            self._store.commit,
+            config=config,
+            instructions=changes,
+            author=author,
+            comment=comment,
+            name=name,
+            pause=pause,
+        )
+        if name is not None:
+            self._tell("tag", id_, name.familiar())
         return id_
 
     async def bootstrap(self, name: str, progress: Progress) -> str:

@@ -1,13 +1,14 @@
 """`--change` of import and commit: Dockerfile instructions that only touch an image's config.
 
-The grammar is the Dockerfile's: JSON form or shell form, `KEY=value` words with quotes and backslashes. Refusals are
+The grammar is the Dockerfile's: JSON form or shell form, `KEY=value` words with quotes and backslashes, variables of
+the config's environment (`$NAME`, `${NAME}`, `${NAME:-word}`, `${NAME:+word}`) everywhere but in commands. Refusals are
 Docker's (`FOO is not a valid change command`).
 """
 
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.errors import InvalidArgument
@@ -15,6 +16,7 @@ from wherry.errors import InvalidArgument
 Config = dict[str, Any]
 
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/([A-Za-z]+))?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#]")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _SHELL = ["/bin/sh", "-c"]
@@ -31,26 +33,45 @@ def apply(config: Config, changes: Iterable[str]) -> Config:
         InvalidArgument: an instruction that is not allowed here, or with wrong arguments.
     """
     changed = dict(config)
+    command_given = False
     for change in changes:
         for line in change.replace("\\\n", "").splitlines():
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
             word, _, rest = text.partition(" ")
-            instruction = _INSTRUCTIONS.get(word.upper())
+            name = word.upper()
+            instruction = _INSTRUCTIONS.get(name)
             if instruction is None:
-                raise InvalidArgument(f"{word.upper()} is not a valid change command")
+                raise InvalidArgument(f"{name} is not a valid change command")
             instruction(changed, rest.strip())
+            if name == "CMD":
+                command_given = bool(changed["Cmd"])
+            elif name == "ENTRYPOINT" and not command_given:
+                # the old command was arguments for the old entrypoint
+                changed.pop("Cmd", None)
     return changed
 
 
-def words(text: str) -> list[str]:
-    """Split at blanks as the Dockerfile does: quotes and backslashes keep a blank; both are taken away."""
+def words(text: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Split at blanks as the Dockerfile does: quotes and backslashes keep a blank; both are taken away.
+
+    Args:
+        environment: variables that `$NAME` stands for; None leaves dollars alone.
+
+    Raises:
+        InvalidArgument: a `${` that is not closed, or with an operator that there is not.
+    """
     found: list[str] = []
     word, started, quote = "", False, ""
     position = 0
     while position < len(text):
         char = text[position]
+        if char == "$" and quote != "'" and environment is not None:
+            value, position = _variable(text, position, environment)
+            word += value
+            started = started or bool(value)
+            continue
         if quote:
             if char == quote:
                 quote = ""
@@ -78,6 +99,46 @@ def words(text: str) -> list[str]:
     return found
 
 
+def _variable(text: str, position: int, environment: Mapping[str, str]) -> tuple[str, int]:
+    """Read the variable at `text[position]`, a dollar; returns its value and where it ends."""
+    braced = text[position + 1 : position + 2] == "{"
+    match = _NAME.match(text, position + (2 if braced else 1))
+    if match is None:
+        if braced:
+            raise _unprocessed(text, "unexpected end of statement while looking for matching }")
+        return "$", position + 1
+    name, end = match[0], match.end()
+    if not braced:
+        return environment.get(name, ""), end
+    close = text.find("}", end)
+    if close < 0:
+        raise _unprocessed(text, "unexpected end of statement while looking for matching }")
+    # with a colon an empty value counts as none
+    colon = text[end] == ":"
+    operator, rest = text[end + colon : end + colon + 1], text[end + colon + 1 : close]
+    value = environment.get(name)
+    there = bool(value) if colon else value is not None
+    if end == close:
+        return value or "", close + 1
+    if operator == "-":
+        return (value or "") if there else rest, close + 1
+    if operator == "+":
+        return rest if there else "", close + 1
+    if operator == "?":
+        if not there:
+            raise _unprocessed(text[position : close + 1], f"{name}: {rest or 'is not allowed to be unset'}")
+        return value or "", close + 1
+    raise _unprocessed(text, f"unsupported modifier ({text[end : end + 1 + colon]}) in substitution")
+
+
+def _unprocessed(text: str, why: str) -> InvalidArgument:
+    return InvalidArgument(f"failed to process {json.dumps(text)}: {why}")
+
+
+def _environment(config: Config) -> dict[str, str]:
+    return {key: value for key, _, value in (item.partition("=") for item in config.get("Env") or [])}
+
+
 def _list(text: str) -> list[str] | None:
     """The JSON form of an instruction's arguments, or None where it is not that."""
     if not text.startswith("["):
@@ -91,30 +152,31 @@ def _list(text: str) -> list[str] | None:
     return None
 
 
-def _command(text: str) -> list[str]:
+def _command(config: Config, text: str) -> list[str]:
     parsed = _list(text)
     if parsed is not None:
         return parsed
-    return [*_SHELL, text] if text else []
+    return [*(config.get("Shell") or _SHELL), text] if text else []
 
 
 def _cmd(config: Config, text: str) -> None:
-    config["Cmd"] = _command(text)
+    config["Cmd"] = _command(config, text)
 
 
 def _entrypoint(config: Config, text: str) -> None:
-    config["Entrypoint"] = _command(text) or None
+    config["Entrypoint"] = _command(config, text) or None
 
 
-def _pairs(name: str, text: str) -> list[tuple[str, str]]:
+def _pairs(name: str, config: Config, text: str) -> list[tuple[str, str]]:
     if not text:
         raise InvalidArgument(f"{name} requires at least one argument")
-    found = words(text)
-    if "=" not in found[0]:
+    environment = _environment(config)
+    found = words(text, environment)
+    if "=" not in text.split(maxsplit=1)[0]:
         key, _, value = text.partition(" ")
         if not value.strip():
             raise InvalidArgument(f"{name} must have two arguments")
-        return [(key, value.strip())]
+        return [(key, _expanded(config, value.strip()))]
     pairs: list[tuple[str, str]] = []
     for word in found:
         key, equals, value = word.partition("=")
@@ -128,17 +190,17 @@ def _pairs(name: str, text: str) -> list[tuple[str, str]]:
 
 def _env(config: Config, text: str) -> None:
     # a variable that was there keeps its place
-    merged = {key: value for key, _, value in (item.partition("=") for item in config.get("Env") or [])}
-    merged.update(_pairs("ENV", text))
+    merged = _environment(config)
+    merged.update(_pairs("ENV", config, text))
     config["Env"] = [f"{key}={value}" for key, value in merged.items()]
 
 
 def _label(config: Config, text: str) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs("LABEL", text))}
+    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs("LABEL", config, text))}
 
 
 def _expose(config: Config, text: str) -> None:
-    found = words(text)
+    found = words(text, _environment(config))
     if not found:
         raise InvalidArgument("EXPOSE requires at least one argument")
     ports: dict[str, Any] = dict(config.get("ExposedPorts") or {})
@@ -158,11 +220,16 @@ def _expose(config: Config, text: str) -> None:
 
 
 def _user(config: Config, text: str) -> None:
-    config["User"] = _one("USER", text)
+    config["User"] = _expanded(config, _one("USER", text))
 
 
 def _stop_signal(config: Config, text: str) -> None:
-    config["StopSignal"] = _one("STOPSIGNAL", text)
+    config["StopSignal"] = _expanded(config, _one("STOPSIGNAL", text))
+
+
+def _expanded(config: Config, text: str) -> str:
+    """The text as one word: blanks stay, quotes go, variables get their values."""
+    return " ".join(words(text, _environment(config))) if text.strip() else text
 
 
 def _one(name: str, text: str) -> str:
@@ -172,7 +239,8 @@ def _one(name: str, text: str) -> str:
 
 
 def _volume(config: Config, text: str) -> None:
-    paths = _list(text) or words(text)
+    parsed = _list(text)
+    paths = [_expanded(config, path) for path in parsed] if parsed else words(text, _environment(config))
     if not paths:
         raise InvalidArgument("VOLUME requires at least one argument")
     volumes = dict(config.get("Volumes") or {})
@@ -184,7 +252,7 @@ def _volume(config: Config, text: str) -> None:
 
 
 def _workdir(config: Config, text: str) -> None:
-    path = _one("WORKDIR", text)
+    path = _expanded(config, _one("WORKDIR", text))
     config["WorkingDir"] = posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", path))
 
 

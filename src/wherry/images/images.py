@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
-from wherry.images import bootstrap, history, layers, load, pull, push, remove, resolve, save, sweep, tag
+from wherry.images import bootstrap, commit, history, layers, load, pull, push, remove, resolve, save, sweep, tag
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
@@ -144,6 +144,10 @@ class Images:
         return await importing.import_(
             self._stores, source, name, edits=changes, message=message or "Imported from -", platform=runs_on
         )
+
+    async def commit(self, base: str, upper_fd: int, what: commit.Commit) -> str:
+        """Make an image of what a container changed in its upper directory; `base` is the id of its image."""
+        return await commit.commit(self._stores, self.resolve(base), upper_fd, what)
 
     def save(self, names: Iterable[str]) -> AsyncIterator[bytes]:
         """Return an archive of images as Docker 25 and later write it; names are resolved at once."""

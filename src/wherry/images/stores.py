@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -109,6 +109,15 @@ class Stores:
     def forget(self, id_: str) -> None:
         """Drop a removed image from memory."""
         self._images.pop(id_, None)
+
+    async def write_documents(self, made: Mapping[Digest, bytes]) -> None:
+        """Store documents of our own making under their digests, durably; the caller's lease holds them."""
+
+        def write() -> None:
+            for digest, raw in made.items():
+                self.blobs.write(raw, digest)
+
+        await asyncio.to_thread(write)
 
     @contextmanager
     def pinned(self, chain_ids: Iterable[str]) -> Iterator[None]:

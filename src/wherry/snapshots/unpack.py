@@ -35,7 +35,8 @@ _OPAQUE = b".wh..wh..opq"
 class Applied:
     """What a layer turned out to be.
 
-    Fields: `diff_id` (sha256 of the inflated archive), `size` (bytes of its files, holes included), `entries`,
+    Fields: `diff_id` (sha256 of the inflated archive), `size` (bytes of its files, holes included, and of its symbolic
+    links, as Docker counts them), `entries`,
     `compressed_digest`, `compressed_size` (of what was read; the same as the archive's for a plain one).
     """
 
@@ -107,7 +108,7 @@ def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | No
     reader = TarReader(stream, limits)
     tree = Tree(dir_fd)
     try:
-        _entries(reader, tree, limits.max_depth)
+        links = _entries(reader, tree, limits.max_depth)
         tree.finish()
     finally:
         tree.close()
@@ -117,11 +118,14 @@ def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | No
             f"layer content is {stream.digest}, expected {expect_diff_id}", got=stream.digest, expected=expect_diff_id
         )
     check(libc.syncfs(dir_fd), "syncfs")
-    return Applied(stream.digest, reader.total, reader.entries, stream.compressed_digest, stream.compressed_size)
+    return Applied(
+        stream.digest, reader.total + links, reader.entries, stream.compressed_digest, stream.compressed_size
+    )
 
 
-def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
-    """Write every entry of the archive into the tree."""
+def _entries(reader: TarReader, tree: Tree, max_depth: int) -> int:
+    """Write every entry of the archive into the tree; returns the bytes that symbolic links hold."""
+    links = 0
     while (entry := reader.next()) is not None:
         path = path_of(entry.name, max_depth)
         parent, _, name = path.rpartition(b"/")
@@ -150,6 +154,7 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
                 tree.directory(parent, name, entry)
             elif kind == SYMLINK:
                 tree.symlink(parent, name, entry)
+                links += len(entry.linkname)
             elif kind == HARDLINK:
                 target_parent, _, target = path_of(entry.linkname, max_depth).rpartition(b"/")
                 if not target:
@@ -162,6 +167,7 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> None:
             raise
         except OSError as error:
             raise _translated(error, entry.name) from error
+    return links
 
 
 def _ignored(parent: bytes, name: bytes) -> bool:
