@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -114,6 +115,16 @@ def test_several_workers(serve: Callable[..., Process]) -> None:
             assert digest_of(server.client("GET", f"/v2/r/manifests/v{number}").body) == digest
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     assert len(children) == 2
+
+    def counted() -> int:
+        page = server.client("GET", "/metrics").body.decode()
+        found = re.search(r'requests_total\{route="manifests",method="PUT",status="201"\} (\d+)', page)
+        return int(found[1]) if found else 0
+
+    deadline = time.monotonic() + 20
+    while counted() != 10:  # each worker tells the others what it counted, twice a second
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     os.kill(int(children[0]), signal.SIGKILL)
     deadline = time.monotonic() + 20
     while True:
@@ -123,6 +134,7 @@ def test_several_workers(serve: Callable[..., Process]) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert server.client("GET", "/v2/").status == 200
+    assert counted() == 10  # what the dead one counted is not forgotten
     assert server.stop() == 0
 
 

@@ -33,6 +33,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, Any]:
     serve.add_argument("--addr", metavar="HOST:PORT", help=f"where to listen (default {config.DEFAULT_ADDRESS})")
     serve.add_argument("--workers", type=int, metavar="N", help="processes that serve (default 1)")
     serve.add_argument("--worker-socket", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--worker-board", type=int, help=argparse.SUPPRESS)
     serve.add_argument("--worker-number", type=int, default=0, help=argparse.SUPPRESS)
 
     gc = add_command(commands, "gc", "delete what nothing refers to", _gc)
@@ -61,9 +62,11 @@ def add_command(commands: Any, name: str, text: str, run: Command) -> argparse.A
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from wherry.registry import server, workers
+    from wherry.registry.board import Board
 
     if args.worker_socket is not None:
-        server.run(settings, socket.socket(fileno=args.worker_socket), collect=args.worker_number == 0)
+        board = Board(args.worker_board, args.worker_number)
+        server.run(settings, socket.socket(fileno=args.worker_socket), collect=args.worker_number == 0, board=board)
         return 0
     if settings.tls is not None:
         server.tls_context(settings.tls)  # refused here, and not by every worker in turn

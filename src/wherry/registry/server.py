@@ -20,6 +20,7 @@ from wherry.linux.libc import libc
 from wherry.registry.access import Authorizer, Open
 from wherry.registry.api.dispatch import Dispatcher
 from wherry.registry.audit import FileAudit, NoAudit
+from wherry.registry.board import Board
 from wherry.registry.config import Settings, Tls
 from wherry.registry.observe import AccessLog, configure, middleware
 from wherry.registry.place import open_database, open_driver
@@ -34,24 +35,26 @@ _READ_BUFFER: Final = 256 << 10
 _KEEPALIVE: Final = 75.0
 _BACKLOG: Final = 1024
 _DRAIN_STEP: Final = 0.02
+_PUBLISH: Final = 0.5
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 Extension = Callable[[web.Application], None]
 
 
-def create_service(settings: Settings, authorizer: Authorizer | None = None) -> Service:
+def create_service(settings: Settings, authorizer: Authorizer | None = None, board: Board | None = None) -> Service:
     """Wire a registry.
 
     Args:
         settings: the configuration.
         authorizer: who may do what; by default everybody, within `read_only` and `delete`.
+        board: where workers show one another what they counted.
     """
     driver = open_driver(settings)
     database = open_database(settings)
     audit = FileAudit(settings.audit.file) if settings.audit.file else NoAudit()
     if authorizer is None:
         authorizer = Open(read_only=settings.read_only, delete=settings.delete)
-    return Service(settings, driver, database, authorizer, audit)
+    return Service(settings, driver, database, authorizer, audit, board)
 
 
 def create_app(
@@ -160,11 +163,18 @@ async def collect_forever(service: Service) -> None:
             )
 
 
+async def _publish_forever(service: Service) -> None:
+    while True:
+        service.metrics.publish()
+        await asyncio.sleep(_PUBLISH)
+
+
 async def serve(
     settings: Settings,
     sock: socket.socket,
     *,
     collect: bool = True,
+    board: Board | None = None,
     authorizer: Authorizer | None = None,
     extensions: Sequence[Extension] = (),
 ) -> None:
@@ -174,6 +184,7 @@ async def serve(
         settings: the configuration.
         sock: the listening socket.
         collect: whether this process also collects.
+        board: where workers show one another what they counted.
         authorizer: who may do what.
         extensions: as `create_app` takes them.
     """
@@ -181,7 +192,7 @@ async def serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = create_service(settings, authorizer)
+    service = create_service(settings, authorizer, board)
     context = tls_context(settings.tls) if settings.tls else None
     loop.add_signal_handler(signal.SIGHUP, _reload, service, context)
     changed = await asyncio.to_thread(service.repositories.catch_up)
@@ -200,7 +211,11 @@ async def serve(
     await runner.setup()
     site = web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG)
     await site.start()
-    collector = asyncio.create_task(collect_forever(service)) if collect and settings.gc.interval > 0 else None
+    tasks = []
+    if collect and settings.gc.interval > 0:
+        tasks.append(asyncio.create_task(collect_forever(service)))
+    if board is not None:
+        tasks.append(asyncio.create_task(_publish_forever(service)))
     gc.collect()
     gc.freeze()
     host, port = sock.getsockname()[:2]
@@ -209,10 +224,10 @@ async def serve(
         await stop.wait()
         log.info("ending")
     finally:
-        if collector is not None:
-            collector.cancel()
+        for task in tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await collector
+                await task
         await site.stop()
         await _drained(service, settings.shutdown_timeout)
         await runner.cleanup()
@@ -248,7 +263,7 @@ def keep_memory_flat() -> None:
         mallopt(option, value)
 
 
-def run(settings: Settings, sock: socket.socket, *, collect: bool = True) -> None:
+def run(settings: Settings, sock: socket.socket, *, collect: bool = True, board: Board | None = None) -> None:
     """Serve in this process; returns when it was told to end."""
     configure(settings.log.level)
     keep_memory_flat()
@@ -257,4 +272,4 @@ def run(settings: Settings, sock: socket.socket, *, collect: bool = True) -> Non
     from wherry.registry.web.join import joined  # accounts, search, pages; it imports this module
 
     authorizer, extensions = joined(settings)
-    asyncio.run(serve(settings, sock, collect=collect, authorizer=authorizer, extensions=extensions))
+    asyncio.run(serve(settings, sock, collect=collect, board=board, authorizer=authorizer, extensions=extensions))

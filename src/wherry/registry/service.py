@@ -9,6 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from wherry.registry.access import Authorizer
 from wherry.registry.audit import Audit
+from wherry.registry.board import Board
 from wherry.registry.config import Settings
 from wherry.registry.content.collect import Collector
 from wherry.registry.content.repositories import Repositories
@@ -58,17 +59,24 @@ class Service:
         database: what is kept about them.
         authorizer: who may do what.
         audit: where what changes is written.
+        board: where the workers of one server show one another what they counted.
     """
 
     def __init__(
-        self, settings: Settings, driver: Driver, database: Database, authorizer: Authorizer, audit: Audit
+        self,
+        settings: Settings,
+        driver: Driver,
+        database: Database,
+        authorizer: Authorizer,
+        audit: Audit,
+        board: Board | None = None,
     ) -> None:
         self.settings = settings
         self.driver = driver
         self.database = database
         self.authorizer = authorizer
         self.audit = audit
-        self.metrics = Metrics()
+        self.metrics = Metrics(board)
         self.repositories = Repositories(driver, database)
         self.uploads = Uploads(self.repositories, settings.limits.blob_bytes)
         self.collector = Collector(

@@ -1,6 +1,7 @@
 """Several server processes on one listening socket: a small parent that executes them and replaces what dies.
 
-They share nothing but the root: repositories are locked by flock(2), and every process sees a changed `index.json`.
+They share the root, where repositories are locked by flock(2) and every process sees a changed `index.json`, and a
+board of what they counted (`board.py`).
 """
 
 import json
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import time
 from typing import Final
+
+from wherry.registry.board import create
 
 _FASTEST: Final = 1.0
 _DEATHS: Final = 5
@@ -33,7 +36,8 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
     signal.set_wakeup_fd(write)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    workers = [_Worker(arguments, sock, number) for number in range(count)]
+    board = create(count)
+    workers = [_Worker(arguments, sock, board, number) for number in range(count)]
     deaths = 0
     try:
         while True:
@@ -54,7 +58,7 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
                 if quick and (status >= 0 or deaths > _DEATHS):
                     return abs(status) or 1
                 _say("worker ended, another one is started", status=status)
-                workers[place] = _Worker(arguments, sock, worker.number)
+                workers[place] = _Worker(arguments, sock, board, worker.number)
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -63,13 +67,13 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
 
 
 class _Worker:
-    def __init__(self, arguments: list[str], sock: socket.socket, number: int) -> None:
+    def __init__(self, arguments: list[str], sock: socket.socket, board: int, number: int) -> None:
         self.number = number
         self.began = time.monotonic()
         command = [sys.executable, "-m", "wherry.registry", *arguments]
-        command += [f"--worker-socket={sock.fileno()}", f"--worker-number={number}"]
+        command += [f"--worker-socket={sock.fileno()}", f"--worker-board={board}", f"--worker-number={number}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self.process = subprocess.Popen(command, pass_fds=(sock.fileno(),), env=environment)
+        self.process = subprocess.Popen(command, pass_fds=(sock.fileno(), board), env=environment)
 
 
 def _say(message: str, **facts: object) -> None:
