@@ -11,6 +11,7 @@ from typing import Any
 from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound, Unauthorized
 from wherry.oci.platform import Platform
 from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+from wherry.wire.copies import Blob, Missing, Offer
 
 ID = "c0ffee" + "0" * 58
 Json = dict[str, Any]
@@ -65,6 +66,9 @@ def count(sock: socket.socket, tail: bytes) -> None:
 def log_lines(sock: socket.socket, tail: bytes) -> None:
     """Three lines on both streams."""
     sock.sendall(frame(b"one\n") + frame(b"two\n", 2) + frame(b"three\n"))
+
+
+Missings = list[Missing]
 
 
 class FakeTicket:
@@ -314,6 +318,22 @@ class FakeImages:
         self, image: str, tag: str, auth: str, progress: Callable[[Any], None], platform: Platform | None
     ) -> None:
         progress({"status": f"The push refers to repository [{image}]"})
+
+    async def offer(self, ref: str) -> Offer:
+        return Offer([ref], FakeImage.id, [Blob(FakeImage.id, 3)])
+
+    async def missing(self, offered: Offer) -> Missings:
+        return [Missing(blob.digest, 1) for blob in offered.blobs]
+
+    async def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        yield b"abc"[offset:]
+
+    async def receive_blob(self, digest: str, size: int, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        self.calls.append(("blob", digest, size, offset, b"".join([chunk async for chunk in chunks])))
+
+    async def assemble(self, offered: Offer, progress: Callable[[Any], None]) -> str:
+        progress({"status": "Pull complete"})
+        return FakeImage.id
 
     async def login(self, auth: dict[str, Any]) -> dict[str, Any]:
         if auth.get("password") != "right":

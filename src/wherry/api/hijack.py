@@ -142,6 +142,8 @@ class Connection(RequestHandler):
         self._ended = True
         if self._cancel_on_loss is not None or self._held:
             return False
+        if self._last is not None and not self._last.is_eof():
+            return False  # in the middle of a body: the rest of it will never come
         self._loop.call_soon(self._close_when_idle)
         return True
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, containers, images, ours, streams, system
+from wherry.api import absent, containers, copies, images, ours, streams, system
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -103,6 +103,11 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
     ("GET", "/wherry/v1/tags"): images.remote_tags,
+    ("GET", "/wherry/v1/copy/offer"): copies.offer,
+    ("POST", "/wherry/v1/copy/missing"): copies.missing,
+    ("GET", "/wherry/v1/copy/blob"): copies.read,
+    ("PUT", "/wherry/v1/copy/blob"): copies.receive,
+    ("POST", "/wherry/v1/copy/assemble"): copies.assemble,
 }
 
 _VERSION = re.compile(r"/v([0-9.]+)(/.*)\Z", re.DOTALL)

@@ -5,7 +5,7 @@ import os
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Flag, HelpRequested, Invocation, flag_failure, parse
 from wherry.cli.output import err, line
-from wherry.cli.table import COMMANDS, GROUPS, SYNONYMS, TOP
+from wherry.cli.table import COMMANDS, GROUPS, HIDDEN, SYNONYMS, TOP
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
@@ -130,12 +130,13 @@ def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str"
         return name
     sub = SYNONYMS.get(name, {}).get(words[1], words[1])
     commands = GROUPS[name][1]
-    if sub not in commands:
+    entry = commands.get(sub) or HIDDEN.get(f"{name} {sub}")
+    if not entry:
         raise Failure(
             f"wherry: unknown command: wherry {name} {words[1]}\n\nUsage:  wherry {name}\n\n"
             f"Run 'wherry {name} --help' for more information"
         )
-    return f"wherry {name} {sub}", f"{name} {sub}", commands[sub][0], words[2:]
+    return f"wherry {name} {sub}", f"{name} {sub}", entry[0], words[2:]
 
 
 def _group(name: str, words: "Sequence[str]") -> int:

@@ -28,7 +28,7 @@ def show_progress(
     Raises:
         Failure: the stream ended with an error.
     """
-    display = _Display(fd)
+    display = Display(fd)
     for message in response.documents():
         error = message.get("errorDetail") or ({"message": message["error"]} if message.get("error") else None)
         if error:
@@ -41,7 +41,13 @@ def show_progress(
             display.show(message)
 
 
-class _Display:
+class Display:
+    """Shows messages one after the other.
+
+    Args:
+        fd: where to write.
+    """
+
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._terminal = os.isatty(fd)

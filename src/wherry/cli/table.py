@@ -67,6 +67,7 @@ _CONTAINER = {
 
 _IMAGE = {
     "bootstrap": ("bootstrap", "Make a base image from this machine's Debian packages"),
+    "copy": ("copy", "Copy an image to another engine, without a registry"),
     "history": COMMANDS["history"],
     "import": COMMANDS["import"],
     "inspect": ("inspect", "Display detailed information on one or more images"),
@@ -91,6 +92,9 @@ GROUPS = {
     ),
     "system": ("Manage Wherry", {"events": COMMANDS["events"], "info": TOP["info"]}),
 }
+
+# commands that no help lists: programs call them
+HIDDEN = {"system dial-stdio": ("dial", "Proxy the stdio stream to the daemon connection")}
 
 # other names inside a group → the one that counts
 SYNONYMS = {

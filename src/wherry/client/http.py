@@ -69,11 +69,12 @@ class _Upload:
 class Connection:
     """One connection. Not for use by two threads."""
 
-    __slots__ = ("_buffer", "_upload", "fresh", "host", "sock")
+    __slots__ = ("_buffer", "_upload", "fresh", "gone", "host", "sock")
 
-    def __init__(self, sock: "_socket.socket", host: str) -> None:
+    def __init__(self, sock: "_socket.socket", host: str, gone: str = "the engine closed the connection") -> None:
         self.sock = sock
         self.host = host
+        self.gone = gone  # what to say when the other side ends it
         self.fresh = True
         self._buffer = b""
         self._upload: _Upload | None = None
@@ -118,7 +119,7 @@ class Connection:
             except InterruptedError:
                 continue
             except OSError as error:
-                raise self.broken(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
+                raise self.broken(f"{self.gone}: {os.strerror(error.errno or 0)}") from None
 
     def _receive(self) -> bytes:
         while self._upload is not None:
@@ -127,7 +128,7 @@ class Connection:
         try:
             return self.sock.recv(_RECEIVE)
         except OSError as error:
-            raise self.broken(f"the engine closed the connection: {os.strerror(error.errno or 0)}") from None
+            raise self.broken(f"{self.gone}: {os.strerror(error.errno or 0)}") from None
 
     def _pump(self, upload: _Upload) -> bool:
         """Send some of the body; returns whether something of the answer is there."""
@@ -178,7 +179,7 @@ class Connection:
                 raise self.broken("the engine sent a line without end")
             more = self._receive()
             if not more:
-                raise self.broken("the engine closed the connection")
+                raise self.broken(self.gone)
             self._buffer += more
 
     @property
@@ -369,6 +370,10 @@ class Client:
 
     def _dial(self) -> Connection:
         address = self.address
+        if address.ssh:
+            from wherry.client import ssh
+
+            return Connection(ssh.dial(address), "wherry", ssh.gone(address))
         if address.path:
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
             try:

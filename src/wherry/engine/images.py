@@ -19,12 +19,14 @@ from wherry.oci import digest as digests
 from wherry.oci.platform import Platform
 from wherry.oci.reference import parse_normalized
 from wherry.wire.containers import Config
+from wherry.wire.copies import Missing, Offer
 
 Json = dict[str, Any]
 JsonList = list[Json]
 ImageList = list[Image]
 Filters = dict[str, list[str]]
 Names = list[str]
+Missings = list[Missing]
 Progress = Callable[[Json], None]
 
 
@@ -164,6 +166,28 @@ class Images:
         done = await self._store.push(self._registries, name, progress, credentials.from_header(auth), platform)
         for pushed, _ in done:
             self._events.publish("image", "push", pushed.familiar(), {"name": pushed.familiar_name()})
+
+    async def offer(self, ref: str) -> Offer:
+        """Describe an image for another engine that it shall be copied to."""
+        return self._store.offer(ref)
+
+    async def missing(self, offered: Offer) -> Missings:
+        """Say what of another engine's offer is not here."""
+        return await self._store.missing(offered)
+
+    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        """Return a blob from a byte on, piece by piece."""
+        return self._store.read_blob(digest, offset)
+
+    async def receive_blob(self, digest: str, size: int, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        """Take a blob, or the rest of one, from another engine."""
+        await self._store.receive_blob(digest, size, offset, chunks)
+
+    async def assemble(self, offered: Offer, progress: Progress) -> str:
+        """Make the image of an offer whose blobs are all here; returns its id."""
+        id_ = await self._store.assemble(offered, progress)
+        self._tell("load", id_)
+        return id_
 
     async def login(self, auth: Json) -> Json:
         """Check a credential (Docker's AuthConfig); returns Docker's answer.

@@ -8,11 +8,11 @@ once more from its beginning before anyone is blamed.
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 from wherry.distribution.source import Source
-from wherry.errors import DigestMismatch, Unavailable
+from wherry.errors import DigestMismatch, NotFound, Unavailable
 from wherry.images.layers import AT_ONCE, unpack_layer, verify_diff_id
 from wherry.images.stores import Stores
 from wherry.oci.digest import Digest
@@ -68,10 +68,11 @@ def is_here(stores: Stores, layer: Layer) -> bool:
     )
 
 
-async def fetch_layer(stores: Stores, source: Source, gates: Gates, layer: Layer, tell: Tell) -> int:
+async def fetch_layer(stores: Stores, source: Source | None, gates: Gates, layer: Layer, tell: Tell) -> int:
     """Make blob and snapshot of a layer; what is there already is not fetched, nor unpacked.
 
     Args:
+        source: where blobs come from; None where they must be here already.
         tell: progress, in Docker's words.
 
     Returns:
@@ -90,6 +91,8 @@ async def fetch_layer(stores: Stores, source: Source, gates: Gates, layer: Layer
         if stores.blobs.exists(digest):
             tell("Download complete", 0, 0)
             return await _unpack(stores, gates, stores.blobs.open(digest), layer, tell)
+        if source is None:
+            raise NotFound(f"blob {digest}: not found", digest=digest)
         if gates.downloads.locked():
             tell("Waiting", 0, 0)
         async with gates.downloads:
@@ -113,7 +116,7 @@ async def fetch_layer(stores: Stores, source: Source, gates: Gates, layer: Layer
 async def _download(stores: Stores, source: Source, descriptor: Descriptor, tell: Tell) -> Ingest:
     """Return the whole blob in an ingest that is sealed; a sha256 digest is compared."""
     digest, size = descriptor.verified, descriptor.size
-    ingest = await _ingest(stores, digest)
+    ingest = await take_up(stores, digest)
     try:
         inherited = ingest.offset > 0
         await _fill(ingest, source, digest, size, tell)
@@ -136,7 +139,7 @@ async def _download(stores: Stores, source: Source, descriptor: Descriptor, tell
     return ingest
 
 
-async def _ingest(stores: Stores, digest: Digest) -> Ingest:
+async def take_up(stores: Stores, digest: Digest) -> Ingest:
     """Take up the ingest of a blob; in a thread, for what is there is hashed again."""
     opening = asyncio.ensure_future(asyncio.to_thread(stores.blobs.ingest, f"blob {digest}"))
     try:
@@ -160,7 +163,7 @@ async def _fill(ingest: Ingest, source: Source, digest: Digest, size: int, tell:
             async with source.download(digest, size, ingest.offset) as download:
                 if download.offset != ingest.offset:
                     ingest.restart()
-                await _copy(ingest, download, size, tell)
+                await copy_into(ingest, download, size, tell)
             return
         except Unavailable:
             failures = 1 if ingest.offset > before else failures + 1
@@ -171,7 +174,7 @@ async def _fill(ingest: Ingest, source: Source, digest: Digest, size: int, tell:
             await asyncio.sleep(delay)
 
 
-async def _copy(ingest: Ingest, download: Any, size: int, tell: Tell) -> None:
+async def copy_into(ingest: Ingest, chunks: AsyncIterable[bytes], size: int, tell: Tell) -> None:
     """Write while the next piece arrives; the event loop neither hashes nor waits for the disk."""
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
@@ -180,7 +183,7 @@ async def _copy(ingest: Ingest, download: Any, size: int, tell: Tell) -> None:
     told = loop.time()
     try:
         try:
-            async for part in download:
+            async for part in chunks:
                 parts.append(part)
                 gathered += len(part)
                 if gathered < _PIECE:

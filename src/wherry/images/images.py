@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
-from wherry.images import bootstrap, commit, history, layers, load, pull, push, remove, resolve, save, sweep, tag
+from wherry.images import bootstrap, commit, copy, history, layers, load, pull, push, remove, resolve, save, sweep, tag
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
@@ -28,6 +28,7 @@ from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.blobs import Blobs
 from wherry.store.database import Database
+from wherry.wire.copies import Missing, Offer
 
 if TYPE_CHECKING:
     from wherry.distribution.destination import Places
@@ -36,6 +37,7 @@ Entries = list[dict[str, Any]]
 Report = list[dict[str, str]]
 Ids = list[str]
 Selection = list[Image]
+Missings = list[Missing]
 
 # spellings that are remembered: callers may write an id in 64 ways
 _RESOLVED_LIMIT = 4096
@@ -186,6 +188,28 @@ class Images:
         return await push.push(
             self._stores, settings, name, credential, progress, platform=platform, places=self._places
         )
+
+    # -- other engines
+
+    def offer(self, name_or_id: str) -> Offer:
+        """Describe an image for another engine that it shall be copied to."""
+        return copy.offer(self._stores, name_or_id)
+
+    async def missing(self, offered: Offer) -> Missings:
+        """Say what of another engine's offer is not here."""
+        return await copy.missing(self._stores, offered)
+
+    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        """Return a blob from a byte on."""
+        return copy.read(self._stores, digest, offset)
+
+    async def receive_blob(self, digest: str, size: int, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        """Take a blob, or the rest of one, from another engine."""
+        await copy.receive(self._stores, self._gates, digest, size, offset, chunks)
+
+    async def assemble(self, offered: Offer, progress: Progress) -> str:
+        """Make the image of an offer whose blobs are all here; returns its id."""
+        return await copy.assemble(self._stores, self._gates, offered, progress)
 
     # -- keeping
 

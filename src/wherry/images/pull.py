@@ -135,7 +135,7 @@ def translated(error: WherryError, name: Reference) -> WherryError:
 # -- which image
 
 
-class _Chosen:
+class Chosen:
     """The manifest that was picked, verified; and the indexes that led to it, the outermost first."""
 
     __slots__ = ("digest", "indexes", "manifest", "raw")
@@ -147,13 +147,13 @@ class _Chosen:
         self.indexes = indexes
 
 
-async def _choose(source: Source, top: Fetched, wanted: Platform) -> _Chosen:
+async def _choose(source: Source, top: Fetched, wanted: Platform) -> Chosen:
     fetched = top
     indexes: list[Fetched] = []
     for _ in range(NESTING):
         document = read_document(fetched)
         if isinstance(document, Manifest):
-            return _Chosen(fetched.raw, fetched.digest, document, indexes)
+            return Chosen(fetched.raw, fetched.digest, document, indexes)
         indexes.append(fetched)
         descriptor = fitting(document, wanted)
         if descriptor.size > documents.MANIFEST_LIMIT:
@@ -206,11 +206,11 @@ async def _store(
     gates: Gates,
     name: Reference,
     top: Fetched,
-    chosen: _Chosen,
+    chosen: Chosen,
     progress: Progress,
     platform: Platform | None,
 ) -> Pulled:
-    _check(chosen.manifest)
+    check(chosen.manifest)
     names = [str(name.with_digest(top.digest))]
     if not name.digest:
         names.append(str(name))
@@ -222,7 +222,11 @@ async def _store(
             await lease.add(*(str(fetched.digest) for fetched in chosen.indexes))
             await _put(stores, record, names, chosen)
     else:
-        record = await _bring(stores, source, gates, name, chosen, names, progress)
+        lease_name = f"pull {name} {chosen.digest}"
+        try:
+            record = await bring(stores, source, gates, lease_name, chosen, names, progress)
+        except WherryError as error:
+            raise translated(error, name) from None
     _warn(stores, record, name, platform, progress)
     progress({"status": f"Digest: {top.digest}"})
     newer = old != id_
@@ -231,7 +235,7 @@ async def _store(
     return Pulled(id_, str(top.digest), newer)
 
 
-def _check(manifest: Manifest) -> None:
+def check(manifest: Manifest) -> None:
     """Refuse what is no image of ours, before anything of it is fetched."""
     if manifest.config.media_type not in documents.CONFIGS:
         raise NotSupported(f"unsupported config media type {manifest.config.media_type[:128]!r}: this is no image")
@@ -248,19 +252,27 @@ def _is_whole(stores: Stores, record: ImageRecord) -> bool:
     )
 
 
-async def _bring(
+async def bring(
     stores: Stores,
-    source: Source,
+    source: Source | None,
     gates: Gates,
-    name: Reference,
-    chosen: _Chosen,
+    lease_name: str,
+    chosen: Chosen,
     names: list[str],
     progress: Progress,
 ) -> ImageRecord:
-    """Fetch and unpack what is missing, then record the image under its names."""
+    """Fetch and unpack what is missing, then record the image under its names.
+
+    Args:
+        source: where blobs come from; None where all are here.
+        lease_name: of the lease that holds what comes, over restarts too; it ends with success.
+
+    Raises:
+        what `pull` does, the registry's refusals in its own words.
+    """
     manifest = chosen.manifest
     blobs = {str(chosen.digest), *blobs_of(manifest), *(str(fetched.digest) for fetched in chosen.indexes)}
-    lease = await stores.leases.take(f"pull {name} {chosen.digest}")
+    lease = await stores.leases.take(lease_name)
     chain: list[str] = []
     try:
         await lease.add(*blobs)
@@ -293,12 +305,12 @@ async def _bring(
             await lease.release()
             discard(stores, blobs, set(chain))
             await asyncio.to_thread(forget, stores, [layer.verified for layer in manifest.layers])
-        raise translated(error, name) from None
+        raise
     await lease.release()
     return record
 
 
-async def _put(stores: Stores, record: ImageRecord, names: list[str], chosen: _Chosen) -> None:
+async def _put(stores: Stores, record: ImageRecord, names: list[str], chosen: Chosen) -> None:
     """Record the image, and the index that it came by; a lease holds what the index needs."""
 
     def keep() -> IndexRecord | None:
@@ -311,10 +323,12 @@ async def _put(stores: Stores, record: ImageRecord, names: list[str], chosen: _C
         await stores.records.put(record, names, index)
 
 
-async def _config(stores: Stores, source: Source, manifest: Manifest) -> tuple[bytes, ImageConfig]:
+async def _config(stores: Stores, source: Source | None, manifest: Manifest) -> tuple[bytes, ImageConfig]:
     descriptor = manifest.config
     if stores.blobs.exists(descriptor.verified):
         raw = stores.blobs.read(descriptor.verified, documents.CONFIG_LIMIT)
+    elif source is None:
+        raise NotFound(f"blob {descriptor.digest}: not found")
     else:
         raw = await source.small_blob(descriptor.verified, descriptor.size, documents.CONFIG_LIMIT)
     config = documents.read_config(raw)
@@ -329,7 +343,7 @@ async def _config(stores: Stores, source: Source, manifest: Manifest) -> tuple[b
 
 
 async def _fetch(
-    stores: Stores, source: Source, gates: Gates, layers: list[Layer], progress: Progress
+    stores: Stores, source: Source | None, gates: Gates, layers: list[Layer], progress: Progress
 ) -> dict[str, int]:
     """Bring all layers, several at once, and return the sizes of their snapshots by chain id."""
     missing = [layer for layer in layers if not is_here(stores, layer)]

@@ -103,6 +103,14 @@ class Blobs:
         """
         return Ingest(self, ref)
 
+    def pending(self, ref: str) -> int:
+        """Bytes that the ingest of that name has so far; 0 where there is none."""
+        directory = f"{self.ingests}/{_key(ref)}"
+        try:
+            return os.stat(f"{directory}/data").st_size if os.path.exists(f"{directory}/ref") else 0
+        except FileNotFoundError:
+            return 0
+
     def walk(self) -> Iterator[tuple[Digest, int]]:
         """Yield digest and size of every blob."""
         for algorithm, length in digests.ALGORITHMS.items():
@@ -144,7 +152,7 @@ class Ingest:
     def __init__(self, blobs: Blobs, ref: str | None) -> None:
         self._blobs = blobs
         self.ref = ref
-        key = hashlib.sha256(ref.encode()).hexdigest() if ref is not None else "_" + secrets.token_hex(16)
+        key = _key(ref) if ref is not None else "_" + secrets.token_hex(16)
         self._directory = f"{blobs.ingests}/{key}"
         self.path = f"{self._directory}/data"
         os.makedirs(self._directory, 0o700, exist_ok=True)
@@ -292,6 +300,10 @@ class Ingest:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _key(ref: str) -> str:
+    return hashlib.sha256(ref.encode()).hexdigest()
 
 
 def _unlocked(path: str) -> bool:
