@@ -116,6 +116,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
         raise
     container.started_at = state.get("started_at") or saved.get("started_at") or 0
     container.record.started_once = True
+    container.record.restart_count = int(state.get("restart_count") or 0)
     held = _read_json(f"{run}/launch.json")
     if held is not None:
         try:
@@ -173,7 +174,8 @@ def _note_lost(context: Context, container: Container, saved: dict[str, Any]) ->
             launch.unmark(context.roots.container(container.id))
         exits.end_group(context, container.id)
         return
-    exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"))
+    count = int(saved.get("restart_count") or 0)
+    exits.lost_record(context, container.id, init.get("pid", 0), started_at, init.get("start_time"), count=count)
 
 
 def _note_power_loss(context: Context, container: Container) -> None:
@@ -183,7 +185,8 @@ def _note_power_loss(context: Context, container: Container) -> None:
     except FileNotFoundError:
         return
     if started > container.exit.finished_at:
-        exits.lost_record(context, container.id, 0, started, why=exits.POWER_LOST)
+        count = container.record.restart_count
+        exits.lost_record(context, container.id, 0, started, why=exits.POWER_LOST, count=count)
         _from_record(context, container)
 
 
@@ -193,6 +196,7 @@ def _from_record(context: Context, container: Container) -> None:
         return
     container.exit = record
     container.error = record.message
+    container.record.restart_count = record.restart_count
     if record.started_at:
         container.started_at = record.started_at
         container.record.started_once = True
@@ -253,7 +257,11 @@ async def start_wanted(context: Context, containers: list[Container]) -> None:
     async def one(container: Container) -> None:
         async with gate:
             try:
-                await start(context, container)
+                counted = container.record.host_config.restart_policy.name in restart.COUNTED
+                if counted:
+                    # a try like any other: a limit is not one for each engine
+                    container.record.restart_count += 1
+                await start(context, container, keep_count=counted)
             except Exception as error:  # noqa: BLE001 - one container's failure is logged, the others go on
                 log.error("container %s: restart policy: %s", container.id[:12], error)
 

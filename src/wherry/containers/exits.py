@@ -41,6 +41,7 @@ def on_event(context: Context, container: Container, event: dict[str, Any]) -> N
                 started_at=container.started_at,
                 finished_at=event["finished_at"],
                 pid=container.pid,
+                restart_count=container.record.restart_count,
             ),
         )
     elif kind == "exec-exited":
@@ -86,17 +87,30 @@ async def _lost(context: Context, container: Container, monitor: Monitor | None)
     loop = asyncio.get_running_loop()
     record = await loop.run_in_executor(None, records.load_exit, context.roots, container.id)
     if record is None or record.finished_at < container.started_at:
+        count = container.record.restart_count
         record = await loop.run_in_executor(
-            None, lost_record, context, container.id, container.pid, container.started_at
+            None,
+            lambda: lost_record(context, container.id, container.pid, container.started_at, count=count),
         )
     if container.running and container.monitor is monitor:
         exited(context, container, record)
 
 
 def lost_record(
-    context: Context, id_: str, pid: int, started_at: int, start_time: int | None = None, why: str = LOST
+    context: Context,
+    id_: str,
+    pid: int,
+    started_at: int,
+    start_time: int | None = None,
+    why: str = LOST,
+    *,
+    count: int = 0,
 ) -> ExitRecord:
-    """End the cgroup of a container whose monitor was killed: 137 if that killed process 1, else lost (255)."""
+    """End the cgroup of a container whose monitor was killed: 137 if that killed process 1, else lost (255).
+
+    Args:
+        count: the run's count of restarts.
+    """
     group = open_cgroup(launch.cgroup_path(context, id_))
     if group.exists():
         try:
@@ -113,6 +127,7 @@ def lost_record(
         finished_at=clock.now(),
         pid=pid,
         error=None if alive else to_wire(MonitorLost(why)),
+        restart_count=count,
     )
     records.save_exit(context.roots, id_, record)
     return record

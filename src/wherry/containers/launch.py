@@ -59,6 +59,7 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
         "config_path": config_path,
         "cgroup": cgroup_path(context, record.id),
         "seccomp": seccomp,
+        "restart_count": record.restart_count,
         "health": health.settings(context, container, seccomp, f"{run}/bundle/health.json"),
         "root_mounts": [
             mount.to_json()

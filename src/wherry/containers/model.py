@@ -56,6 +56,8 @@ class ExitRecord(Struct):
     pid: int | None = None
     error: dict[str, Any] | None = None
     """As `errors.to_wire` writes it."""
+    restart_count: int = 0
+    """The count of the run that ended: written with its exit, a crash of the engine cannot lose it."""
     v: int = 1
 
     @property

@@ -73,10 +73,6 @@ async def _later(context: Context, container: Container) -> None:
     if container.status != "restarting":
         return
     try:
-        # before the start: a limit that an engine's crash could reset is none
-        await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, container.record)
-        if container.status != "restarting":
-            return
         await context.start_again(container)
     except Exception as error:  # noqa: BLE001 - nobody else hears of it
         log.warning("container %s: restart policy: %s", container.id[:12], error)

@@ -23,8 +23,11 @@ from wherry.errors import (
 START_DEADLINE = 60.0
 
 
-async def start(context: Context, container: Container) -> None:
+async def start(context: Context, container: Container, *, keep_count: bool = False) -> None:
     """Start a container that does not run.
+
+    Args:
+        keep_count: nobody asked for this start: what is wanted, and the count of restarts, stay.
 
     Raises:
         AlreadyInState: it runs already.
@@ -37,7 +40,7 @@ async def start(context: Context, container: Container) -> None:
         await container.settled.wait()
         record = container.record
         container.restart_delay = 0.0
-        policed = record.host_config.restart_policy.name not in ("", "no")
+        policed = not keep_count and record.host_config.restart_policy.name not in ("", "no")
         if policed and (record.wanted != "running" or record.restart_count):
             record.wanted = "running"
             record.restart_count = 0

@@ -107,6 +107,7 @@ class Monitor:
             cgroup=launch["cgroup"],
             endpoints=[],
             execs=[],
+            restart_count=0,
         )
         self._sandbox = make_sandbox(launch, fds)
         self._execs = Execs(
@@ -158,7 +159,8 @@ class Monitor:
         if not self._listening:
             self._listening = True
             self._control.listen(self._run_dir)
-        self._record.update(status="starting", init=None, exit=None, execs=[])
+        count = int(launch.get("restart_count") or 0)
+        self._record.update(status="starting", init=None, exit=None, execs=[], restart_count=count)
         for entry in launch.get("attach") or ():
             streams.attach(fds.pop(entry["fd"]), **client_options(entry))
         streams.log = self._open_log(launch.get("log") or {})
@@ -273,6 +275,7 @@ class Monitor:
         self._stopped()
 
     def _write_end(self, ended: "dict[str, Any]") -> None:
+        ended["restart_count"] = self._record.values["restart_count"]
         try:
             self._record.ended(ended)
         except WherryError as error:

@@ -2,9 +2,10 @@
 
 state.json  {"v", "id", "status": "starting|running|paused|stopped", "monitor": {"pid", "start_time"},
              "init": {"pid", "start_time"} | null, "started_at": ns, "exit": {…} | null, "netns_fd": n | null,
-             "cgroup", "endpoints": […], "execs": [{"exec_id", "pid", "start_time", "code": n | null}]}
+             "cgroup", "endpoints": […], "execs": [{"exec_id", "pid", "start_time", "code": n | null}],
+             "restart_count": how often a policy has started it again, this time included}
 exit.json   {"v", "code", "signal": n | null, "oom", "started_at": ns, "finished_at": ns, "pid": n | null,
-             "error": {"class", "message", "facts"} | null}
+             "error": {"class", "message", "facts"} | null, "restart_count"}
 
 `starting` has no init yet. exit.json is written before anybody is told that the container has ended.
 """
