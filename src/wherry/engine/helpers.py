@@ -183,7 +183,8 @@ class Helper:
             if self._started is not None and not self._started.done():
                 self._started.set_exception(from_wire(event["error"]))
         elif kind == "exited":
-            log.warning("%s ended with code %s", self.name, event.get("code"))
+            if self._wanted:
+                log.warning("%s ended with code %s", self.name, event.get("code"))
             self._gone()
 
     def _running(self, pid: int) -> None:

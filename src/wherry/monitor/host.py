@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.linux.loop import Loop
     from wherry.runtime.cgroups import Cgroup
 
 _FAILED = 125
@@ -81,6 +82,10 @@ class HostProcess:
     ) -> "tuple[dict[str, Any], dict[str, int]]":
         """Nothing is executed in a helper; raises NotSupported."""
         raise NotSupported("nothing can be executed in a helper")
+
+    def lend_resolver(self, _loop: "Loop", _id: str, _fd: int) -> None:
+        """A helper asks no resolver of ours; raises NotSupported."""
+        raise NotSupported("a helper has no resolver")
 
     @property
     def _cgroup(self) -> "Cgroup":

@@ -439,6 +439,10 @@ class Monitor:
         self._end()
         return {"stopping": self._init is not None or self._helper is not None}
 
+    def _op_resolver(self, _message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        self._sandbox.lend_resolver(self._loop, self._launch["id"], fds.pop("to"))
+        return {}
+
     # ---- parts
 
     def _open_log(self, log: "dict[str, Any]") -> "JsonFileLog | None":
@@ -481,6 +485,7 @@ _OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict
     "update": Monitor._op_update,
     "state": Monitor._op_state,
     "again": Monitor._op_again,
+    "resolver": Monitor._op_resolver,
     "end": Monitor._op_end,
 }
 

@@ -4,6 +4,8 @@ import os
 from json import loads
 
 from wherry.errors import InvalidSpec, KernelError, WherryError
+from wherry.monitor.resolver import Resolver
+from wherry.network.dns_sockets import open_sockets
 from wherry.network.sandbox import configure, create_namespace, remove_host_links
 from wherry.oci.mount import Mount
 from wherry.oci.runtime_config import RuntimeConfig, parse, parse_process
@@ -16,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.linux.loop import Loop
     from wherry.runtime.cgroups import Cgroup
 
 
@@ -27,7 +30,7 @@ class Sandbox:
         fds: its descriptors; a `ns:network` that is joined is taken out.
     """
 
-    __slots__ = ("_cgroup_path", "_own_pids", "endpoints", "links", "netns_fd")
+    __slots__ = ("_cgroup_path", "_own_pids", "_resolver", "endpoints", "links", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
         self._cgroup_path: str = values["cgroup"]
@@ -35,6 +38,7 @@ class Sandbox:
         self.netns_fd: int | None = fds.pop("ns:network", None)
         self.endpoints: list[dict[str, Any]] = []
         self.links: list[str] = []
+        self._resolver: Resolver | None = None
 
     def launch(
         self, values: "dict[str, Any]", fds: "dict[str, int]", stdio: "tuple[int, int, int] | None"
@@ -55,6 +59,8 @@ class Sandbox:
         namespaces = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
         network = values.get("network") or {"namespace": "host"}
         fresh = self._prepare_network(network, namespaces)
+        # before process 1: what it asks at once must find somebody
+        sockets = open_sockets(namespaces["network"]) if fresh and network.get("dns") else (-1, -1)
         plan = plan_container(
             config,
             os.path.dirname(values["config_path"]),
@@ -80,6 +86,8 @@ class Sandbox:
         if fresh and self.netns_fd is not None:
             given["endpoints"] = self.endpoints
             given_fds["netns"] = self.netns_fd
+            if network.get("dns"):
+                given_fds["dns:udp"], given_fds["dns:tcp"] = sockets
         return given, given_fds
 
     def launched(self, values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
@@ -89,6 +97,8 @@ class Sandbox:
             self.netns_fd = fds.pop("netns")
             self.endpoints = values["endpoints"]
             self.links = [endpoint["host_name"] for endpoint in self.endpoints]
+            if "dns:udp" in fds:
+                self._resolver = Resolver(self.netns_fd, (fds.pop("dns:udp"), fds.pop("dns:tcp")))
         return taken(values, fds)
 
     def _prepare_network(self, network: "dict[str, Any]", namespaces: "dict[str, int]") -> bool:
@@ -129,6 +139,28 @@ class Sandbox:
                 seccomp=_read(message["seccomp"]) if message.get("seccomp") else None,
             )
         )
+
+    def lend_resolver(self, loop: "Loop", id_: str, fd: int) -> None:
+        """Give netd the sockets of 127.0.0.11, which are opened now where they are not yet.
+
+        Args:
+            loop: the monitor's.
+            id_: the container's.
+            fd: a connection to netd; owned.
+
+        Raises:
+            InvalidSpec: the namespace is not this container's own.
+            KernelError, OSError: they cannot be opened; netd is gone.
+        """
+        try:
+            if self._resolver is None:
+                if self.netns_fd is None:
+                    raise InvalidSpec("the container has no network namespace of its own")
+                self._resolver = Resolver(self.netns_fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._resolver.lend(loop, id_, fd)
 
     @property
     def _cgroup(self) -> "Cgroup":
@@ -176,6 +208,9 @@ class Sandbox:
 
     def close(self) -> None:
         """Give up the network namespace. Its links are removed by name: a survivor may still hold it."""
+        if self._resolver is not None:
+            self._resolver.close()
+            self._resolver = None
         if self.netns_fd is not None:
             os.close(self.netns_fd)
             self.netns_fd = None

@@ -12,7 +12,8 @@ from wherry.errors import InvalidArgument
 _HOST_FILE = "/etc/resolv.conf"
 _RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
 _STUB = "127.0.0.53"
-_DEFAULT_SERVERS = ("8.8.8.8", "8.8.4.4")
+_EMBEDDED = "127.0.0.11"
+DEFAULT_SERVERS = ("8.8.8.8", "8.8.4.4")
 _LIMIT = 1 << 20
 
 
@@ -101,10 +102,29 @@ def render_resolv_conf(
     if not servers:
         servers = host.nameservers
         if not same_namespace:
-            servers = [s for s in servers if not _is_loopback(s) and (ipv6 or ":" not in s)] or list(_DEFAULT_SERVERS)
+            servers = [s for s in servers if not _is_loopback(s) and (ipv6 or ":" not in s)] or list(DEFAULT_SERVERS)
     domains = [_word(word) for word in search] or host.search
     chosen = [_word(word) for word in options] or host.options
     return ResolvConf(servers, [] if domains == ["."] else domains, chosen).render()
+
+
+def render_embedded(host: ResolvConf, *, search: Iterable[str] = (), options: Iterable[str] = ()) -> str:
+    """Write the resolv.conf of a container that asks the embedded server.
+
+    Args:
+        host: from `host_resolver`.
+        search: `--dns-search`; replaces the host's; `.` means none.
+        options: `--dns-option`; replaces the host's. `ndots:0` is added unless it says something about ndots: the
+            embedded server knows single words.
+
+    Raises:
+        InvalidArgument: a word that would break the line.
+    """
+    domains = [_word(word) for word in search] or host.search
+    chosen = [_word(word) for word in options] or host.options
+    if not any(option.startswith("ndots:") for option in chosen):
+        chosen = [*chosen, "ndots:0"]
+    return ResolvConf([_EMBEDDED], [] if domains == ["."] else domains, chosen).render()
 
 
 def _word(text: str) -> str:

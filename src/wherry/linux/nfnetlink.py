@@ -1,0 +1,155 @@
+"""The few nf_tables messages that a monitor sends itself: one rule set in a fresh network namespace (nft(8)).
+
+libnftables would cost a short-lived fork 5 ms and some megabytes. Everything of one `commit` is one transaction.
+"""
+
+import _socket
+import struct
+
+from wherry.errors import KernelError
+from wherry.linux.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, attribute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NFPROTO_IPV4 = 2
+HOOK_OUTPUT = 3
+PRIORITY_DNAT = -100
+TCP, UDP = 6, 17
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 10
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NLMSG_ERROR = 2
+_NESTED = 0x8000
+_REGISTER_1, _REGISTER_2 = 1, 2
+_HEADER = struct.Struct("=IHHII")
+
+
+class Message:
+    """One message of a transaction.
+
+    Args:
+        kind: `NFT_MSG_…`.
+        flags: netlink flags.
+        body: attributes.
+        what: in words, for the error.
+    """
+
+    __slots__ = ("body", "flags", "kind", "what")
+
+    def __init__(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.body = body
+        self.what = what
+
+
+def _be32(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
+
+
+def _name(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")
+
+
+def _nest(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind | _NESTED, b"".join(parts))
+
+
+def add_table(name: str) -> Message:
+    """Add an IPv4 table."""
+    return Message(_NEW_TABLE, NLM_F_CREATE, _name(1, name), f"add table {name}")
+
+
+def add_nat_chain(table: str, chain: str, hook: int, priority: int) -> Message:
+    """Add a chain of type nat to a hook."""
+    place = _nest(4, _be32(1, hook), _be32(2, priority))
+    body = _name(1, table) + _name(3, chain) + place + _name(7, "nat")
+    return Message(_NEW_CHAIN, NLM_F_CREATE, body, f"add chain {chain}")
+
+
+def add_redirect(table: str, chain: str, protocol: int, address: str, port: int, to_port: int) -> Message:
+    """Append a rule: what is sent to `address`:`port` goes to another port of the same address."""
+    packed = _socket.inet_aton(address)
+    expressions = (
+        _expression("meta", _be32(1, _REGISTER_1), _be32(2, 16)),  # the transport protocol
+        _equals(bytes([protocol])),
+        _load(1, 16, 4),  # network header: destination address
+        _equals(packed),
+        _load(2, 2, 2),  # transport header: destination port
+        _equals(struct.pack("!H", port)),
+        _immediate(_REGISTER_1, packed),
+        _immediate(_REGISTER_2, struct.pack("!H", to_port)),
+        _expression("nat", _be32(1, 1), _be32(2, NFPROTO_IPV4), _be32(3, _REGISTER_1), _be32(5, _REGISTER_2)),
+    )
+    body = _name(1, table) + _name(2, chain) + _nest(4, *expressions)
+    return Message(_NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, body, f"redirect port {port} of {address}")
+
+
+def _expression(name: str, *data: bytes) -> bytes:
+    return _nest(1, _name(1, name), _nest(2, *data))
+
+
+def _load(base: int, offset: int, length: int) -> bytes:
+    return _expression("payload", _be32(1, _REGISTER_1), _be32(2, base), _be32(3, offset), _be32(4, length))
+
+
+def _equals(value: bytes) -> bytes:
+    return _expression("cmp", _be32(1, _REGISTER_1), _be32(2, 0), _nest(3, attribute(1, value)))
+
+
+def _immediate(register: int, value: bytes) -> bytes:
+    return _expression("immediate", _be32(1, register), _nest(2, attribute(1, value)))
+
+
+def commit(messages: "Sequence[Message]") -> None:
+    """Carry out all messages, or none, in the calling thread's network namespace.
+
+    Raises:
+        KernelError: what the kernel refused first.
+    """
+    parts = [_encode(_BATCH_BEGIN, 0, 0, struct.pack("!BBH", 0, 0, _SUBSYSTEM))]
+    for number, message in enumerate(messages, 1):
+        # the end of a batch is acknowledged by new kernels only: the last message is asked for
+        flags = message.flags | (NLM_F_ACK if number == len(messages) else 0)
+        kind = _SUBSYSTEM << 8 | message.kind
+        parts.append(_encode(kind, flags, number, struct.pack("!BBH", NFPROTO_IPV4, 0, 0) + message.body))
+    parts.append(_encode(_BATCH_END, 0, len(messages) + 1, struct.pack("!BBH", 0, 0, _SUBSYSTEM)))
+    try:
+        sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    except OSError as error:
+        raise KernelError("open a netlink socket", error.errno or 0) from None
+    try:
+        sock.settimeout(10.0)
+        sock.send(b"".join(parts))
+        _wait(sock, messages)
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError("nftables", error.errno or 0) from error
+    finally:
+        sock.close()
+
+
+def _wait(sock: "_socket.socket", messages: "Sequence[Message]") -> None:
+    while True:
+        data = sock.recv(65536)
+        offset = 0
+        while offset + _HEADER.size + 4 <= len(data):
+            length, kind, _flags, sequence, _port = _HEADER.unpack_from(data, offset)
+            if kind == _NLMSG_ERROR:
+                (code,) = struct.unpack_from("=i", data, offset + _HEADER.size)
+                if code:
+                    number = min(max(sequence, 1), len(messages))
+                    raise KernelError(messages[number - 1].what, -code)
+                if sequence == len(messages):
+                    return
+            offset += (length + 3) & ~3
+
+
+def _encode(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    length = _HEADER.size + len(body)
+    return _HEADER.pack(length, kind, flags | NLM_F_REQUEST, sequence, 0) + body + bytes(-length % 4)
