@@ -26,7 +26,6 @@ def merge(request: CreateRequest, image: dict[str, Any]) -> Config:
     config = fill(Config(**{name: getattr(request, name) for name in Config.__struct_fields__}), image)
     if config.entrypoint == [""]:
         config.entrypoint = None
-    # an image's own health check is not run yet; one that is asked for is refused (`validate`)
     config.on_build = None
     if not command(config):
         raise InvalidArgument("no command specified")

@@ -98,7 +98,12 @@ async def store_images(stores: Stores, images: list[Planned], progress: Progress
 
 
 def discard(stores: Stores, blobs: set[str], chain_ids: set[str]) -> None:
-    """Take away what a failed operation stored, where no image, container, lease or running load needs it."""
+    """Take away what a failed operation stored, where no image, container, lease or running load needs it.
+
+    Where the record itself could not be written for sure, all stays for collection: the next start may find the image.
+    """
+    if stores.database.doubtful:
+        return
     for digest in blobs - stores.needed_blobs():
         stores.blobs.remove(digests.parse(digest))
     for chain_id in chain_ids - stores.needed_layers():

@@ -93,6 +93,8 @@ async def collect(stores: Stores) -> int:
     Only when every container of the data root is known to `layers_in_use`.
     """
     async with stores.changing:
+        if not await stores.database.settle():
+            return 0
         await stores.leases.expire()
         blobs = [digest for digest, _ in await asyncio.to_thread(lambda: list(stores.blobs.walk()))]
         snapshots = await asyncio.to_thread(lambda: list(stores.overlay.walk()))

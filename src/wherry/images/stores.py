@@ -84,6 +84,7 @@ class Stores:
         self.unpack = unpack
         self.write_layer = write_layer
         self.layers_in_use = layers_in_use
+        self.database = database
         self.records = ImageRecords(database)
         self.leases = Leases(database)
         # one change of records at a time: a name that is checked is still so when it is written

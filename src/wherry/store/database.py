@@ -4,6 +4,9 @@ It holds what names things, not the things: losing it loses image names, event h
 Writes are functions that run on the writer thread; those that wait together share one transaction and one fsync, each
 in a savepoint of its own, so that one's error undoes that one only. A write is durable when its await returns.
 Reads go through a connection of their own and see every write that was awaited.
+
+A transaction that could not be made durable (a full disk) is undone, and yet the next start may find it in the log:
+until a later one has been written over it nothing may be taken away that it speaks of (`doubtful`, `settle`).
 """
 
 import asyncio
@@ -14,9 +17,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from errno import ENOSPC
 from typing import Any, TypeVar
 
-from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
+from wherry.errors import KernelError, NewerSchema, StoreCorrupt, Unavailable, WherryError
 from wherry.store.atomic import fsync_dir
 
 T = TypeVar("T")
@@ -66,6 +70,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.doubtful = False
         self._queue: queue.SimpleQueue[tuple[Write[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._closed = False
         self._reader = _connect(path)
@@ -90,6 +95,15 @@ class Database:
             Unavailable: the database is closed.
         """
         return await asyncio.wrap_future(self.submit(change))
+
+    async def settle(self) -> bool:
+        """Make sure that the next start finds what memory says; False where that cannot be: nothing may be removed."""
+        if self.doubtful:
+            try:
+                await self.write(_overwrite)
+            except (StoreCorrupt, KernelError, Unavailable):
+                return False
+        return not self.doubtful
 
     def submit(self, change: Write[T]) -> "Future[T]":
         """Do what `write` does, for callers without an event loop."""
@@ -126,7 +140,7 @@ class Database:
         self._writer.close()
 
     def _transaction(self, work: list[tuple[Write[Any], "Future[Any]"]]) -> None:
-        connection = self._writer
+        connection, before = self._writer, self._writer.total_changes
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -144,16 +158,27 @@ class Database:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = StoreCorrupt(f"database {self.path}: {error}")
+            self.doubtful = True
+            failure: WherryError = StoreCorrupt(f"database {self.path}: {error}")
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                failure = KernelError("write database", ENOSPC, self.path)
             for _, future in work:
                 if not future.cancelled():
                     future.set_exception(failure)
             return
+        if connection.total_changes != before:
+            self.doubtful = False
         for future, result, failed in outcomes:
             if failed is None:
                 future.set_result(result)
             else:
                 future.set_exception(failed)
+
+
+def _overwrite(connection: sqlite3.Connection) -> None:
+    """A change of no effect, which is written none the less."""
+    connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")
+    connection.execute("DELETE FROM leases WHERE id = ''")
 
 
 def open_database(path: str) -> Database:
