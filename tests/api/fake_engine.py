@@ -10,7 +10,15 @@ from typing import Any
 
 from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound, Unauthorized
 from wherry.oci.platform import Platform
-from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+from wherry.wire.containers import (
+    AttachOptions,
+    CreateRequest,
+    CreateResponse,
+    ExecConfig,
+    ExecStart,
+    LogOptions,
+    UpdateRequest,
+)
 from wherry.wire.copies import Blob, Missing, Offer
 
 ID = "c0ffee" + "0" * 58
@@ -128,6 +136,19 @@ class FakeContainers:
     async def changes(self, ref: str) -> list[dict[str, Any]]:
         self._called("changes", ref)
         return [{"Path": "/x", "Kind": 1}]
+
+    async def update(self, ref: str, request: UpdateRequest) -> Names:
+        self._called("update", ref, request.memory)
+        return ["less than asked"]
+
+    async def stats(self, ref: str, quick: bool) -> dict[str, Any]:
+        self._called("stats", ref, quick)
+        return {"id": ID}
+
+    async def watch_stats(self, ref: str, quick: bool) -> AsyncIterator[dict[str, Any]]:
+        self._called("watch_stats", ref, quick)
+        for number in range(2):
+            yield {"id": ID, "number": number}
 
     async def start(self, ref: str, detach_keys: str = "") -> None:
         self._called("start", ref, detach_keys)

@@ -1,9 +1,9 @@
 """`/containers/…`: all but the streams (`streams.py`)."""
 
 from wherry.api.call import Call, required
-from wherry.api.reply import Reply, Stream, json_reply
+from wherry.api.reply import Answer, Reply, Stream, json_reply
 from wherry.errors import InvalidArgument
-from wherry.wire.containers import CreateRequest
+from wherry.wire.containers import CreateRequest, UpdateRequest
 
 _CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
 
@@ -150,6 +150,28 @@ async def top(call: Call) -> Reply:
 async def changes(call: Call) -> Reply:
     """GET /containers/{id}/changes."""
     return json_reply(await call.engine.containers.changes(call.name) or None)
+
+
+async def update(call: Call) -> Reply:
+    """POST /containers/{id}/update."""
+    request = await call.json(UpdateRequest) or UpdateRequest()
+    return json_reply({"Warnings": await call.engine.containers.update(call.name, request) or None})
+
+
+async def stats(call: Call) -> Answer:
+    """GET /containers/{id}/stats: one answer, or one each second until the client goes."""
+    quick = call.flag("one-shot")
+    if not call.flag("stream", True):
+        return json_reply(await call.engine.containers.stats(call.name, quick))
+    found = call.engine.containers.watch_stats(call.name, quick)
+    stream = call.stream()
+    with call.while_client_stays():
+        stream.open()
+        async for sample in found:
+            stream.send_json(sample)
+            await call.connection.drain()
+    await stream.finish()
+    return stream
 
 
 async def prune(call: Call) -> Reply:

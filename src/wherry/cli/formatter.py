@@ -77,6 +77,7 @@ def render(
     table: str,
     titles: "Mapping[str, str]",
     raw: str = "",
+    end: str = "\n",
 ) -> None:
     """Print rows.
 
@@ -86,6 +87,7 @@ def render(
         table: the usual table's template, cells separated by tabs.
         titles: column titles by field.
         raw: the template of the format "raw", where there is one.
+        end: what each line ends with.
 
     Raises:
         Failure: a template that cannot be read or executed.
@@ -93,7 +95,7 @@ def render(
     text = format_ or "table"
     if text == "json":
         for row in rows:
-            out(to_json(row, escape_html=True) + "\n")
+            out(to_json(row, escape_html=True) + end)
         return
     if text == "raw" and raw:
         text = raw
@@ -106,9 +108,10 @@ def render(
         lines = [template.execute(row) for row in rows]
         if is_table:
             head = Template(text, functions=_HEADER_FUNCTIONS).execute(_Headers(titles))
-            out(columns(piece.split("\t") for line in (head, *lines) for piece in line.split("\n")))
+            table_text = columns(piece.split("\t") for line in (head, *lines) for piece in line.split("\n"))
+            out(table_text if end == "\n" else table_text.replace("\n", end))
         else:
-            out("".join(f"{line}\n" for line in lines))
+            out("".join(f"{line}{end}" for line in lines))
     except TemplateError as error:
         raise Failure(f"template parsing error: {error}") from None
 

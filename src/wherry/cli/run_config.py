@@ -83,7 +83,7 @@ def _host_config(values: "Values", binds: "list[str]", bindings: "dict[str, list
         raise ValueError(f"invalid value: {values['memory-swappiness']}. Valid memory swappiness range is 0-100")
     if values["mac-address"]:
         _check_mac(values["mac-address"])
-    restart = _restart_policy(values["restart"])
+    restart = restart_policy(values["restart"])
     if values["rm"] and restart["Name"] not in ("", "no"):
         raise ValueError("conflicting options: cannot specify both --restart and --rm")
     security, masked, read_only = _security(values["security-opt"])
@@ -172,7 +172,8 @@ def _is_hex(text: str) -> bool:
     return all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
-def _restart_policy(text: str) -> "dict[str, Any]":
+def restart_policy(text: str) -> "dict[str, Any]":
+    """`always`, `on-failure:3`, as the API takes it; raises ValueError in Docker's words."""
     name, colon, count = text.partition(":")
     if colon and not name:
         raise ValueError("invalid restart policy format: no policy provided before colon")

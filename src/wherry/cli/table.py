@@ -34,10 +34,12 @@ COMMANDS = {
     "rmi": ("images", "Remove one or more images"),
     "save": ("archives", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
     "start": ("start", "Start one or more stopped containers"),
+    "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("lifecycle", "Stop one or more running containers"),
     "tag": ("images", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "top": ("port", "Display the running processes of a container"),
     "unpause": ("lifecycle", "Unpause all processes within one or more containers"),
+    "update": ("update", "Update configuration of one or more containers"),
     "wait": ("lifecycle", "Block until one or more containers stop, then print their exit codes"),
 }
 
@@ -59,9 +61,11 @@ _CONTAINER = {
     "rm": COMMANDS["rm"],
     "run": TOP["run"],
     "start": COMMANDS["start"],
+    "stats": COMMANDS["stats"],
     "stop": COMMANDS["stop"],
     "top": COMMANDS["top"],
     "unpause": COMMANDS["unpause"],
+    "update": COMMANDS["update"],
     "wait": COMMANDS["wait"],
 }
 

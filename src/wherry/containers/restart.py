@@ -100,6 +100,11 @@ async def cancel(container: Container) -> bool:
     return False
 
 
+async def give_up(container: Container) -> None:
+    """Answer those that waited for an end that is now the last."""
+    resolve_waiters(container)
+
+
 async def want(context: Context, container: Container, wish: str) -> None:
     """Write down what the user wants, before any signal is sent; only a restart policy ever reads it."""
     record = container.record

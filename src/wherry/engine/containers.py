@@ -1,6 +1,7 @@
 """`engine.containers`: the verbs by reference, as the API and embedding programs call them."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -15,21 +16,32 @@ from wherry.containers import (
     records,
     remove,
     start,
+    stats,
     stop,
     streams,
     top,
+    update,
     wait,
 )
 from wherry.containers.context import Context
 from wherry.containers.ticket import Ticket
 from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning, NotSupported
 from wherry.oci import platform as platforms
-from wherry.wire.containers import AttachOptions, CreateRequest, CreateResponse, ExecConfig, ExecStart, LogOptions
+from wherry.wire.containers import (
+    AttachOptions,
+    CreateRequest,
+    CreateResponse,
+    ExecConfig,
+    ExecStart,
+    LogOptions,
+    UpdateRequest,
+)
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 
 Json = dict[str, Any]
 JsonList = list[Json]
+Names = list[str]
 Filters = dict[str, list[str]]
 
 
@@ -190,6 +202,18 @@ class Containers:
     async def changes(self, ref: str) -> JsonList:
         """What it added, changed and deleted; Docker's list."""
         return await commit.changes(self._context, self._context.registry.find(ref))
+
+    async def update(self, ref: str, request: UpdateRequest) -> Names:
+        """Change limits and restart policy; see `containers.update`."""
+        return await update.update(self._context, self._context.registry.find(ref), request)
+
+    async def stats(self, ref: str, quick: bool) -> Json:
+        """What a container uses; see `containers.stats`."""
+        return await stats.once(self._context, self._context.registry.find(ref), quick=quick)
+
+    def watch_stats(self, ref: str, quick: bool) -> AsyncIterator[Json]:
+        """What it uses, each second. Raises at once."""
+        return stats.stream(self._context, self._context.registry.find(ref), quick=quick)
 
     async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
         """Remove all containers that do not run."""

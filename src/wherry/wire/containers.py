@@ -195,6 +195,31 @@ class CreateRequest(Config):
     networking_config: dict[str, Any] | None = field(default=None, name="NetworkingConfig")
 
 
+class UpdateRequest(Struct):
+    """The body of `POST /containers/{id}/update`: limits, of which 0 and "" mean no change, and a restart policy."""
+
+    restart_policy: RestartPolicy | None = field(default=None, name="RestartPolicy")
+    cpu_shares: int = field(default=0, name="CpuShares")
+    memory: int = field(default=0, name="Memory")
+    nano_cpus: int = field(default=0, name="NanoCpus")
+    blkio_weight: int = field(default=0, name="BlkioWeight")
+    blkio_weight_device: list[WeightDevice] | None = field(default=None, name="BlkioWeightDevice")
+    blkio_device_read_bps: list[ThrottleDevice] | None = field(default=None, name="BlkioDeviceReadBps")
+    blkio_device_write_bps: list[ThrottleDevice] | None = field(default=None, name="BlkioDeviceWriteBps")
+    blkio_device_read_iops: list[ThrottleDevice] | None = field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: list[ThrottleDevice] | None = field(default=None, name="BlkioDeviceWriteIOps")
+    cpu_period: int = field(default=0, name="CpuPeriod")
+    cpu_quota: int = field(default=0, name="CpuQuota")
+    cpu_realtime_period: int = field(default=0, name="CpuRealtimePeriod")
+    cpu_realtime_runtime: int = field(default=0, name="CpuRealtimeRuntime")
+    cpuset_cpus: str = field(default="", name="CpusetCpus")
+    cpuset_mems: str = field(default="", name="CpusetMems")
+    memory_reservation: int = field(default=0, name="MemoryReservation")
+    memory_swap: int = field(default=0, name="MemorySwap")
+    memory_swappiness: int | None = field(default=None, name="MemorySwappiness")
+    pids_limit: int | None = field(default=None, name="PidsLimit")
+
+
 class CreateResponse(Struct):
     """What create answers: the id and what was not as asked."""
 
