@@ -208,7 +208,7 @@ class _Push:
             ((document, manifest),) = plan.manifests
             if packed:
                 raw = _with_layers(document.raw, [packed.get(layer.digest, layer) for layer in manifest.layers])
-                document = Document(Descriptor(document.descriptor.media_type, digests.of(raw), len(raw)), raw)
+                document = Document(Descriptor(document.descriptor.media_type, str(digests.of(raw)), len(raw)), raw)
         await self._put(tag, document)
         await self._remember(plan, document)
         return document.descriptor.digest

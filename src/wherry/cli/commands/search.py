@@ -16,7 +16,6 @@ _TITLES = {
     "Description": "DESCRIPTION",
     "StarCount": "STARS",
     "IsOfficial": "OFFICIAL",
-    "IsAutomated": "AUTOMATED",
 }
 
 
@@ -30,15 +29,18 @@ _FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "Description": _description,
     "StarCount": lambda row: str(row.item.get("star_count", 0)),
     "IsOfficial": lambda row: "[OK]" if row.item.get("is_official") else "",
-    "IsAutomated": lambda row: "[OK]" if row.item.get("is_automated") else "",
 }
 
 
 class SearchRow(Row):
     """One result."""
 
-    go_type = "*search.searchContext"
+    go_type = "*registry.searchContext"
     fields = _FIELDS
+
+    def as_json(self) -> "dict[str, Any]":
+        official = "true" if self.item.get("is_official") else "false"
+        return {**super().as_json(), "IsOfficial": official}
 
 
 def _search(command: Invocation) -> None:
@@ -53,7 +55,11 @@ def _search(command: Invocation) -> None:
     items = client.request(
         "GET",
         "/images/search",
-        {"term": term, "limit": command["limit"] or None, "filters": command.values.filters() or None},
+        {
+            "term": term,
+            "limit": command["limit"] if command["limit"] > 0 else None,
+            "filters": command.values.filters() or None,
+        },
         headers=headers,
     ).json()
     rows = [SearchRow(item, trunc=not command["no-trunc"]) for item in items]
