@@ -2,7 +2,7 @@
 
     data root   lock  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
                 containers/<id>/{container.json, exit.json, upper/, work/, <id>-json.log, hosts, hostname, resolv.conf}
-                seccomp/<key>.bpf  helpers/<name>/<name>.log
+                volumes/<name>/{volume.json, _data}  seccomp/<key>.bpf  helpers/<name>/<name>.log
     run root    wherry.sock  wherryd.pid
                 containers/<id>/{state.json, launch.json, monitor.sock, bundle/config.json}
                 helpers/<name>/{state.json, monitor.sock}
@@ -91,6 +91,10 @@ class Roots:
     def helper_run(self, name: str) -> str:
         """Volatile directory of one helper: state, monitor socket, its own sockets."""
         return f"{self.run}/helpers/{name}"
+
+    @property
+    def volumes(self) -> str:
+        return f"{self.data}/volumes"
 
     @property
     def sandboxes(self) -> str:

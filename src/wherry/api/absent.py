@@ -38,21 +38,6 @@ async def plugin(call: Call) -> Reply:
     raise NotFound(f'plugin "{call.name}" not found')
 
 
-async def volumes(_call: Call) -> Reply:
-    """GET /volumes: there are none."""
-    return json_reply({"Volumes": [], "Warnings": None})
-
-
-async def volume(call: Call) -> Reply:
-    """GET and DELETE /volumes/{name}."""
-    raise NotFound(f"get {call.name}: no such volume")
-
-
-async def volumes_prune(_call: Call) -> Reply:
-    """POST /volumes/prune."""
-    return json_reply({"VolumesDeleted": [], "SpaceReclaimed": 0})
-
-
 async def networks_prune(_call: Call) -> Reply:
     """POST /networks/prune: the predefined ones are never pruned, and there are no others."""
     return json_reply({"NetworksDeleted": None})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, containers, copies, images, ours, streams, system
+from wherry.api import absent, containers, copies, images, ours, streams, system, volumes
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -43,9 +43,9 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("GET", "/networks/"): system.networks,
     ("POST", "/networks/create"): _not("network create is"),
     ("POST", "/networks/prune"): absent.networks_prune,
-    ("GET", "/volumes"): absent.volumes,
-    ("POST", "/volumes/create"): _not("volumes are"),
-    ("POST", "/volumes/prune"): absent.volumes_prune,
+    ("GET", "/volumes"): volumes.listing,
+    ("POST", "/volumes/create"): volumes.create,
+    ("POST", "/volumes/prune"): volumes.prune,
     ("GET", "/plugins"): absent.plugins,
     ("POST", "/swarm/init"): absent.swarm_start,
     ("POST", "/swarm/join"): absent.swarm_start,
@@ -91,9 +91,9 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("DELETE", "networks", ""): absent.network_remove,
     ("POST", "networks", "connect"): _not("network connect is"),
     ("POST", "networks", "disconnect"): _not("network disconnect is"),
-    ("GET", "volumes", ""): absent.volume,
-    ("PUT", "volumes", ""): _not("volumes are"),
-    ("DELETE", "volumes", ""): absent.volume,
+    ("GET", "volumes", ""): volumes.inspect,
+    ("PUT", "volumes", ""): _not("update of a volume, which is for swarm's, is"),
+    ("DELETE", "volumes", ""): volumes.remove,
     ("GET", "plugins", "json"): absent.plugin,
     ("POST", "plugins", ""): _not("plugins are"),
     ("DELETE", "plugins", ""): _not("plugins are"),

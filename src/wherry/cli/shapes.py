@@ -88,6 +88,11 @@ _SHAPES = {
     "network.ConfigReference": "Network:s",
     "network.IPAM": "Driver:s Options:m Config:L.network.IPAMConfig",
     "network.IPAMConfig": "Subnet:s IPRange:s Gateway:s AuxAddress=AuxiliaryAddresses:m",
+    "volume.Volume": (
+        "ClusterVolume:n CreatedAt:s Driver:s Labels:m Mountpoint:s Name:s Options:m Scope:s Status:m"
+        " UsageData:P.volume.UsageData"
+    ),
+    "volume.UsageData": "RefCount:i Size:i",
     "network.EndpointResource": "Name:s EndpointID:s MacAddress:s IPv4Address:s IPv6Address:s",
 }
 _ZEROS: "dict[str, Any]" = {"s": "", "t": Moment("0001-01-01T00:00:00Z"), "i": 0, "b": False, "n": None}

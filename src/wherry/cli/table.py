@@ -94,6 +94,16 @@ GROUPS = {
             "ls": ("networks", "List networks"),
         },
     ),
+    "volume": (
+        "Manage volumes",
+        {
+            "create": ("volumes", "Create a volume"),
+            "inspect": ("inspect", "Display detailed information on one or more volumes"),
+            "ls": ("volumes", "List volumes"),
+            "prune": ("volumes", "Remove unused local volumes"),
+            "rm": ("volumes", "Remove one or more volumes"),
+        },
+    ),
     "system": ("Manage Wherry", {"events": COMMANDS["events"], "info": TOP["info"]}),
 }
 
@@ -105,4 +115,5 @@ SYNONYMS = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "network": {"list": "ls"},
+    "volume": {"list": "ls", "remove": "rm"},
 }

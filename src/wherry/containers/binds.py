@@ -1,187 +1,234 @@
-"""Data from the host: `-v host:container[:options]`, `--mount type=bind` and `--tmpfs`, read and checked.
+"""What is mounted in a container because somebody asked: `-v`, `--mount`, `--tmpfs`, read and checked.
 
-Named volumes are refused here until there are volumes; what an image declares as VOLUME stays in the container's own
-read-write layer.
+Nothing here looks at the disk: what comes out are values (`points.Point`), with volumes by the names they were given.
 """
 
 import os
-from typing import Any
 
+from wherry.containers.points import Point
 from wherry.errors import InvalidArgument, NotSupported
-from wherry.oci.mount import Mount
+from wherry.volumes import names
+from wherry.volumes import options as driver_options
 from wherry.wire.containers import HostConfig, MountPoint
 
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
-_IGNORED = frozenset({"z", "Z", "cached", "delegated", "consistent", "nocopy"})
+_LABELS = frozenset({"z", "Z"})
+_IGNORED = frozenset({"cached", "delegated", "consistent"})
 
 
-class Bind:
-    """One host path in a container.
-
-    Args:
-        source: absolute host path.
-        target: absolute, normalised path in the container.
-        read_only: whether writes are refused.
-        propagation: mount propagation (`rprivate` unless asked).
-        mode: the options as the user gave them (`ro,z`).
-        create: whether a missing source is made as a directory (`-v` does, `--mount` does not).
-    """
-
-    __slots__ = ("create", "mode", "propagation", "read_only", "recursive", "source", "target")
-
-    def __init__(
-        self, source: str, target: str, *, read_only: bool, propagation: str, mode: str, create: bool, recursive: bool
-    ) -> None:
-        self.source = source
-        self.target = target
-        self.read_only = read_only
-        self.propagation = propagation
-        self.mode = mode
-        self.create = create
-        self.recursive = recursive
-
-    def mount(self) -> Mount:
-        """The mount to make."""
-        options = ["rbind" if self.recursive else "bind", self.propagation, "ro" if self.read_only else "rw"]
-        return Mount(self.target, "bind", self.source, tuple(options))
-
-    def point(self) -> dict[str, Any]:
-        """The entry of `Mounts` in inspect and list."""
-        return {
-            "Type": "bind",
-            "Source": self.source,
-            "Destination": self.target,
-            "Mode": self.mode,
-            "RW": not self.read_only,
-            "Propagation": self.propagation,
-        }
-
-    def prepare(self) -> None:
-        """Make a missing source directory, as `docker run -v` does, or refuse.
-
-        Raises:
-            InvalidArgument: the source is not there and must be.
-        """
-        if os.path.lexists(self.source):
-            return
-        if not self.create:
-            raise InvalidArgument(
-                f'invalid mount config for type "bind": bind source path does not exist: {self.source}'
-            )
-        try:
-            os.makedirs(self.source, exist_ok=True)
-        except OSError as error:
-            raise InvalidArgument(
-                f"error while creating mount source path '{self.source}': mkdir {self.source}: "
-                f"{(error.strerror or str(error)).lower()}"
-            ) from None
-
-
-def parse_binds(host: HostConfig) -> list[Bind]:
-    """Read `Binds` and the bind entries of `Mounts`.
+def parse(host: HostConfig) -> list[Point]:
+    """Read `Binds` and `Mounts`.
 
     Raises:
         InvalidArgument: a malformed or duplicate entry, in dockerd's words.
-        NotSupported: a named volume or another kind of mount that needs volumes.
+        NotSupported: a volume driver or a kind of mount that this engine does not have.
     """
-    binds = [_parse(text) for text in host.binds or []]
-    binds += [_from_mount(point) for point in host.mounts or [] if point.type != "tmpfs"]
+    _check_driver(host.volume_driver)
+    points = [_parse(text) for text in host.binds or []]
+    points += [_from_mount(mount) for mount in host.mounts or []]
     seen: set[str] = set()
-    memory = [_target(m.target, m) for m in host.mounts or [] if m.type == "tmpfs"]
-    memory += [os.path.normpath(target) for target in host.tmpfs or {}]
-    for target in [b.target for b in binds] + memory:
+    for target in [point.target for point in points] + [_clean(target) for target in host.tmpfs or {}]:
         if target in seen:
             raise InvalidArgument(f"Duplicate mount point: {target}")
         seen.add(target)
-    return binds
+    return points
 
 
-def _parse(text: str) -> Bind:
-    parts = text.split(":")
-    if len(parts) == 1 and parts[0]:
+def anonymous_targets(volumes: dict[str, object] | None) -> list[str]:
+    """The targets that `Config.Volumes` names: `-v /x`, and an image's `VOLUME`.
+
+    Raises:
+        InvalidArgument: one is no place for a volume.
+    """
+    found: list[str] = []
+    for text in volumes or {}:
         if not text.startswith("/"):
             raise InvalidArgument(
                 f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
                 f"invalid mount path: '{text}' mount path must be absolute"
             )
-        raise NotSupported(f"volumes are not supported yet: {text}")
-    if not parts[0]:
-        raise InvalidArgument(f"invalid volume specification: '{text}'")
-    if len(parts) > 3 or not parts[1]:
+        target = _clean(text)
+        if target == "/":
+            raise InvalidArgument(
+                f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
+                "invalid specification: destination can't be '/'"
+            )
+        if target not in found:
+            found.append(target)
+    return found
+
+
+def parse_volumes_from(text: str) -> tuple[str, str]:
+    """Read one `--volumes-from`: (container, mode).
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    if not text:
+        raise InvalidArgument("volumes-from specification cannot be an empty string")
+    container, colon, mode = text.partition(":")
+    if not colon:
+        return container, ""
+    for word in mode.split(","):
+        if word not in ("ro", "rw", "z", "Z"):
+            raise InvalidArgument(f"invalid mode: {mode}")
+    return container, mode
+
+
+def _check_driver(name: str) -> None:
+    if name not in ("", "local"):
+        # the words make no client believe that an image is missing
+        raise InvalidArgument(f'error looking up volume plugin {name}: plugin "{name}" is not there')
+
+
+def _clean(path: str) -> str:
+    clean = os.path.normpath(path)
+    return clean[1:] if clean.startswith("//") else clean
+
+
+# -- `-v`
+
+
+def _parse(text: str) -> Point:
+    parts = text.split(":")
+    if len(parts) == 1 and parts[0]:
+        target = anonymous_targets({text: {}})[0]
+        return Point("volume", target, anonymous=True)
+    if len(parts) > 3 or not parts[0] or not parts[1]:
         raise InvalidArgument(f"invalid volume specification: '{text}'")
     source, target, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+    kind = "bind" if source.startswith("/") else "volume"
+    wrong = f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
     if not target.startswith("/"):
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    target = os.path.normpath(target)
+        raise InvalidArgument(f"{wrong}invalid mount path: '{target}' mount path must be absolute")
+    target = _clean(target)
     if target == "/":
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": "
-            "invalid specification: destination can't be '/'"
+        raise InvalidArgument(f"{wrong}invalid specification: destination can't be '/'")
+    read_only, propagation, copy = _mode(mode, kind)
+    if kind == "bind":
+        return Point(
+            "bind",
+            target,
+            source=_clean(source),
+            mode=mode,
+            read_only=read_only,
+            propagation=propagation or "rprivate",
+            create=True,
         )
-    if not source.startswith("/"):
-        raise NotSupported(f"named volumes are not supported yet: {text}")
-    read_only, propagation = _mode(mode)
-    return Bind(
-        os.path.normpath(source),
-        target,
-        read_only=read_only,
-        propagation=propagation,
-        mode=mode,
-        create=True,
-        recursive=True,
-    )
+    if propagation:
+        raise InvalidArgument(f"{wrong}field BindOptions must not be specified")
+    names.check(source)
+    return Point("volume", target, name=source, mode=mode or "z", read_only=read_only, copy=copy)
 
 
-def _mode(mode: str) -> tuple[bool, str]:
-    read_only, propagation, access, spreads = False, "rprivate", 0, 0
+def _mode(mode: str, kind: str) -> tuple[bool, str, bool]:
+    """(read only, propagation, copy) of the third part of `-v`."""
+    read_only, propagation, copy = False, "", True
+    access = spreads = labels = copies = 0
     for word in mode.split(",") if mode else []:
         if word in ("ro", "rw"):
             read_only, access = word == "ro", access + 1
         elif word in _PROPAGATION:
             propagation, spreads = word, spreads + 1
+        elif word in _LABELS:
+            labels += 1
+        elif word == "nocopy" and kind == "volume":
+            copy, copies = False, copies + 1
         elif word not in _IGNORED:
             raise InvalidArgument(f"invalid mode: {mode}")
-    if access > 1 or spreads > 1:
+    if max(access, spreads, labels, copies) > 1:
         raise InvalidArgument(f"invalid mode: {mode}")
-    return read_only, propagation
+    return read_only, propagation, copy
 
 
-def _target(target: str, point: MountPoint) -> str:
-    if not target:
-        raise InvalidArgument(f'invalid mount config for type "{point.type}": field Target must not be empty')
-    if not target.startswith("/"):
-        raise InvalidArgument(
-            f'invalid mount config for type "{point.type}": '
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    return os.path.normpath(target)
+# -- `--mount`
 
 
-def _from_mount(point: MountPoint) -> Bind:
-    target = _target(point.target, point)
-    if point.type != "bind":
-        if point.type in ("volume", "image", "cluster", "npipe"):
-            raise NotSupported(f"mounts of type {point.type} are not supported yet: {point.target}")
-        raise InvalidArgument(f'invalid mount config for type "{point.type}": mount type unknown')
-    if not point.source:
-        raise InvalidArgument('invalid mount config for type "bind": field Source must not be empty')
-    if not point.source.startswith("/"):
-        raise InvalidArgument(
-            f"invalid mount config for type \"bind\": invalid mount path: '{point.source}' mount path must be absolute"
-        )
-    options = point.bind_options or {}
+def _from_mount(mount: MountPoint) -> Point:
+    wrong = f'invalid mount config for type "{mount.type}": '
+    make = {"bind": _bind, "volume": _volume, "image": _image, "tmpfs": _tmpfs}.get(mount.type)
+    if make is None:
+        if mount.type in ("cluster", "npipe"):
+            raise NotSupported(f"mounts of type {mount.type} are not supported: {mount.target}")
+        raise InvalidArgument(f"{wrong}mount type unknown")
+    if not mount.target:
+        raise InvalidArgument(f"{wrong}field Target must not be empty")
+    if not mount.target.startswith("/"):
+        raise InvalidArgument(f"{wrong}invalid mount path: '{mount.target}' mount path must be absolute")
+    target = _clean(mount.target)
+    if target == "/":
+        raise InvalidArgument(f"{wrong}invalid specification: destination can't be '/'")
+    for kind, field, value in (
+        ("bind", "BindOptions", mount.bind_options),
+        ("volume", "VolumeOptions", mount.volume_options),
+        ("tmpfs", "TmpfsOptions", mount.tmpfs_options),
+        ("image", "ImageOptions", mount.image_options),
+    ):
+        if value and kind != mount.type:
+            raise InvalidArgument(f"{wrong}field {field} must not be specified")
+    return make(mount, target, wrong)
+
+
+def _bind(mount: MountPoint, target: str, wrong: str) -> Point:
+    if not mount.source:
+        raise InvalidArgument(f"{wrong}field Source must not be empty")
+    if not mount.source.startswith("/"):
+        raise InvalidArgument(f"{wrong}invalid mount path: '{mount.source}' mount path must be absolute")
+    options = mount.bind_options or {}
     propagation = options.get("Propagation") or "rprivate"
     if propagation not in _PROPAGATION:
-        raise InvalidArgument(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
-    return Bind(
-        os.path.normpath(point.source),
+        raise InvalidArgument(f"{wrong}invalid propagation mode: {propagation}")
+    forced, plain = bool(options.get("ReadOnlyForceRecursive")), bool(options.get("ReadOnlyNonRecursive"))
+    recursive = not options.get("NonRecursive")
+    if forced and not mount.read_only:
+        raise InvalidArgument(f"{wrong}mount source must be read-only for ReadOnlyForceRecursive")
+    if forced and (plain or not recursive):
+        raise InvalidArgument(f"{wrong}field ReadOnlyForceRecursive conflicts with the other fields of BindOptions")
+    return Point(
+        "bind",
         target,
-        read_only=point.read_only,
+        source=_clean(mount.source),
+        read_only=mount.read_only,
         propagation=propagation,
-        mode="",
+        recursive=recursive,
+        read_only_recursive=not plain,
         create=bool(options.get("CreateMountpoint")),
-        recursive=not options.get("NonRecursive"),
     )
+
+
+def _volume(mount: MountPoint, target: str, wrong: str) -> Point:
+    options = mount.volume_options or {}
+    driver = options.get("DriverConfig") or {}
+    _check_driver(str(driver.get("Name") or ""))
+    subpath = str(options.get("Subpath") or "")
+    if subpath and (subpath.startswith("/") or os.path.normpath(subpath).split("/")[0] == ".."):
+        raise InvalidArgument(f"{wrong}subpath must be a relative path within the volume")
+    settings = dict(driver.get("Options") or {})
+    if mount.source:
+        names.check(mount.source)
+    driver_options.check(mount.source, settings)
+    return Point(
+        "volume",
+        target,
+        name=mount.source,
+        anonymous=not mount.source,
+        mode="z",
+        read_only=mount.read_only,
+        copy=not options.get("NoCopy") and not subpath,
+        subpath=os.path.normpath(subpath) if subpath else "",
+        labels=dict(options.get("Labels") or {}) or None,
+        options=settings or None,
+    )
+
+
+def _image(mount: MountPoint, target: str, wrong: str) -> Point:
+    if not mount.source:
+        raise InvalidArgument(f"{wrong}field Source must not be empty")
+    if (mount.image_options or {}).get("Subpath"):
+        raise NotSupported(f"a subpath of an image is not supported yet: {mount.target}")
+    return Point("image", target, source=mount.source, read_only=True)
+
+
+def _tmpfs(mount: MountPoint, target: str, _wrong: str) -> Point:
+    # its options are checked where it is made (`spec_mounts`)
+    return Point("tmpfs", target, read_only=mount.read_only)

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from wherry.config import EngineConfig
+from wherry.containers.claims import Claims
 from wherry.containers.model import Container, Exec
 from wherry.containers.ports import AdoptMonitor, Image, Layers, RunWorker, SandboxNetwork, SpawnMonitor
 from wherry.containers.records import Registry
 from wherry.paths import Roots
+from wherry.volumes.store import Volumes
 
 log = logging.getLogger("wherry.containers")
 
@@ -65,6 +67,7 @@ class Context:
         machine: Machine,
         resolve_image: ResolveImage,
         layers: Layers,
+        volumes: Volumes,
         spawn: SpawnMonitor,
         adopt: AdoptMonitor,
         run_worker: RunWorker,
@@ -78,6 +81,10 @@ class Context:
         self.machine = machine
         self.resolve_image = resolve_image
         self.layers = layers
+        self.volumes = volumes
+        self.claims = Claims()
+        # from the look for a mounted volume until the monitor that holds it is there
+        self.mounting = asyncio.Lock()
         self.spawn = spawn
         self.adopt = adopt
         self.run_worker = run_worker

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from wherry.containers import binds, clock, merge, names, priming, records
+from wherry.containers import clock, data, merge, names, priming, records
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
@@ -37,8 +37,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     image = context.resolve_image(request.image)
     config = merge.merge(request, merge.settings_of(image.raw_config))
     warnings = validate(config, host, context.machine)
-    for bind in binds.parse_binds(host):
-        bind.prepare()
+    points = data.gather(context, config, host)
     priming.soon()
     id_ = names.new_id()
     chosen = _reserve(context, wanted, id_)
@@ -58,15 +57,34 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
             path=words[0],
             args=words[1:],
             networking=request.networking_config,
+            mounts=points,
         )
-        await asyncio.get_running_loop().run_in_executor(None, _write, context, record)
+        container = await _make(context, record)
     except BaseException:
         context.registry.unreserve(chosen)
         raise
-    container = Container(record)
-    context.registry.add(container)
     context.event(container, "create")
     return CreateResponse(id=id_, warnings=warnings)
+
+
+async def _make(context: Context, record: Record) -> Container:
+    """Put a container, and the volumes that are made with it, on the disk and into the registry."""
+    loop = asyncio.get_running_loop()
+    with context.claims.hold(data.names_of(record)):
+        staged = await data.stage(context, record)
+        try:
+            await loop.run_in_executor(None, _write, context, record)
+        except BaseException:
+            data.drop(context, record, staged)
+            raise
+        try:
+            await data.settle(context, record, staged)
+        except BaseException:
+            context.trash(context.roots.container(record.id))
+            raise
+        container = Container(record)
+        context.registry.add(container)
+    return container
 
 
 def _reserve(context: Context, wanted: str | None, id_: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import binds, clock, health, launch, merge
+from wherry.containers import clock, data, health, launch, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.wire.network_settings import endpoint_settings
@@ -19,7 +19,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         size: also count the read-write layer and the image below (`SizeRw`, `SizeRootFs`, bytes).
     """
     record = container.record
-    data = context.roots.container(record.id)
+    directory = context.roots.container(record.id)
     config = merge.as_json(record.config)
     return {
         "Id": record.id,
@@ -28,10 +28,10 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "Args": record.args,
         "State": state(container),
         "Image": record.image,
-        "ResolvConfPath": _if_there(f"{data}/resolv.conf"),
-        "HostnamePath": _if_there(f"{data}/hostname"),
-        "HostsPath": _if_there(f"{data}/hosts"),
-        "LogPath": launch.log_path(data, record.id) if record.host_config.log_config.type == "json-file" else "",
+        "ResolvConfPath": _if_there(f"{directory}/resolv.conf"),
+        "HostnamePath": _if_there(f"{directory}/hostname"),
+        "HostsPath": _if_there(f"{directory}/hosts"),
+        "LogPath": launch.log_path(directory, record.id) if record.host_config.log_config.type == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",
@@ -43,7 +43,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "HostConfig": _host_config(container),
         "GraphDriver": _graph(context, container),
         **(_sizes(context, container) if size else {}),
-        "Mounts": [bind.point() for bind in binds.parse_binds(record.host_config)],
+        "Mounts": data.shown(context, record),
         "Config": config,
         "NetworkSettings": network_settings(container),
     }

@@ -5,9 +5,10 @@ import os
 import re
 from typing import Any
 
-from wherry.containers import binds, health
+from wherry.containers import health
 from wherry.containers.context import Context
 from wherry.containers.model import Container
+from wherry.containers.mounting import Opened
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec import SpecRequest, build_spec
@@ -18,12 +19,15 @@ DEFAULT_LOG_FILES = 3
 _SUFFIXES = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 
-def prepare(context: Context, container: Container, network: SandboxNetwork, modes: dict[str, str]) -> dict[str, Any]:
+def prepare(
+    context: Context, container: Container, network: SandboxNetwork, modes: dict[str, str], opened: Opened
+) -> dict[str, Any]:
     """Write the bundle and return the launch message.
 
     Args:
         network: what the sandbox was allotted.
         modes: `new`, `host` or `join` for each of network, pid, ipc, uts.
+        opened: what is mounted besides the root.
     """
     record = container.record
     data, run = context.roots.container(record.id), context.roots.sandbox(record.id)
@@ -39,7 +43,7 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
             hostname=record.config.hostname,
             cgroup_path=cgroup_path(context, record.id),
             machine=context.machine,
-            mounts=[bind.mount() for bind in binds.parse_binds(record.host_config)],
+            mounts=opened.mounts,
             files=files,
             namespace_modes=modes,
             no_new_privileges=context.config.no_new_privileges,
@@ -65,6 +69,7 @@ def prepare(context: Context, container: Container, network: SandboxNetwork, mod
             mount.to_json()
             for mount in context.layers.mounts(record.chain_ids, f"{data}/upper", f"{data}/work", read_only=False)
         ],
+        "sources": opened.sources,
         "tty": record.config.tty,
         "open_stdin": record.config.open_stdin,
         "stdin_once": record.config.stdin_once,

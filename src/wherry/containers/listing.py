@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from wherry.containers import binds, clock, health, inspect
+from wherry.containers import clock, data, health, inspect
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.errors import InvalidArgument, WherryError
@@ -64,7 +64,7 @@ def summary(context: Context, container: Container, now: int, *, size: bool) -> 
         "Status": status_text(container, now),
         "HostConfig": {"NetworkMode": record.host_config.network_mode},
         "NetworkSettings": {"Networks": networks["Networks"]},
-        "Mounts": [bind.point() for bind in binds.parse_binds(record.host_config)],
+        "Mounts": data.shown(context, record),
     }
 
 
@@ -246,8 +246,8 @@ def _by_network(_: Context, container: Container, values: list[str]) -> bool:
 
 
 def _by_volume(_: Context, container: Container, values: list[str]) -> bool:
-    points = [bind.point() for bind in binds.parse_binds(container.record.host_config)]
-    return any(value in (point["Source"], point["Destination"]) for value in values for point in points)
+    points = data.points(container.record)
+    return any(value in (point.name, point.source, point.target) for value in values for point in points if value)
 
 
 def _has_port(container: Container, name: str, key: str, values: list[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from wherry.containers.points import Point
 from wherry.wire.containers import Config, ExecConfig, HostConfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Record(Struct):
     path: str
     args: list[str]
     networking: dict[str, Any] | None = None
+    mounts: list[Point] | None = None
+    """What is mounted besides the root; None in records of versions without volumes (`data.points` reads both)."""
     wanted: str = "stopped"
     restart_count: int = 0
     started_once: bool = False

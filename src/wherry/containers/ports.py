@@ -94,4 +94,6 @@ class Layers(Protocol):
     def path(self, chain_id: str) -> str:
         """The directory of a layer's tree."""
 
-    def mounts(self, chain_ids: Sequence[str], upper: str, work: str, *, read_only: bool = False) -> list[Mount]: ...
+    def mounts(
+        self, chain_ids: Sequence[str], upper: str | None, work: str | None, *, read_only: bool = False
+    ) -> list[Mount]: ...

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import restart, settle
+from wherry.containers import data, restart, settle
 from wherry.containers.clock import parse_rfc3339, parse_time
 from wherry.containers.context import Context
 from wherry.containers.inspect import sizes
@@ -14,8 +14,8 @@ from wherry.errors import Conflict, WherryError
 from wherry.store.atomic import fsync_dir
 
 
-async def remove(context: Context, container: Container, *, force: bool = False) -> None:
-    """Remove a container that does not run; with `force`, kill it first.
+async def remove(context: Context, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container that does not run; with `force`, kill it first; with `volumes`, those that nobody named too.
 
     Raises:
         Conflict: it runs, or is being removed already, in dockerd's words.
@@ -39,7 +39,7 @@ async def remove(context: Context, container: Container, *, force: bool = False)
         if container.status == "removing":
             # its own end (`--rm`, or a start that failed) was quicker
             return
-        await remove_exited(context, container)
+        await remove_exited(context, container, volumes=volumes)
 
 
 def _refusal(container: Container) -> str:
@@ -49,10 +49,15 @@ def _refusal(container: Container) -> str:
     return f"{state}: stop the container before removing or force remove"
 
 
-async def remove_exited(context: Context, container: Container) -> None:
-    """Take a container that does not run off the disk and out of the registry, and answer who waits for that."""
+async def remove_exited(context: Context, container: Container, *, volumes: bool = False) -> None:
+    """Take a container that does not run off the disk and out of the registry, and answer who waits for that.
+
+    Its anonymous volumes go first (with `--rm` always): killed in between, a removal that is asked again ends the same.
+    """
     move(container, "removing")
     try:
+        if volumes or container.record.host_config.auto_remove:
+            await data.remove_anonymous(context, container)
         await asyncio.get_running_loop().run_in_executor(None, _discard, context, container)
     except OSError as error:
         move(container, "dead")
@@ -91,7 +96,7 @@ async def prune(context: Context, filters: dict[str, list[str]]) -> dict[str, An
         if container.status in ("created", "exited", "dead") and _prunable(container, filters):
             size = sizes(context, container)[0]
             try:
-                await remove(context, container)
+                await remove(context, container, volumes=False)
             except WherryError:
                 continue
             removed.append(container.id)

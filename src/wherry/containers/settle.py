@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import launch, strays
+from wherry.containers import launch, mounting, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import Monitor
@@ -24,6 +24,7 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
                 await strays.end(context, container.id)
             finally:
                 monitor.close()
+        mounting.let_go(context, container)
         network, container.network = container.network, None
         if network is not None:
             await network.release()

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import exits, health, launch, namespaces, records, remove, settle, strays, upper
+from wherry.containers import exits, health, launch, mounting, namespaces, records, remove, settle, strays, upper
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.priming import Primed
@@ -69,6 +69,7 @@ async def _start(context: Context, container: Container) -> None:
     container.error = ""
     container.stopping = container.ailing = False
     joined: dict[str, int] = {}
+    opened = mounting.Opened()
     # taken before anything can fail: a start that comes to nothing is the end of who waited for it
     clients, container.pending = container.pending, []
     try:
@@ -79,8 +80,9 @@ async def _start(context: Context, container: Container) -> None:
         joined, modes = namespaces.resolve(context, container)
         namespaces.take_hostname(context, container)
         network = container.network = await context.connect(container)
-        message = launch.prepare(context, container, network, modes)
-        fds = {f"ns:{kind}": fd for kind, fd in joined.items()} | network.fds()
+        opened = await mounting.open_all(context, container)
+        message = launch.prepare(context, container, network, modes, opened)
+        fds = {f"ns:{kind}": fd for kind, fd in joined.items()} | network.fds() | opened.fds
         for index, client in enumerate(clients):
             message["attach"].append({**client.request, "fd": f"attach:{index}"})
             fds[f"attach:{index}"] = client.fd
@@ -98,6 +100,7 @@ async def _start(context: Context, container: Container) -> None:
             raise
         raise failure from error
     finally:
+        opened.close()
         for fd in joined.values():
             os.close(fd)
         for client in clients:

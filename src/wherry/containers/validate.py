@@ -180,12 +180,8 @@ def _host(host: HostConfig) -> None:
 
 def _not_yet(host: HostConfig) -> None:
     """A flag that is accepted must work."""
-    if host.volumes_from:
-        raise NotSupported("volumes are not supported yet: --volumes-from")
     if host.links:
         raise NotSupported("links are not supported: --link")
-    if host.volume_driver not in ("", "local"):
-        raise NotSupported(f"volume drivers are not supported: {host.volume_driver}")
     if host.cgroup_parent:
         raise NotSupported(f"--cgroup-parent is not supported: {host.cgroup_parent}")
 

@@ -105,11 +105,10 @@ class Containers:
         await stop.unpause(self._context, self._context.registry.find(ref))
 
     async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
-        """See `containers.remove`. `volumes` changes nothing: containers have no volumes of their own yet."""
-        del volumes
+        """See `containers.remove`. `volumes`: the anonymous ones go too."""
         if link:
             raise NotSupported("links are not supported yet")
-        await remove.remove(self._context, self._context.registry.find(ref), force=force)
+        await remove.remove(self._context, self._context.registry.find(ref), force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name.

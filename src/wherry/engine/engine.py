@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wherry.config import EngineConfig
-from wherry.containers import adopt, stop
+from wherry.containers import adopt, data, records, stop
 from wherry.containers.context import Context
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
@@ -20,6 +20,7 @@ from wherry.engine.images import Images
 from wherry.engine.networks import Networks
 from wherry.engine.placement import Placement
 from wherry.engine.system import System
+from wherry.engine.volumes import Volumes
 from wherry.errors import WherryError
 from wherry.monitor.client import MonitorHandle, Spawner
 from wherry.monitor.client import adopt as adopt_monitor
@@ -48,6 +49,7 @@ class Engine:
         self.helpers = Helpers(self.roots, self._spawn, self._adopt, storage.remove_small_tree)
         self._sweeper: asyncio.Task[None] | None = None
         self._trash = asyncio.Event()
+        self._condemned: set[str] = set()
         self._placement = Placement(self.roots)
         self._loop = asyncio.get_running_loop()
 
@@ -57,7 +59,9 @@ class Engine:
         storage.prepare(roots)
         self._spawner = Spawner(cgroups=self._placement.enter())
         await self._spawner.start()
-        self._storage = storage.Storage(roots, self._unpack, self._write_layer, self._layers_in_use)
+        self._storage = storage.Storage(
+            roots, self._unpack, self._write_layer, self._layers_in_use, self._to_be_deleted
+        )
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,
@@ -65,6 +69,7 @@ class Engine:
             machine=machine.look(),
             resolve_image=self._storage.images.resolve,
             layers=self._storage.overlay,
+            volumes=self._storage.volumes,
             spawn=self._spawn,
             adopt=self._adopt,
             run_worker=self._run_worker,
@@ -75,6 +80,8 @@ class Engine:
         )
         self._context.start_again = lambda container: start_again(self._context, container)
         loop = asyncio.get_running_loop()
+        for wrong in await loop.run_in_executor(None, self._storage.volumes.load, self._volumes_wanted):
+            log.error("%s; left as it is", wrong)
         self.networks = Networks(roots, self.config, self._context.registry)
         await loop.run_in_executor(None, self.networks.set_up)
         wanted = await adopt.adopt_all(self._context)
@@ -83,6 +90,7 @@ class Engine:
         await self._storage.images.collect()
         self.containers = Containers(self._context)
         self.images = Images(self._storage.images, self._context, self.events, self._registries)
+        self.volumes = Volumes(self._context)
         self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
@@ -168,7 +176,15 @@ class Engine:
         return await self._live_spawner.run_worker("layer", args, {"tree": tree_fd, "blob": blob_fd, "copy": copy_fd})
 
     def _layers_in_use(self) -> set[str]:
-        return {chain for container in self._context.registry for chain in container.record.chain_ids}
+        records = [container.record for container in self._context.registry]
+        mounted = [point.chain_ids or [] for record in records for point in record.mounts or []]
+        return {chain for chains in [*(record.chain_ids for record in records), *mounted] for chain in chains}
+
+    def _volumes_wanted(self, id_: str) -> set[str]:
+        try:
+            return data.names_of(records.load(self.roots, id_))
+        except WherryError:
+            return set()
 
     async def _connect(self, container: Any) -> Any:
         return await self.networks.connect(container)
@@ -186,11 +202,18 @@ class Engine:
         discard(path, self.roots.trash)
         self._loop.call_soon_threadsafe(self._trash.set)
 
+    def _to_be_deleted(self, path: str) -> None:
+        """A path that is out of everybody's way already, and is not in the trash."""
+        self._condemned.add(path)
+        self._loop.call_soon_threadsafe(self._trash.set)
+
     async def _empty_trash(self) -> None:
         while True:
             await self._trash.wait()
             self._trash.clear()
+            self._condemned = {path for path in self._condemned if os.path.lexists(path)}
             entries = [f"{self.roots.trash}/{name}" for name in os.listdir(self.roots.trash)]
+            entries += sorted(self._condemned)
             if not entries:
                 continue
             try:

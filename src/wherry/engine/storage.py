@@ -13,6 +13,7 @@ from wherry.snapshots.overlay import Overlay
 from wherry.store.atomic import write_atomic
 from wherry.store.blobs import Blobs
 from wherry.store.database import open_database
+from wherry.volumes.store import Volumes
 
 SCHEMA = 1
 
@@ -47,6 +48,7 @@ def prepare(roots: Roots) -> None:
         (roots.ingest, 0o700),
         (roots.snapshots, 0o710),
         (roots.containers, 0o710),
+        (roots.volumes, 0o710),
         (roots.trash, 0o700),
         (roots.seccomp, 0o700),
     ):
@@ -78,13 +80,20 @@ class Storage:
         unpack: how a layer is unpacked.
         write_layer: how a directory becomes a layer.
         layers_in_use: chain ids of the snapshots that containers stand on.
+        swept: takes paths that are to be deleted.
     """
 
     def __init__(
-        self, roots: Roots, unpack: Unpack, write_layer: WriteLayer, layers_in_use: Callable[[], Iterable[str]]
+        self,
+        roots: Roots,
+        unpack: Unpack,
+        write_layer: WriteLayer,
+        layers_in_use: Callable[[], Iterable[str]],
+        swept: Callable[[str], None],
     ) -> None:
         self._database = open_database(roots.database)
         self.overlay = Overlay(roots)
+        self.volumes = Volumes(roots, swept)
         blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
         self.images = Images(roots, blobs, self._database, self.overlay, unpack, write_layer, layers_in_use)
 

@@ -82,7 +82,7 @@ class System:
             "Driver": "overlay2",
             "DriverStatus": [["Backing Filesystem", _file_system(context.roots.data)]],
             "Plugins": {
-                "Volume": [],
+                "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
                 "Log": ["json-file", "none"],

@@ -13,6 +13,7 @@ from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.join import join
 from wherry.runtime.launch import Launched, Stdio, launch
 from wherry.runtime.plan import plan_container
+from wherry.runtime.sources import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Sandbox:
             os.path.dirname(values["config_path"]),
             root_mounts=[_mount(entry) for entry in values.get("root_mounts") or ()],
             namespaces=namespaces,
+            sources=_sources(values, fds),
             container_id=values["id"],
         )
         kinds = dict(config.linux.namespaces)
@@ -231,6 +233,13 @@ def taken(values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
     launched = Launched(values["pid"], fds["pidfd"], values["start_time"], fds.get("master"))
     launched.warnings = tuple(values["warnings"])
     return launched
+
+
+def _sources(values: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Source]":
+    return {
+        target: Source(fds[entry["fd"]], entry.get("path") or "", entry.get("subpath") or "")
+        for target, entry in (values.get("sources") or {}).items()
+    }
 
 
 def _mount(entry: "dict[str, Any]") -> Mount:

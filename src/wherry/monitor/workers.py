@@ -34,10 +34,25 @@ def _changes(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any
     return changes_worker(args, fds)
 
 
+def _populate(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.monitor.populate import worker
+
+    return worker(args, fds)
+
+
+def _mount_volume(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.monitor.volume_mount import worker
+
+    worker(args, fds)
+    return None
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
     "changes": _changes,
     "layer": _layer,
     "logs": logreader.worker,
+    "mount-volume": _mount_volume,
+    "populate": _populate,
     "remove": removal.worker,
     "unpack": _unpack,
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from wherry.oci.mount import Mount
     from wherry.oci.runtime_config import Device, Hook, IdMapping, RuntimeConfig, SpecMount
+    from wherry.runtime.sources import Source
 
 BIND, FILESYSTEM, CGROUP, SHM = "bind", "filesystem", "cgroup", "shm"
 # these are trusted by everything that comes after: no link of an image may move them
@@ -105,6 +106,7 @@ class Plan:
         "root_readonly",
         "seccomp",
         "shared_memory",
+        "sources",
         "sysctl",
         "time_offsets",
         "uid_map",
@@ -136,6 +138,7 @@ class Plan:
     resources: "dict[str, Any] | None"
     seccomp: "dict[str, Any] | None"
     shared_memory: int | None
+    sources: "Mapping[str, Source]"
     new_session_keyring: bool
 
     @property
@@ -159,6 +162,7 @@ def plan_container(
     *,
     root_mounts: "Sequence[Mount]" = (),
     namespaces: "Mapping[str, int] | None" = None,
+    sources: "Mapping[str, Source] | None" = None,
     container_id: str = "",
     host_capabilities: int | None = None,
 ) -> Plan:
@@ -171,6 +175,7 @@ def plan_container(
             destination `/`); none: `config.root.path` is bind mounted.
         namespaces: open descriptors by OCI kind; they win over the configuration's paths. Besides, `shm`: the mount
             namespace whose /dev/shm is bound where the configuration has `SHARED_MEMORY` for a source.
+        sources: for bind mounts, by destination, where what they mount was opened before.
         container_id: for hooks.
         host_capabilities: bit set of what can be granted; by default what this process has.
 
@@ -188,6 +193,7 @@ def plan_container(
     plan.join.update(namespaces or {})
     shared = plan.join.pop("shm", None)
     plan.shared_memory = shared if isinstance(shared, int) else None
+    plan.sources = sources or {}
     plan.new_namespaces = 0
     for kind in kinds:
         if kind not in plan.join:

@@ -23,6 +23,7 @@ from wherry.linux.files import (
 from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
 from wherry.runtime.plan import BIND, CGROUP, SHM, MountStep
 from wherry.runtime.shared_memory import clone_shared_memory
+from wherry.runtime.sources import clone_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def open_sources(plan: "Plan") -> "tuple[int | None, dict[int, int]]":
         for index, step in enumerate(plan.mounts):
             if step.kind == SHM and plan.shared_memory is not None:
                 trees[index] = clone_shared_memory(plan.shared_memory)
+            elif step.destination in plan.sources:
+                trees[index] = clone_source(plan.sources[step.destination], recursive=step.options.recursive)
             elif step.kind == BIND:
                 try:
                     trees[index] = m.clone_tree(step.source, recursive=step.options.recursive)
@@ -106,7 +109,7 @@ def attach_root(plan: "Plan", tree: int | None) -> int:
         return tree
     # the bundle directory exists, and is covered in this namespace only
     for mount in plan.root_mounts:
-        flags, data = _root_options(mount)
+        flags, data = root_options(mount)
         m.mount(mount.source, plan.bundle, mount.type, flags, data)
     root = os.open(plan.bundle, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if plan.hooks["createContainer"]:
@@ -283,6 +286,8 @@ def _check_over_proc(step: MountStep, tree: int) -> None:
 
 def _filesystem(root: int, step: MountStep) -> None:
     flags, data = step.options.flags, step.data
+    if step.fstype == "overlay" and len(os.fsencode(data)) > _OPTION_PAGE:
+        data = ",".join(_short_lower(word) for word in data.split(","))
     mode = -1
     if step.fstype == "tmpfs" and "mode=" not in data:
         # as the directory that it covers; the kernel's 1777 where there was none
@@ -400,7 +405,12 @@ def copy_up(source: int, target: int) -> None:
     os.fchmod(target, stat.S_IMODE(status.st_mode))
 
 
-def _root_options(mount: "Mount") -> "tuple[int, str]":
+def root_options(mount: "Mount") -> "tuple[int, str]":
+    """Flags and data for mount(2) of the overlay that makes a root; descriptors stand for paths where they are many.
+
+    Raises:
+        InvalidSpec: it has more layers than one mount can name.
+    """
     flags, words = 0, []
     for word in mount.options:
         if word == "ro":

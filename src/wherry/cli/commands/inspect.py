@@ -1,4 +1,4 @@
-"""`inspect`: containers, images, networks; JSON as the engine gave it, or a template."""
+"""`inspect`: containers, images, networks, volumes; JSON as the engine gave it, or a template."""
 
 from wherry.cli.commands.common import INSPECT_FORMAT
 from wherry.cli.failure import Failure
@@ -18,6 +18,7 @@ _KINDS = {
     "container": ("/containers/{}/json", "container.InspectResponse", ""),
     "image": ("/images/{}/json", "image.InspectResponse", "/:@"),
     "network": ("/networks/{}", "network.Inspect", ""),
+    "volume": ("/volumes/{}", "volume.Volume", ""),
 }
 _TEMPLATE_FAILED = 64  # sysexits' EX_USAGE, as Docker's command
 
@@ -111,7 +112,7 @@ def _inspect(command: Invocation) -> None:
     if "type" in command.values.changed and kind not in _KINDS:
         from wherry.cli.gotext import quoted
 
-        raise Failure(f'unknown type: {quoted(kind)}: must be one of "container", "image", "network"')
+        raise Failure(f'unknown type: {quoted(kind)}: must be one of "container", "image", "network", "volume"')
 
     def look(name: str) -> _Found:
         return _look(command, kind, name) if kind else _look_anywhere(command, name)
@@ -159,4 +160,5 @@ COMMANDS = {
         "[OPTIONS] NETWORK [NETWORK...]",
         (Flag("verbose", "v", "bool", "Verbose output for diagnostics"),),
     ),
+    "volume inspect": _of("volume", "[OPTIONS] VOLUME [VOLUME...]"),
 }

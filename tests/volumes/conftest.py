@@ -1,0 +1,101 @@
+"""A real engine for the tests of data: shared where a test leaves it as it found it, its own where it is killed."""
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.harness import EngineProcess
+
+APPLETS = "cat chown find id ln ls mkdir mount mv rm sh sleep stat test touch true".split()
+
+Shape = dict[str, "bytes | tuple[str, str] | None"]
+
+
+@pytest.fixture(scope="session")
+def volumes_engine() -> Iterator[EngineProcess]:
+    """Give an engine with busybox in it."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+def _tidy(engine: EngineProcess) -> None:
+    engine.remove_all()
+    engine.docker("volume", "prune", "-af")
+    assert engine.docker("volume", "ls", "-q").out == ""
+
+
+@pytest.fixture
+def engine(volumes_engine: EngineProcess) -> Iterator[EngineProcess]:
+    """Give the shared engine; containers and volumes are removed after the test."""
+    try:
+        yield volumes_engine
+    finally:
+        _tidy(volumes_engine)
+    volumes_engine.assert_no_traceback()
+
+
+@pytest.fixture
+def own_engine() -> Iterator[EngineProcess]:
+    """Give an engine of the test's own, with busybox in it, that may be killed and restarted."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+@pytest.fixture
+def image(engine: EngineProcess) -> "Iterator[Callable[..., str]]":
+    """Give a function that makes an image: busybox, and files that a test names."""
+    made: list[str] = []
+
+    def make(entries: Shape, *changes: str, owner: int = 0) -> str:
+        name = f"made{len(made)}"
+        archive = layer(entries, owner)
+        words = [word for change in changes for word in ("-c", change)]
+        engine.run("docker", "import", *words, "-", name, stdin=archive)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        engine.docker("rmi", "-f", name, check=False)
+
+
+def layer(entries: Shape, owner: int = 0) -> bytes:
+    """A tar archive: bytes are a file, None a directory, (kind, target) a link; with busybox's program in it."""
+    program = shutil.which("busybox")
+    assert program, "busybox-static is not installed"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(program, "bin/busybox")
+        for applet in APPLETS:
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+        for name, content in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.uid = entry.gid = owner
+            if content is None:
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o750
+                archive.addfile(entry)
+            elif isinstance(content, tuple):
+                entry.type = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}[content[0]]
+                entry.linkname = content[1]
+                archive.addfile(entry)
+            else:
+                entry.size, entry.mode = len(content), 0o640
+                archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
