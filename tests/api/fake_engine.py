@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from wherry.errors import AlreadyInState, ContainerNotFound, ExecNotFound, ImageNotFound, NetworkNotFound, Unauthorized
+from wherry.errors import (
+    AlreadyInState,
+    ContainerNotFound,
+    ExecNotFound,
+    ImageNotFound,
+    NetworkNotFound,
+    Unauthorized,
+    VolumeNotFound,
+)
 from wherry.oci.platform import Platform
 from wherry.wire.containers import (
     AttachOptions,
@@ -392,6 +400,32 @@ class FakeNetworks:
         return {"Name": "bridge"}
 
 
+class FakeVolumes:
+    """One volume, `data`."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    async def list(self, filters: Filters) -> dict[str, Any]:
+        return {"Volumes": [{"Name": "data"}], "Warnings": None}
+
+    async def inspect(self, name: str) -> dict[str, Any]:
+        if name != "data":
+            raise VolumeNotFound(f"get {name}: no such volume")
+        return {"Name": name}
+
+    async def create(self, name: str, driver: str, options: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
+        return {"Name": name, "Driver": driver, "Options": options, "Labels": labels}
+
+    async def remove(self, name: str, force: bool) -> None:
+        self.calls.append(("remove", name, force))
+        await self.inspect(name)
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        self.calls.append(("prune", filters))
+        return {"VolumesDeleted": [], "SpaceReclaimed": 0}
+
+
 class FakeSystem:
     """This machine, roughly."""
 
@@ -438,5 +472,6 @@ class FakeEngine(SimpleNamespace):
         self.containers = FakeContainers(self)
         self.images = FakeImages()
         self.networks = FakeNetworks()
+        self.volumes = FakeVolumes()
         self.system = FakeSystem()
         self.events = FakeEvents()

@@ -472,15 +472,18 @@ def test_other_endpoints(sock: socket.socket) -> None:
     assert ask(sock, "POST", "/containers/prune").json == {"ContainersDeleted": None, "SpaceReclaimed": 0}
     assert ask(sock, "POST", "/containers/c1/exec", '{"Cmd":["true"],"detachKeys":"ctrl-x"}').json == {"Id": "e1"}
     assert ask(sock, "GET", "/exec/e1/json").json["ExitCode"] == 5
-    assert ask(sock, "GET", "/volumes").json == {"Volumes": [], "Warnings": None}
+    assert ask(sock, "GET", "/volumes").json == {"Volumes": [{"Name": "data"}], "Warnings": None}
     assert ask(sock, "POST", "/volumes/prune").json == {"VolumesDeleted": [], "SpaceReclaimed": 0}
+    made = ask(sock, "POST", "/volumes/create", '{"Name": "data", "DriverOpts": {"type": "x"}}')
+    assert (made.status, made.json["Options"]) == (201, {"type": "x"})
+    assert ask(sock, "DELETE", "/volumes/data?force=1").status == 204
     assert ask(sock, "POST", "/networks/prune").json == {"NetworksDeleted": None}
     assert ask(sock, "POST", "/build/prune").json == {"CachesDeleted": None, "SpaceReclaimed": 0}
     answer = ask(sock, "DELETE", "/networks/bridge")
     assert (answer.status, answer.message) == (403, "bridge is a pre-defined network and cannot be removed")
     assert ask(sock, "DELETE", "/networks/nope").status == 404
     assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"
-    for path in ("/build", "/networks/create", "/volumes/create"):
+    for path in ("/build", "/networks/create"):
         assert ask(sock, "POST", path, b"", TEXT).status == 501
     assert ask(sock, "PUT", "/version").status == 404
 

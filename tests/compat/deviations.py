@@ -1,7 +1,6 @@
 """Where this engine is known to do otherwise, and why: what a user reads of it is in COMPATIBILITY.md."""
 
 EARLY = "refused when the container is made; dockerd finds it out when it starts, or never"
-VOLUMES = "there are no volumes yet"
 ARCHIVE = "the archive reader is another one, and says more of what is wrong"
 EXEC = (
     "what prevents an exec is told on stderr, not in the command's own output; 127 where dockerd gives 126 for it too"
@@ -43,9 +42,6 @@ DEVIATIONS: dict[str, str] = {
     "docker save busybox | tar xO manifest.json": "LayerSources, which no client reads, is not written",
     "docker run --rm busybox /etc": "the reason stands before `unknown`, where it stands for every other",
     f"docker run --rm -h {'x' * 70} busybox hostname": EARLY,
-    "docker create --name k1 -v rel:/x/../y busybox true": VOLUMES,
-    "docker create --name k1 -v vol:/x busybox true": VOLUMES,
-    "docker create --name k1 --volumes-from nope busybox true": VOLUMES,
     "docker create --name k1 --link nope busybox true": "links of the default network are not supported",
     "docker run --rm busybox sh -c \"cut -d' ' -f2,3 /proc/mounts | grep -v cgroup | sort\"": "/proc/interrupts is masked too, as newer dockerds do",
     "docker create --name k1 -c -5 busybox true": EARLY,
@@ -75,6 +71,9 @@ OTHER = "it does otherwise; later ones do as here"
 
 # what a dockerd before 26 does otherwise (`compare.REFERENCE`), so that the row says nothing: title -> what
 OLDER: dict[str, str] = {
+    "docker create --name k1 --volumes-from nope busybox true": OTHER,
+    "docker volume create v1 » docker volume prune -f --filter all=1": OTHER,
+    "POST /v/volumes/create {}": KEYS,
     "docker inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy}} {{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}}' c1": KEYS,
     "docker inspect c1": KEYS,
     "docker inspect x1": KEYS,

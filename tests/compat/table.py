@@ -1,6 +1,6 @@
 """The table: every command and request of which this engine says that it does what Docker does."""
 
-from tests.compat import rows_api, rows_changes, rows_images, rows_lifecycle, rows_look, rows_run
+from tests.compat import rows_api, rows_changes, rows_images, rows_lifecycle, rows_look, rows_run, rows_volumes
 from tests.compat.deviations import DEVIATIONS
 from tests.compat.row import Row
 
@@ -13,5 +13,6 @@ ROWS: list[Row] = [
         *rows_changes.ROWS,
         *rows_run.ROWS,
         *rows_lifecycle.ROWS,
+        *rows_volumes.ROWS,
     )
 ]

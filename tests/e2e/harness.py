@@ -177,9 +177,10 @@ class EngineProcess:
     def processes(self) -> list[int]:
         """Processes in this engine's cgroups."""
         found: set[int] = set()
-        for procs in Path("/sys/fs/cgroup").glob(f"**/{self.roots.scope}/**/cgroup.procs"):
-            with contextlib.suppress(OSError):
-                found.update(int(line) for line in procs.read_text().split())
+        with contextlib.suppress(FileNotFoundError):  # a directory went while it was looked through
+            for procs in Path("/sys/fs/cgroup").glob(f"**/{self.roots.scope}/**/cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found.update(int(line) for line in procs.read_text().split())
         return sorted(found)
 
     def cgroups(self, *, remove: bool = False) -> list[str]:

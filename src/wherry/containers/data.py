@@ -12,7 +12,7 @@ from wherry.containers import binds
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.points import Point
-from wherry.errors import InvalidArgument, WherryError
+from wherry.errors import ContainerNotFound, InvalidArgument, WherryError
 from wherry.volumes import names
 from wherry.volumes import options as driver_options
 from wherry.volumes.store import ANONYMOUS, Volume, Volumes
@@ -55,14 +55,18 @@ def gather(context: Context, config: Config, host: HostConfig) -> list[Point]:
     Later ones take the place of earlier ones at the same target; what the image declares gives way to all.
 
     Raises:
-        ContainerNotFound: of `--volumes-from`.
-        InvalidArgument, NotSupported: as `binds.parse`.
+        InvalidArgument, NotSupported: as `binds.parse`, and for a container that is not there.
         ImageNotFound: of a mounted image.
     """
     found: dict[str, Point] = {}
     for text in host.volumes_from or []:
         reference, mode = binds.parse_volumes_from(text)
-        for point in points(context.registry.find(reference).record):
+        try:
+            source = context.registry.find(reference)
+        except ContainerNotFound as error:
+            # no 404, as dockerd: the docker command would take it for a missing image, and pull that
+            raise InvalidArgument(error.message) from None
+        for point in points(source.record):
             if point.type == "tmpfs":
                 continue
             read_only = point.read_only or "ro" in mode.split(",")
