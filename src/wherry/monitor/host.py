@@ -128,6 +128,10 @@ class HostProcess:
             group.kill()
             group.remove()
 
+    def hold(self, _fds: "dict[str, int]") -> "dict[str, int]":
+        """A helper has no volumes."""
+        return {}
+
     def close(self) -> None:
         """Nothing else is held."""
 

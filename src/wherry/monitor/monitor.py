@@ -59,7 +59,6 @@ class Monitor:
         "_failure",
         "_fds",
         "_health",
-        "_held",
         "_helper",
         "_init",
         "_launch",
@@ -84,8 +83,6 @@ class Monitor:
         self._run_dir = launch["run_dir"]
         self._launch = launch
         self._fds = fds
-        # namespaces in which volumes are mounted: the last monitor that lets go unmounts
-        self._held: dict[str, int] = {}
         self._log: JsonFileLog | None = None
         self._streams: Streams | None = None
         self._init: tuple[int, int] | None = None  # pid and pidfd of process 1 while it runs
@@ -107,7 +104,6 @@ class Monitor:
             started_at=None,
             exit=None,
             netns_fd=None,
-            held={},
             cgroup=launch["cgroup"],
             endpoints=[],
             execs=[],
@@ -157,13 +153,8 @@ class Monitor:
             if self._helper is None:
                 self._start_failed(streams, error)
         finally:
-            self._hold({name[5:]: fd for name, fd in fds.items() if name.startswith("hold:")})
-            close_all([fd for name, fd in fds.items() if name != "ns:network" and not name.startswith("hold:")])
-
-    def _hold(self, held: "dict[str, int]") -> None:
-        close_all(list(self._held.values()))
-        self._held = held
-        self._record.values["held"] = dict(held)
+            self._record.values["held"] = self._sandbox.hold(fds)
+            close_all([fd for name, fd in fds.items() if name != "ns:network"])
 
     def _prepare(self, streams: Streams, launch: "dict[str, Any]", fds: "dict[str, int]") -> None:
         if not self._listening:

@@ -31,15 +31,24 @@ class Sandbox:
         fds: its descriptors; a `ns:network` that is joined is taken out.
     """
 
-    __slots__ = ("_cgroup_path", "_own_pids", "_resolver", "endpoints", "links", "netns_fd")
+    __slots__ = ("_cgroup_path", "_held", "_own_pids", "_resolver", "endpoints", "links", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
         self._cgroup_path: str = values["cgroup"]
         self._own_pids = True
+        self._held: dict[str, int] = {}
         self.netns_fd: int | None = fds.pop("ns:network", None)
         self.endpoints: list[dict[str, Any]] = []
         self.links: list[str] = []
         self._resolver: Resolver | None = None
+
+    def hold(self, fds: "dict[str, int]") -> "dict[str, int]":
+        """Take the descriptors `hold:<volume>` out of a launch's, in place of those of the launch before, and keep
+        them: namespaces in which volumes are mounted, until the last monitor lets go. Returns them by volume."""
+        for fd in self._held.values():
+            os.close(fd)
+        self._held = {name[5:]: fds.pop(name) for name in list(fds) if name.startswith("hold:")}
+        return dict(self._held)
 
     def launch(
         self, values: "dict[str, Any]", fds: "dict[str, int]", stdio: "tuple[int, int, int] | None"
