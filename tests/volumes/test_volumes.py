@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, children, until
 from tests.volumes.conftest import Shape
 
 pytestmark = pytest.mark.root
@@ -282,7 +282,10 @@ def test_killed_while_volumes_are_made(own_engine: EngineProcess, victim: str) -
 
 
 def _pid(engine: EngineProcess, victim: str) -> int:
-    return engine.pid if victim == "wherryd" else engine.spawner
+    if victim == "wherryd":
+        return engine.pid
+    until(lambda: children(engine.pid), "the spawner was replaced")
+    return engine.spawner
 
 
 def test_removals_that_are_killed(own_engine: EngineProcess) -> None:
