@@ -73,6 +73,11 @@ class Roots:
         return f"{self.data}/wherry.db"
 
     @property
+    def build(self) -> str:
+        """What the builder keeps: caches that steps mount, contexts that clients sent."""
+        return f"{self.data}/build"
+
+    @property
     def seccomp(self) -> str:
         return f"{self.data}/seccomp"
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+from wherry.build.build import Request
 from wherry.errors import (
     AlreadyInState,
     ContainerNotFound,
@@ -386,6 +387,25 @@ class FakeImages:
         return {"ImagesDeleted": None, "SpaceReclaimed": 0}
 
 
+class FakeBuild:
+    """A builder without anything in it."""
+
+    async def classic(
+        self,
+        request: Request,
+        chunks: AsyncIterator[bytes],
+        remote: str,
+        auths: Json,
+        quiet: bool,
+        progress: Callable[[Json], None],
+    ) -> None:
+        size = sum([len(chunk) async for chunk in chunks])
+        progress({"stream": f"{request.path} {request.tags} {size} {remote} {sorted(auths)} {quiet}"})
+
+    async def prune(self, filters: Filters, everything: bool, keep: int) -> Json:
+        return {"CachesDeleted": None, "SpaceReclaimed": 0}
+
+
 class FakeNetworks:
     """The bridge."""
 
@@ -471,6 +491,7 @@ class FakeEngine(SimpleNamespace):
         self.exited = threading.Event()
         self.containers = FakeContainers(self)
         self.images = FakeImages()
+        self.build = FakeBuild()
         self.networks = FakeNetworks()
         self.volumes = FakeVolumes()
         self.system = FakeSystem()

@@ -49,11 +49,6 @@ async def network_remove(call: Call) -> Reply:
     raise Forbidden(f"{found['Name']} is a pre-defined network and cannot be removed")
 
 
-async def build_prune(_call: Call) -> Reply:
-    """POST /build/prune: there is no cache."""
-    return json_reply({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 def unsupported(what: str) -> Callable[[Call], Awaitable[Reply]]:
     """Make the handler of a call that is not there."""
 

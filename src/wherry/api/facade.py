@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from wherry.build.build import Request
 from wherry.oci.platform import Platform
 from wherry.wire.containers import (
     AttachOptions,
@@ -150,6 +151,22 @@ class Events(Protocol):
     def subscribe(self, since: int | None, until: int | None, filters: Filters, /) -> AsyncIterator[Json]: ...
 
 
+class Build(Protocol):
+    """`engine.build`."""
+
+    async def classic(
+        self,
+        request: Request,
+        chunks: AsyncIterator[bytes],
+        remote: str,
+        auths: Json,
+        quiet: bool,
+        progress: Progress,
+        /,
+    ) -> None: ...
+    async def prune(self, filters: Filters, everything: bool, keep: int, /) -> Json: ...
+
+
 class Engine(Protocol):
     """All of it."""
 
@@ -157,6 +174,8 @@ class Engine(Protocol):
     def containers(self) -> Containers: ...
     @property
     def images(self) -> Images: ...
+    @property
+    def build(self) -> Build: ...
     @property
     def networks(self) -> Networks: ...
     @property

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, containers, copies, images, ours, streams, system, volumes
+from wherry.api import absent, build, containers, copies, images, ours, streams, system, volumes
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -24,8 +24,8 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("GET", "/events"): system.events,
     ("GET", "/system/df"): _not("disk usage is"),
     ("POST", "/auth"): images.login,
-    ("POST", "/build"): _not("build is"),
-    ("POST", "/build/prune"): absent.build_prune,
+    ("POST", "/build"): build.build,
+    ("POST", "/build/prune"): build.prune,
     ("POST", "/build/cancel"): _not("build is"),
     ("POST", "/commit"): images.commit,
     ("POST", "/session"): _not("BuildKit is"),

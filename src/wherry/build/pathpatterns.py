@@ -52,6 +52,15 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     return _States(tokens).match
 
 
+def expression(pattern: str) -> str:
+    """The same as the text of a regular expression over a whole path.
+
+    Raises:
+        InvalidArgument: as `compile_pattern`.
+    """
+    return "".join(map(_expression, _tokens(pattern)))
+
+
 def _tokens(pattern: str) -> list[_Token]:
     out: list[_Token] = []
     position = 0

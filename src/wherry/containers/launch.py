@@ -32,7 +32,7 @@ def prepare(
     record = container.record
     data, run = context.roots.container(record.id), context.roots.sandbox(record.id)
     os.makedirs(f"{run}/bundle", mode=0o700, exist_ok=True)
-    files = _sandbox_files(network, data)
+    files = sandbox_files(network, data)
     spec = build_spec(
         SpecRequest(
             id=record.id,
@@ -108,7 +108,7 @@ def _console_size(size: list[int] | None) -> list[int] | None:
     return size if size and any(size) else None
 
 
-def _sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
+def sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
     """Write hosts, hostname and resolv.conf; they are regular files of ours, bound over the image's."""
     contents = network.files()
     mounts = []

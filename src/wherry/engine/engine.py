@@ -13,6 +13,7 @@ from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
+from wherry.engine.build import Build
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.helpers import Helpers
@@ -91,6 +92,9 @@ class Engine:
         self.containers = Containers(self._context)
         self.images = Images(self._storage.images, self._context, self.events, self._registries)
         self.volumes = Volumes(self._context)
+        self.build = Build(
+            self._context, self._storage.images, self._storage.build_cache, self.events, self._registries
+        )
         self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 
+from wherry.build.cache import Cache
 from wherry.errors import Conflict, NewerSchema
 from wherry.images.images import Images
 from wherry.images.stores import Unpack, WriteLayer
@@ -51,6 +52,7 @@ def prepare(roots: Roots) -> None:
         (roots.volumes, 0o710),
         (roots.trash, 0o700),
         (roots.seccomp, 0o700),
+        (roots.build, 0o700),
     ):
         os.makedirs(path, mode=mode, exist_ok=True)
     os.makedirs(roots.run, mode=0o711, exist_ok=True)
@@ -96,6 +98,9 @@ class Storage:
         self.volumes = Volumes(roots, swept)
         blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
         self.images = Images(roots, blobs, self._database, self.overlay, unpack, write_layer, layers_in_use)
+
+        self.build_cache = Cache(self._database, self.images.stores)
+        self.images.stores.holders.append(self.build_cache)
 
     def close(self) -> None:
         """Write out what is waiting, and close the database."""

@@ -75,6 +75,11 @@ class Images:
         self._gates = Gates()
         self._places: Places = {}
 
+    @property
+    def stores(self) -> Stores:
+        """The stores, for who makes images in another way: the builder."""
+        return self._stores
+
     # -- finding
 
     def resolve(self, name_or_id: str) -> Image:

@@ -54,6 +54,16 @@ class WriteLayer(Protocol):
     def __call__(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> Awaitable[dict[str, Any]]: ...
 
 
+class Holder(Protocol):
+    """Somebody else who needs what is stored: the builder's cache."""
+
+    def chains(self) -> Iterable[str]:
+        """Chain ids of the snapshots."""
+
+    def blobs(self) -> Iterable[str]:
+        """Digests of the blobs."""
+
+
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -91,6 +101,7 @@ class Stores:
         self.changing = asyncio.Lock()
         self._images: dict[str, Image] = {}
         self._pinned: Counter[str] = Counter()
+        self.holders: list[Holder] = []
 
     def image(self, id_: str) -> Image:
         """Return the image of a known id; its config is read once and then kept.
@@ -136,6 +147,8 @@ class Stores:
     def needed_layers(self) -> set[str]:
         """Chain ids of all snapshots that an image, a container or a running load needs."""
         needed = {*self.layers_in_use(), *self._pinned}
+        for holder in self.holders:
+            needed.update(holder.chains())
         for record in self.records.by_id.values():
             needed.update(record.chain_ids)
         return needed
@@ -143,6 +156,8 @@ class Stores:
     def needed_blobs(self) -> set[str]:
         """Digests of all blobs that an image, an index or a lease needs."""
         needed = self.leases.protected()
+        for holder in self.holders:
+            needed.update(holder.blobs())
         for record in self.records.by_id.values():
             needed |= record.blobs
         for index in self.records.indexes.values():

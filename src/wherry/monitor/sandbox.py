@@ -57,7 +57,7 @@ class Sandbox:
 
         Args:
             values: the launch object.
-            fds: descriptors named `ns:<type>` are namespaces to join.
+            fds: descriptors named `ns:<type>` are namespaces to join, `data:<n>` the content of files.
             stdio: the child's ends, or None for a terminal.
 
         Raises:
@@ -78,6 +78,7 @@ class Sandbox:
             namespaces=namespaces,
             sources=_sources(values, fds),
             container_id=values["id"],
+            contents={name: fd for name, fd in fds.items() if name.startswith("data:")},
         )
         kinds = dict(config.linux.namespaces)
 

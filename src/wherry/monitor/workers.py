@@ -40,6 +40,18 @@ def _populate(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, An
     return worker(args, fds)
 
 
+def _context(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.plaintar import context_worker
+
+    return context_worker(args, fds)
+
+
+def _files(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.copying import worker
+
+    return worker(args, fds)
+
+
 def _mount_volume(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
     from wherry.monitor.volume_mount import worker
 
@@ -47,13 +59,29 @@ def _mount_volume(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str
     return None
 
 
+def _fingerprint(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.copying import digest_worker
+
+    return digest_worker(args, fds)
+
+
+def _seal(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.seal import worker
+
+    return worker(args, fds)
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
     "changes": _changes,
+    "context": _context,
+    "files": _files,
+    "fingerprint": _fingerprint,
     "layer": _layer,
     "logs": logreader.worker,
     "mount-volume": _mount_volume,
     "populate": _populate,
     "remove": removal.worker,
+    "seal": _seal,
     "unpack": _unpack,
 }
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wherry.runtime.sources import Source
 
 BIND, FILESYSTEM, CGROUP, SHM = "bind", "filesystem", "cgroup", "shm"
+LAYERS, CONTENT = "layers", "content"
+# options of these two, and the type of the second: not the kernel's, and not the OCI specification's
+_AT, _PATH, CONTENT_TYPE = "wherry.at=", "wherry.path=", "wherry-file"
 # these are trusted by everything that comes after: no link of an image may move them
 _PLAIN_TARGET = frozenset({"proc", "sysfs"})
 
@@ -46,11 +49,13 @@ DEFAULT_LINKS = (
 class MountStep:
     """One mount to make.
 
-    `kind`: `bind`, `filesystem`, `cgroup` or `shm` (another container's /dev/shm). `plain`: links in the destination
-    are refused. `data`: comma-joined options of the file system. The rest is `mount_options.Options`.
+    `kind`: `bind`, `filesystem`, `cgroup`, `shm` (another container's /dev/shm), `layers` (an overlay that is mounted
+    at `at`, of which `path`, found inside it, is bound) or `content` (a file of a descriptor's content, in a tmpfs at
+    `at`). `plain`: links in the destination are refused. `data`: comma-joined options of the file system. The rest is
+    `mount_options.Options`.
     """
 
-    __slots__ = ("data", "destination", "fstype", "kind", "options", "plain", "source")
+    __slots__ = ("at", "data", "destination", "fstype", "kind", "options", "path", "plain", "source")
 
     def __init__(self, kind: str, destination: str, source: str, fstype: str, options: Options) -> None:
         self.kind = kind
@@ -60,6 +65,7 @@ class MountStep:
         self.options = options
         self.data = ",".join(options.data)
         self.plain = fstype in _PLAIN_TARGET
+        self.at = self.path = ""
 
     def __repr__(self) -> str:
         return f"MountStep({self.kind}, {self.source!r} on {self.destination!r}, {self.fstype}, {self.data!r})"
@@ -85,6 +91,7 @@ class Plan:
         "annotations",
         "bundle",
         "container_id",
+        "contents",
         "devices",
         "domainname",
         "gid_map",
@@ -139,6 +146,7 @@ class Plan:
     seccomp: "dict[str, Any] | None"
     shared_memory: int | None
     sources: "Mapping[str, Source]"
+    contents: "dict[str, int]"
     new_session_keyring: bool
 
     @property
@@ -165,6 +173,7 @@ def plan_container(
     sources: "Mapping[str, Source] | None" = None,
     container_id: str = "",
     host_capabilities: int | None = None,
+    contents: "Mapping[str, int] | None" = None,
 ) -> Plan:
     """Plan a container.
 
@@ -178,6 +187,7 @@ def plan_container(
         sources: for bind mounts, by destination, where what they mount was opened before.
         container_id: for hooks.
         host_capabilities: bit set of what can be granted; by default what this process has.
+        contents: descriptors of files' content, by the source that mounts of type `wherry-file` name.
 
     Raises:
         InvalidSpec: the configuration asks for what cannot be.
@@ -194,6 +204,7 @@ def plan_container(
     shared = plan.join.pop("shm", None)
     plan.shared_memory = shared if isinstance(shared, int) else None
     plan.sources = sources or {}
+    plan.contents = dict(contents or {})
     plan.new_namespaces = 0
     for kind in kinds:
         if kind not in plan.join:
@@ -273,9 +284,23 @@ def _mount_step(mount: "SpecMount", bundle: str, shared_memory: int | None = Non
     if mount.type in ("cgroup", "cgroup2"):
         options.data = ()
         return MountStep(CGROUP, destination, mount.source or "cgroup", mount.type, options)
+    if mount.type == CONTENT_TYPE or any(word.startswith(_PATH) for word in options.data):
+        return _special_step(mount, destination, options)
     if options.copy_up and mount.type != "tmpfs":
         raise InvalidSpec(f"mounts: tmpcopyup is for tmpfs: {destination}")
     return MountStep(FILESYSTEM, destination, mount.source or mount.type, mount.type, options)
+
+
+def _special_step(mount: "SpecMount", destination: str, options: Options) -> MountStep:
+    at = next((word[len(_AT) :] for word in options.data if word.startswith(_AT)), "")
+    path = next((word[len(_PATH) :] for word in options.data if word.startswith(_PATH)), "")
+    if not at:
+        raise InvalidSpec(f"mounts: {destination} needs the option {_AT}")
+    options.data = tuple(word for word in options.data if not word.startswith((_AT, _PATH)))
+    kind = CONTENT if mount.type == CONTENT_TYPE else LAYERS
+    step = MountStep(kind, destination, mount.source, mount.type, options)
+    step.at, step.path = at, path
+    return step
 
 
 # what every container may use whatever its rules say, as runc has it: making nodes, the default devices, terminals

@@ -21,9 +21,10 @@ from wherry.linux.files import (
     open_in_root,
 )
 from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
-from wherry.runtime.plan import BIND, CGROUP, SHM, MountStep
+from wherry.runtime.plan import BIND, CGROUP, CONTENT, LAYERS, SHM, MountStep
 from wherry.runtime.shared_memory import clone_shared_memory
 from wherry.runtime.sources import clone_source
+from wherry.runtime.step_mounts import OPTION_PAGE, bind_content, bind_layers, overlay_options, short_lower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from wherry.runtime.plan import Plan
 
 _TMPFS_MODE = 0o1777  # what the kernel gives one that is not told otherwise
-_OPTION_PAGE = 4000  # mount(2) takes one page of options
 
 # what tools like lxcfs lay over /proc; everything else there is how confinement is switched off (CVE-2019-16884)
 _PROC_FILES = frozenset(
@@ -145,6 +145,10 @@ def make_mounts(
                     _cgroup(root, step, cgroup_paths())
                 else:
                     late.append(step)
+            elif step.kind == LAYERS:
+                _bind(root, step, bind_layers(step))
+            elif step.kind == CONTENT:
+                _bind(root, step, bind_content(step, plan.contents[step.source]))
             else:
                 _filesystem(root, step)
         except KernelError as error:
@@ -286,8 +290,8 @@ def _check_over_proc(step: MountStep, tree: int) -> None:
 
 def _filesystem(root: int, step: MountStep) -> None:
     flags, data = step.options.flags, step.data
-    if step.fstype == "overlay" and len(os.fsencode(data)) > _OPTION_PAGE:
-        data = ",".join(_short_lower(word) for word in data.split(","))
+    if step.fstype == "overlay" and len(os.fsencode(data)) > OPTION_PAGE:
+        data = ",".join(short_lower(word) for word in data.split(","))
     mode = -1
     if step.fstype == "tmpfs" and "mode=" not in data:
         # as the directory that it covers; the kernel's 1777 where there was none
@@ -411,27 +415,7 @@ def root_options(mount: "Mount") -> "tuple[int, str]":
     Raises:
         InvalidSpec: it has more layers than one mount can name.
     """
-    flags, words = 0, []
-    for word in mount.options:
-        if word == "ro":
-            flags |= m.MS_RDONLY
-        elif word != "rw":
-            words.append(word)
-    data = ",".join(words)
-    if len(os.fsencode(data)) > _OPTION_PAGE:
-        data = ",".join(_short_lower(word) for word in words)
-        if len(os.fsencode(data)) > _OPTION_PAGE:
-            raise InvalidSpec("the root has more layers than one mount can name")
-    return flags, data
-
-
-def _short_lower(word: str) -> str:
-    """`lowerdir=` by descriptor: 127 layers overflow the option page by path."""
-    key, _, value = word.partition("=")
-    if key != "lowerdir":
-        return word
-    # a layer's path never holds a colon: it is named by its digest
-    return "lowerdir=" + ":".join(m.fd_path(os.open(path, O_PATH | os.O_DIRECTORY)) for path in value.split(":"))
+    return overlay_options(mount.options)
 
 
 def _overlay_tree(mount: "Mount") -> int:

@@ -25,7 +25,10 @@ from wherry.snapshots.tree import Tree, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from wherry.snapshots.tar import Entry
 
 _WHITEOUT = b".wh."
 _AUFS = b".wh..wh."
@@ -129,7 +132,6 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> int:
     while (entry := reader.next()) is not None:
         path = path_of(entry.name, max_depth)
         parent, _, name = path.rpartition(b"/")
-        kind = entry.type
         try:
             if _AUFS in path and _ignored(parent, name):
                 continue
@@ -140,34 +142,59 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> int:
                 if hidden in (b"", b".", b".."):
                     raise HostileInput(f"archive entry {shown(path)!r} hides no file", entry=shown(path))
                 tree.whiteout(parent, hidden)
-            elif not name and kind != DIRECTORY:
-                raise HostileInput(f"archive entry {shown(entry.name)!r} is no directory, and names the root")
-            elif kind == FILE:
-                fd = tree.file(parent, name)
-                try:
-                    if entry.size:
-                        reader.copy_to(fd)
-                    tree.finish_file(fd, entry)
-                finally:
-                    os.close(fd)
-            elif kind == DIRECTORY:
-                tree.directory(parent, name, entry)
-            elif kind == SYMLINK:
-                tree.symlink(parent, name, entry)
-                links += len(entry.linkname)
-            elif kind == HARDLINK:
-                target_parent, _, target = path_of(entry.linkname, max_depth).rpartition(b"/")
-                if not target:
-                    raise HostileInput(f"archive entry {shown(path)!r} is a hard link to the root", entry=shown(path))
-                tree.hardlink(parent, name, target_parent, target)
             else:
-                tree.special(parent, name, entry)
+                place(reader, tree, entry, path, max_depth)
+                if entry.type == SYMLINK:
+                    links += len(entry.linkname)
         except WherryError as error:
             error.facts.setdefault("entry", shown(entry.name))
             raise
         except OSError as error:
-            raise _translated(error, entry.name) from error
+            raise translated(error, entry.name) from error
     return links
+
+
+def place(
+    reader: TarReader,
+    tree: Tree,
+    entry: "Entry",
+    path: bytes,
+    max_depth: int,
+    copy: "Callable[[int], None] | None" = None,
+) -> None:
+    """Write one entry into a tree, whatever its name would mean in a layer.
+
+    Args:
+        reader: at the entry's data.
+        path: its clean name (`path_of`).
+        copy: writes the data of a file to a descriptor, in place of the reader.
+
+    Raises:
+        HostileInput, OSError: it cannot be made.
+    """
+    parent, _, name = path.rpartition(b"/")
+    kind = entry.type
+    if not name and kind != DIRECTORY:
+        raise HostileInput(f"archive entry {shown(entry.name)!r} is no directory, and names the root")
+    if kind == FILE:
+        fd = tree.file(parent, name)
+        try:
+            if entry.size:
+                (copy or reader.copy_to)(fd)
+            tree.finish_file(fd, entry)
+        finally:
+            os.close(fd)
+    elif kind == DIRECTORY:
+        tree.directory(parent, name, entry)
+    elif kind == SYMLINK:
+        tree.symlink(parent, name, entry)
+    elif kind == HARDLINK:
+        target_parent, _, target = path_of(entry.linkname, max_depth).rpartition(b"/")
+        if not target:
+            raise HostileInput(f"archive entry {shown(path)!r} is a hard link to the root", entry=shown(path))
+        tree.hardlink(parent, name, target_parent, target)
+    else:
+        tree.special(parent, name, entry)
 
 
 def _ignored(parent: bytes, name: bytes) -> bool:
@@ -176,7 +203,7 @@ def _ignored(parent: bytes, name: bytes) -> bool:
     return above or (name.startswith(_AUFS) and name != _OPAQUE)
 
 
-def _translated(error: OSError, name: bytes) -> WherryError:
+def translated(error: OSError, name: bytes) -> WherryError:
     """A name or value that no file system takes is the archive's fault; the rest is the machine's."""
     errno = error.errno or 0
     if errno in (ENAMETOOLONG, EINVAL, ERANGE, EFBIG):

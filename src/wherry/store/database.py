@@ -58,6 +58,12 @@ SCHEMA: tuple[str, ...] = (
         blobs TEXT NOT NULL             -- JSON: digests of all that is kept of it, its own included
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE build_cache (
+        key TEXT PRIMARY KEY,           -- what the step does and what it stands on, by content
+        record TEXT NOT NULL            -- JSON of build.cache.Record
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -1,0 +1,95 @@
+"""`POST /build` as the classic builder has it, and what there is to say of the cache."""
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+
+from wherry.api.call import Call
+from wherry.api.reply import Reply, Stream, json_reply
+from wherry.build.build import Request
+from wherry.build.executor import Settings
+from wherry.errors import InvalidArgument, NotSupported
+
+_LIMITS = {
+    "memory": "Memory",
+    "memswap": "MemorySwap",
+    "cpushares": "CpuShares",
+    "cpuperiod": "CpuPeriod",
+    "cpuquota": "CpuQuota",
+    "shmsize": "ShmSize",
+}
+
+
+async def build(call: Call) -> Stream:
+    """POST /build: progress as JSON lines, an error in band."""
+    if call.text("version") == "2":
+        raise NotSupported("BuildKit's protocol is not supported; set DOCKER_BUILDKIT=0")
+    stream = call.stream()
+    request = _request(call)
+    with call.while_client_stays():
+        await call.engine.build.classic(
+            request, call.chunks(), call.text("remote"), _auths(call), call.flag("q"), stream.send_json
+        )
+    await stream.finish()
+    return stream
+
+
+def _request(call: Call) -> Request:
+    limits: dict[str, Any] = {name: call.number(key) for key, name in _LIMITS.items() if call.text(key)}
+    for key, name in (("cpusetcpus", "CpusetCpus"), ("cpusetmems", "CpusetMems"), ("cgroupparent", "CgroupParent")):
+        if call.text(key):
+            limits[name] = call.text(key)
+    if call.text("ulimits"):
+        limits["Ulimits"] = _json(call, "ulimits", list)
+    network = call.text("networkmode")
+    may = frozenset(("network.host",) if network == "host" else ())
+    return Request(
+        path=call.text("dockerfile") or "Dockerfile",
+        tags=[tag for tag in call.texts("t") if tag],
+        target=call.text("target"),
+        build_args={key: value for key, value in (_json(call, "buildargs", dict) or {}).items() if value is not None},
+        labels=_json(call, "labels", dict) or {},
+        no_cache=call.flag("nocache"),
+        pull=call.flag("pull"),
+        platform=call.text("platform"),
+        squash=call.flag("squash"),
+        settings=Settings(network=network or "default", hosts=_hosts(call.texts("extrahosts")), limits=limits, may=may),
+        style="classic",
+    )
+
+
+def _hosts(values: list[str]) -> list[str]:
+    return [host for value in values for host in value.split(",") if host]
+
+
+def _json(call: Call, key: str, kind: type) -> Any:
+    text = call.text(key)
+    if not text:
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidArgument(f"error reading {key}: not JSON") from None
+    if value is not None and not isinstance(value, kind):
+        raise InvalidArgument(f"error reading {key}: not what it should be")
+    return value
+
+
+def _auths(call: Call) -> dict[str, Any]:
+    text = call.request.headers.get("X-Registry-Config", "")
+    if not text:
+        return {}
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        value = msgspec.json.decode(base64.urlsafe_b64decode(padded))
+    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def prune(call: Call) -> Reply:
+    """POST /build/prune."""
+    keep = call.number("keep-storage", 0) or call.number("reserved-space", 0) or 0
+    return json_reply(await call.engine.build.prune(call.filters(), call.flag("all"), keep))

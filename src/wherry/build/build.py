@@ -1,0 +1,402 @@
+"""One build, from what is asked to what it gives: the one way that every door goes."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from wherry.build import assemble
+from wherry.build.assemble import Built
+from wherry.build.cache import Cache
+from wherry.build.config import Style
+from wherry.build.context import Tree
+from wherry.build.convert import Converted, Surroundings, convert
+from wherry.build.errors import DockerfileError, excerpt
+from wherry.build.excluding import rules
+from wherry.build.executor import Executor, Fetch, Settings
+from wherry.build.graph import ContextSource, Vertex
+from wherry.build.instructions import parse_stages
+from wherry.build.mounts import CacheLocks, Mounts
+from wherry.build.parser import Document, parse
+from wherry.build.ports import FindImage, RunTask, RunWorker
+from wherry.build.progress import Sink, Step
+from wherry.build.remotes import git_source, http_source, is_git, is_http
+from wherry.build.solver import AT_ONCE, Solver
+from wherry.build.stages import Plan, plan
+from wherry.build.variables import Globals
+from wherry.errors import InvalidArgument, NotFound, WherryError
+from wherry.images.model import Image
+from wherry.images.seal import Claims, claim
+from wherry.images.stores import Stores
+from wherry.images.tag import target as tag_target
+from wherry.oci import platform as platforms
+from wherry.oci.reference import Reference, parse_normalized
+
+DOCKERFILE_LIMIT = 2 << 20
+EPOCH_ARG = "SOURCE_DATE_EPOCH"
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """What is asked of a build.
+
+    Args:
+        dockerfile: its text, or None: `path` is read from the context.
+        path: what it is called, and where it lies in the context.
+        tags: names of the result.
+        target: the stage to build, "" for the last.
+        build_args: `--build-arg`.
+        labels: `--label`.
+        no_cache: do every step.
+        no_cache_filter: do the steps of these stages.
+        pull: ask registries for base images that are here.
+        platform: what to build for, "" for this machine.
+        settings: of the steps.
+        secrets: content by id.
+        agents: sockets by id.
+        contexts: by name: an image's name, an address, or a tree.
+        style: whose words history has.
+        squash: one layer of what the build added.
+        store: keep the result as an image.
+    """
+
+    dockerfile: bytes | None = None
+    path: str = "Dockerfile"
+    tags: list[str] = field(default_factory=list)
+    target: str = ""
+    build_args: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    no_cache_filter: list[str] = field(default_factory=list)
+    pull: bool = False
+    platform: str = ""
+    settings: Settings = field(default_factory=Settings)
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    agents: dict[str, str] = field(default_factory=dict)
+    contexts: "dict[str, str | Tree]" = field(default_factory=dict)
+    style: Style = "buildkit"
+    squash: bool = False
+    store: bool = True
+
+
+class Builder:
+    """What all builds of an engine share.
+
+    Args:
+        stores: images, layers, blobs.
+        cache: what steps have made.
+        directory: where the builder keeps its own.
+        run_worker, run_task, find_image: the engine's.
+        fetch: gets downloads and checkouts (`sources.py`).
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        cache: Cache,
+        directory: str,
+        *,
+        run_worker: RunWorker,
+        run_task: RunTask,
+        find_image: FindImage,
+    ) -> None:
+        self.stores = stores
+        self.cache = cache
+        self.directory = directory
+        self.run_worker = run_worker
+        self.run_task = run_task
+        self.find_image = find_image
+        self.gate = asyncio.Semaphore(AT_ONCE)
+        self.locks = CacheLocks()
+        self.running: set[Claims] = set()
+        os.makedirs(f"{directory}/mounts", mode=0o700, exist_ok=True)
+
+    def in_use(self) -> set[str]:
+        """Chain ids that running builds stand on."""
+        return {chain for claims in self.running for chain in claims.chain_ids}
+
+
+Narrate = Callable[["Build"], Awaitable[None]]
+
+
+class Build:
+    """One build.
+
+    Args:
+        builder: the engine's.
+        request: what is asked.
+        context: the build context, or None.
+        sink: gets the progress (`progress.py`).
+        fetch: gets downloads and checkouts.
+        find_image: the engine's, with this caller's credentials.
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        request: Request,
+        context: Tree | None,
+        sink: Sink,
+        *,
+        fetch: Fetch,
+        find_image: FindImage | None = None,
+    ) -> None:
+        self.builder = builder
+        self.request = request
+        self.sink = sink
+        self.context = context
+        self._fetch = fetch
+        self._find_image = find_image or builder.find_image
+        self._platform = platforms.parse(request.platform) if request.platform else None
+        self.names = [parse_tag(tag) for tag in request.tags]
+        self.claims: Claims
+        self.solver: Solver
+        self.converted: Converted
+        self.document: Document
+        self.on_failure: Callable[[Any, Any], Awaitable[None]] | None = None
+
+    async def run(self, narrate: Narrate | None = None) -> Built:
+        """Build.
+
+        Args:
+            narrate: tells of the steps beside the work, in its own way.
+
+        Returns:
+            the image.
+
+        Raises:
+            DockerfileError: the Dockerfile is wrong; `facts["excerpt"]` shows where.
+            WherryError: a step failed, an image is not there…; nothing of it is left but finished steps.
+        """
+        try:
+            async with claim(self.builder.stores) as self.claims, AsyncExitStack() as stack:
+                self.builder.running.add(self.claims)
+                stack.callback(self.builder.running.discard, self.claims)
+                return await self._run(narrate, stack)
+        except WherryError as error:
+            self._show_place(error)
+            raise
+        finally:
+            await self.builder.cache.shrink(self.builder.in_use())
+
+    async def _run(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
+        request = self.request
+        self.document = self._read()
+        shared, found = await self._plan()
+        executor = self._executor()
+        self.solver = Solver(
+            executor,
+            self.builder.cache,
+            self.sink,
+            fresh=self._fresh,
+            salt=str(request.settings.newest) if request.settings.newest is not None else "",
+            gate=self.builder.gate,
+        )
+        stack.push_async_callback(self.solver.close)
+        self.converted = convert(found, shared, self.around)
+        target = self.converted.target
+        work = asyncio.ensure_future(self.solver.root(target.root))
+        stack.push_async_callback(_settled, work)
+        if narrate is not None:
+            await narrate(self)
+        root = await work
+        return await self._finish(root)
+
+    async def _finish(self, root: Any) -> Built:
+        request, stores = self.request, self.builder.stores
+        epoch = request.settings.newest
+        created = "" if epoch is None else assemble.timestamp(epoch)
+        value = self.state_document(self.converted.target, root, created)
+        if epoch is None:
+            value["created"] = await assemble.when(self.builder.cache, value, fresh=request.no_cache)
+            for entry in value["history"]:
+                if not entry.get("created"):
+                    entry["created"] = value["created"]
+        built = await asyncio.to_thread(assemble.assemble, stores, value, root)
+        if request.store:
+            await assemble.store(stores, self.claims, built, self.names)
+        return built
+
+    def state_document(self, state: Any, root: Any, created: str) -> dict[str, Any]:
+        """The configuration document of a stage that has come to `root`."""
+        return assemble.document(
+            state,
+            root,
+            self.solver.records,
+            platform=self._platform,
+            created=created,
+            epoch=self.request.settings.newest is not None,
+        )
+
+    # -- what comes before the work
+
+    def _read(self) -> Document:
+        request = self.request
+        data = request.dockerfile
+        if data is None:
+            if self.context is None:
+                raise InvalidArgument("the build has neither a context nor a Dockerfile")
+            try:
+                data = self.context.read(request.path, DOCKERFILE_LIMIT)
+            except NotFound:
+                raise NotFound(f"Cannot locate specified Dockerfile: {request.path}", path=request.path) from None
+        if not data.strip():
+            raise DockerfileError(f"the Dockerfile ({request.path}) cannot be empty")
+        return parse(data, request.path)
+
+    async def _plan(self) -> tuple[Globals, Plan]:
+        request = self.request
+        program = parse_stages(self.document)
+        here = platforms.host()
+        shared = Globals(
+            build_args=request.build_args,
+            build_platform=here,
+            target_platform=self._platform or here,
+            target=request.target,
+            escape=self.document.escape,
+        )
+        shared.declare(program.meta_args)
+        self._epoch(shared)
+        images: dict[str, Image] = {}
+        contexts: dict[str, Image | Vertex] = {}
+        triggers: dict[int, list[str]] = {}
+        while True:
+            found = plan(program.stages, shared, target=request.target, contexts=request.contexts, triggers=triggers)
+            await self._look_up(found, images, contexts)
+            known = dict(triggers)
+            for index in found.needed:
+                base = found.stages[index].base
+                image = images.get(base.name) if base.kind == "image" else contexts.get(base.name)
+                if base.kind in ("image", "context") and isinstance(image, Image) and index not in known:
+                    known[index] = list(image.config.config.on_build or [])
+            if known == triggers:
+                break
+            triggers = known
+        self.around = Surroundings(
+            images=images,
+            contexts=contexts,
+            patterns=rules,
+            style=request.style,
+            context=Vertex(ContextSource(), (), "[internal] load build context"),
+            labels=request.labels,
+        )
+        return shared, found
+
+    def _epoch(self, shared: Globals) -> None:
+        text = self.request.build_args.get(EPOCH_ARG) or shared.values.get(EPOCH_ARG)
+        if text and self.request.settings.newest is None:
+            if not text.isdigit():
+                raise InvalidArgument(f"invalid {EPOCH_ARG}: {text}")
+            self.request.settings.newest = int(text) * 1_000_000_000
+
+    async def _look_up(self, found: Plan, images: dict[str, Image], contexts: "dict[str, Image | Vertex]") -> None:
+        """Find the images and contexts that stages use, several at once."""
+        platform_of = {stage.base.name: str(stage.platform) for stage in found.stages if stage.platform is not None}
+        missing = [name for name in found.images() if name not in images]
+        results = await asyncio.gather(*(self._image(name, platform_of.get(name, "")) for name in missing))
+        images.update(zip(missing, results, strict=True))
+        for name in found.contexts():
+            if name in contexts:
+                continue
+            given = self.request.contexts[name]
+            if isinstance(given, Tree):
+                contexts[name] = Vertex(ContextSource(name), (), f"[context {name}] load from client")
+            elif given.startswith("docker-image://"):
+                contexts[name] = await self._image(given.removeprefix("docker-image://"), platform_of.get(name, ""))
+            else:
+                contexts[name] = self._remote(name, given)
+
+    def _remote(self, name: str, address: str) -> Vertex:
+        if is_git(address):
+            return Vertex(git_source(address), (), f"[context {name}] {address}")
+        if is_http(address):
+            return Vertex(http_source(address), (), f"[context {name}] {address}")
+        raise InvalidArgument(f"unsupported context source {address!r} for {name}")
+
+    async def _image(self, name: str, platform: str) -> Image:
+        vertex = Vertex(ContextSource(f"image:{name}"), (), f"[internal] load metadata for {shown(name)}")
+        step = Step(vertex, self.sink)
+        step.start()
+
+        def tell(line: dict[str, Any]) -> None:
+            detail = line.get("progressDetail") or {}
+            if line.get("id") and detail.get("total"):
+                step.status(str(line["id"]), int(detail.get("current") or 0), int(detail["total"]))
+
+        try:
+            image = await self._find_image(name, platform or self.request.platform, self.request.pull, tell)
+        except WherryError as error:
+            step.complete(error=error.message)
+            raise
+        await self.claims.image(image.record)
+        step.complete()
+        return image
+
+    def _executor(self) -> Executor:
+        request, builder = self.request, self.builder
+        mounts = Mounts(
+            f"{builder.directory}/mounts",
+            builder.locks,
+            secrets=request.secrets,
+            agents=request.agents,
+            run_worker=builder.run_worker,
+        )
+        contexts = {name: given for name, given in request.contexts.items() if isinstance(given, Tree)}
+        if self.context is not None:
+            contexts[""] = self.context
+        executor = Executor(
+            builder.stores,
+            self.claims,
+            run_worker=builder.run_worker,
+            run_task=builder.run_task,
+            mounts=mounts,
+            contexts=contexts,
+            fetch=self._fetch,
+            settings=request.settings,
+        )
+        executor.on_failure = self.on_failure
+        return executor
+
+    def _fresh(self, vertex: Vertex) -> bool:
+        request = self.request
+        return request.no_cache or vertex.stage in request.no_cache_filter
+
+    def _show_place(self, error: WherryError) -> None:
+        """Say where in the Dockerfile it went wrong."""
+        location = None
+        if isinstance(error, DockerfileError):
+            location = error.location
+        elif hasattr(self, "converted"):
+            location = self.converted.locations.get(str(error.facts.get("vertex")))
+        document = getattr(self, "document", None)
+        source = (
+            document.source if document is not None else (self.request.dockerfile or b"").decode("utf-8", "replace")
+        )
+        if location is not None and source:
+            error.facts["excerpt"] = excerpt(source, self.request.path, [location])
+
+
+async def _settled(work: "asyncio.Future[Any]") -> None:
+    work.cancel()
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.exception()
+
+
+def parse_tag(text: str) -> Reference:
+    """A name of `-t`.
+
+    Raises:
+        InvalidReference: it is none.
+    """
+    return tag_target(text)
+
+
+def shown(name: str) -> str:
+    """An image's name in full."""
+    try:
+        return str(parse_normalized(name).with_default_tag())
+    except WherryError:
+        return name

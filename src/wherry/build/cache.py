@@ -1,0 +1,291 @@
+"""What steps have made before: found again by what they do and what they stand on, never by when.
+
+A key is a digest of content: the operation's definition, the chain of the layers below, the files that it takes. Only
+a step that this engine has carried out itself, or a cache that the caller imports by name, puts a record here; an image
+that was pulled never does (CVE-2024-24557).
+
+A record holds its layer: its snapshot and its blob are not collected. When all of them are larger than the limit, those
+that were not used for the longest time go.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from wherry.errors import InvalidArgument
+from wherry.images.stores import Stores
+from wherry.oci import digest as digests
+from wherry.store.database import Database
+from wherry.store.images import LayerRecord
+
+EMPTY = ""
+"""The `chain` of a step that changed nothing."""
+_ENCODER = msgspec.json.Encoder()
+
+
+class Record(Struct, frozen=True):
+    """One step's result.
+
+    Args:
+        id: 24 hex digits and up, what people see.
+        layer: the layer; None where nothing was changed.
+        chain: its chain id on what it was made on; "" where nothing was changed.
+        parent: chain id of what it was made on, or "".
+        description: for people.
+        kind: `regular`, `source.local`, `exec.cachemount`.
+        created_at: nanoseconds.
+        used_at: when it last was a hit.
+        uses: how often.
+    """
+
+    id: str
+    layer: LayerRecord | None
+    chain: str
+    parent: str
+    description: str
+    kind: str = "regular"
+    created_at: int = 0
+    used_at: int = 0
+    uses: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return self.layer.unpacked if self.layer is not None else 0
+
+
+_DECODER = msgspec.json.Decoder(Record)
+
+
+class Cache:
+    """The records of one data root; all in memory, written through.
+
+    Args:
+        database: open.
+        stores: where layers are.
+        limit: bytes that all records may take; 0 for no limit.
+    """
+
+    def __init__(self, database: Database, stores: Stores, limit: int = 0) -> None:
+        self._database = database
+        self._stores = stores
+        self.limit = limit
+        self._records: dict[str, Record] = {}
+        for key, text in database.read("SELECT key, record FROM build_cache"):
+            self._records[key] = _DECODER.decode(text)
+
+    def find(self, key: str) -> Record | None:
+        """The record of a key, if what it names is all there."""
+        record = self._records.get(key)
+        if record is None or not self._whole(record):
+            return None
+        return record
+
+    def _whole(self, record: Record) -> bool:
+        if record.layer is None:
+            return True
+        return self._stores.overlay.exists(record.chain) and self._stores.blobs.exists(digests.parse(record.layer.blob))
+
+    async def put(self, keys: Iterable[str], record: Record) -> None:
+        """Write a result down under its keys; durable when this returns."""
+        entries = dict.fromkeys(keys, record)
+        self._records.update(entries)
+        await self._write(entries)
+
+    async def touch(self, keys: Iterable[str]) -> None:
+        """Count a use."""
+        now = time.time_ns()
+        entries = {}
+        for key in keys:
+            record = self._records.get(key)
+            if record is not None:
+                entries[key] = msgspec.structs.replace(record, used_at=now, uses=record.uses + 1)
+        self._records.update(entries)
+        if entries:
+            # nobody waits for it: what is lost is a count
+            self._database.submit(_writing(entries))
+
+    async def _write(self, entries: dict[str, Record]) -> None:
+        await self._database.write(_writing(entries))
+
+    async def drop(self, keys: Iterable[str]) -> None:
+        """Forget records."""
+        gone = list(keys)
+        for key in gone:
+            self._records.pop(key, None)
+        await self._database.write(
+            lambda connection: connection.executemany("DELETE FROM build_cache WHERE key = ?", [(key,) for key in gone])
+        )
+
+    # -- what is held
+
+    def chains(self) -> set[str]:
+        """Snapshots that records need."""
+        return {record.chain for record in self._records.values() if record.chain}
+
+    def blobs(self) -> set[str]:
+        """Blobs that records need."""
+        return {record.layer.blob for record in self._records.values() if record.layer is not None}
+
+    def records(self) -> dict[str, tuple[Record, list[str]]]:
+        """Every record once, with its keys."""
+        found: dict[str, tuple[Record, list[str]]] = {}
+        for key, record in self._records.items():
+            known = found.get(record.id)
+            if known is None:
+                found[record.id] = (record, [key])
+            else:
+                known[1].append(key)
+                if record.used_at > known[0].used_at:
+                    found[record.id] = (record, known[1])
+        return found
+
+    def size(self) -> int:
+        """Bytes of all layers that only the cache knows, each once."""
+        shared = self._shared()
+        seen = {record.chain: record.size for record in self._records.values() if record.chain not in shared}
+        return sum(seen.values())
+
+    def _shared(self) -> set[str]:
+        found: set[str] = set(self._stores.layers_in_use())
+        for image in self._stores.records.by_id.values():
+            found.update(image.chain_ids)
+        return found
+
+    def listing(self, in_use: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """Docker's `BuildCache` entries (`/system/df`), newest use first.
+
+        Args:
+            in_use: chain ids that a running build stands on.
+        """
+        shared, used = self._shared(), set(in_use)
+        by_chain = {record.chain: record.id for record, _ in self.records().values() if record.chain}
+        entries = []
+        for record, _ in sorted(self.records().values(), key=lambda pair: -pair[0].used_at):
+            parent = by_chain.get(record.parent)
+            entries.append(
+                {
+                    "ID": record.id,
+                    **({"Parents": [parent]} if parent else {}),
+                    "Type": record.kind,
+                    "Description": record.description,
+                    "InUse": record.chain in used,
+                    "Shared": record.chain in shared,
+                    "Size": record.size,
+                    "CreatedAt": moment(record.created_at),
+                    "LastUsedAt": moment(record.used_at) if record.uses else None,
+                    "UsageCount": record.uses,
+                }
+            )
+        return entries
+
+    async def prune(
+        self,
+        filters: dict[str, list[str]],
+        *,
+        everything: bool = False,
+        keep: int = 0,
+        in_use: Iterable[str] = (),
+    ) -> tuple[list[str], int]:
+        """Forget records, those unused for the longest time first.
+
+        Args:
+            filters: `id`, `until`/`unused-for` (a Go duration: not used since), `type`, `description`, `inuse`,
+                `shared`, `private`.
+            everything: also those whose layers an image has too.
+            keep: stop when no more bytes than this are left.
+            in_use: chain ids that a running build stands on; those stay.
+
+        Returns:
+            (ids, bytes that only the cache held).
+        """
+        used, shared = set(in_use), self._shared()
+        chosen: list[str] = []
+        gone: list[str] = []
+        freed = 0
+        left = self.size()
+        tests = _tests(filters)
+        for record, keys in sorted(self.records().values(), key=lambda pair: pair[0].used_at or pair[0].created_at):
+            if keep and left <= keep:
+                break
+            if record.chain in used or (record.chain in shared and not everything and not filters):
+                continue
+            if not all(test(record, record.chain in shared) for test in tests):
+                continue
+            chosen.append(record.id)
+            gone += keys
+            if record.chain not in shared:
+                freed += record.size
+                left -= record.size
+        if gone:
+            await self.drop(gone)
+        return chosen, freed
+
+    async def shrink(self, in_use: Iterable[str] = ()) -> int:
+        """Keep to the limit; returns the bytes that went."""
+        if not self.limit or self.size() <= self.limit:
+            return 0
+        _, freed = await self.prune({}, keep=self.limit, in_use=in_use)
+        return freed
+
+
+def _writing(entries: dict[str, Record]) -> Any:
+    rows = [(key, _ENCODER.encode(record).decode()) for key, record in entries.items()]
+    return lambda connection: connection.executemany("INSERT OR REPLACE INTO build_cache VALUES (?, ?)", rows)
+
+
+def moment(nanoseconds: int) -> str:
+    """A time as Docker writes it."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+def _tests(filters: dict[str, list[str]]) -> list[Any]:
+    found: list[Any] = []
+    for written, values in filters.items():
+        name = written.replace("unused-for", "until")
+        if name == "until":
+            if len(values) != 1:
+                raise InvalidArgument("more than one until filter specified")
+            before = time.time_ns() - duration(values[0])
+            found.append(lambda record, _s, before=before: (record.used_at or record.created_at) < before)
+        elif name == "id":
+            found.append(lambda record, _s, values=values: any(record.id.startswith(value) for value in values))
+        elif name == "type":
+            found.append(lambda record, _s, values=values: record.kind in values)
+        elif name == "description":
+            found.append(lambda record, _s, values=values: any(value in record.description for value in values))
+        elif name == "inuse":
+            wanted = values[:1] == ["true"] or values[:1] == ["1"]
+            found.append(lambda _r, _s, wanted=wanted: not wanted)
+        elif name in ("shared", "private"):
+            wanted = (name == "shared") == (values[:1] in (["true"], ["1"], [""]))
+            found.append(lambda _r, shared, wanted=wanted: shared == wanted)
+        else:
+            raise InvalidArgument(f"invalid filter '{name}'")
+    return found
+
+
+_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def duration(text: str) -> int:
+    """A Go duration (`24h`, `1h30m`) in nanoseconds.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    rest, total = text, 0.0
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((name for name in ("ns", "us", "µs", "ms", "s", "m", "h") if rest[digits:].startswith(name)), None)
+        if not digits or unit is None:
+            raise InvalidArgument(f'time: invalid duration "{text}"')
+        total += float(rest[:digits]) * _UNITS[unit]
+        rest = rest[digits + len(unit) :]
+    if not text:
+        raise InvalidArgument('time: invalid duration ""')
+    return int(total)

@@ -1,0 +1,108 @@
+"""The classic builder's account of a build: every instruction in the file's order, whatever order they were done in."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from wherry.build.build import Build
+from wherry.build.convert import Instruction
+from wherry.build.progress import Step
+
+Say = Callable[[str], None]
+_KEPT = 4096  # pieces of output of a step whose turn has not come
+
+
+class Narrator:
+    """Tells of one build.
+
+    Args:
+        say: takes text, to be shown as it is.
+    """
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._steps: dict[str, Kept] = {}
+
+    async def __call__(self, build: Build) -> None:
+        """Tell until the last step is done; an error of a step is told by whoever started the build."""
+        instructions = build.converted.instructions
+        for one in instructions:
+            if one.vertex is not None and one.vertex.digest not in self._steps:
+                self._steps[one.vertex.digest] = Kept(build.solver.step(one.vertex))
+        seen: set[str] = set()
+        for number, one in enumerate(instructions, 1):
+            self._say(f"Step {number}/{len(instructions)} : {one.text}\n")
+            again = one.vertex is not None and one.vertex.digest in seen
+            if one.vertex is not None:
+                seen.add(one.vertex.digest)
+            await self._tell(build, one, again)
+
+    async def _tell(self, build: Build, one: Instruction, again: bool) -> None:
+        if one.vertex is not None:
+            kept = self._steps[one.vertex.digest]
+            work = build.solver.begin(one.vertex)
+            if not again:
+                kept.replay(self._say, one.runs)
+            await asyncio.wait([work])
+            if work.cancelled() or work.exception() is not None:
+                # the build ends with it; nothing more is to be told
+                await asyncio.shield(work)
+            if kept.step.cached and one.runs | (not again):
+                self._say(" ---> Using cache\n" if _is_step(one) else "")
+            elif one.runs and kept.begun:
+                self._say(f" ---> Removed intermediate container {kept.step.task[:12]}\n")
+        self._say(f" ---> {await self._id(build, one)}\n")
+
+    @staticmethod
+    async def _id(build: Build, one: Instruction) -> str:
+        from wherry.build.assemble import short
+
+        root = await build.solver.root(one.root)
+        return short({"config": one.config, "layers": root.diff_ids})
+
+
+class Kept:
+    """A step whose output waits until its turn has come."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.begun = False
+        self._kept: list[tuple[int, bytes]] = []
+        self._say: Say | None = None
+        self._runs = False
+        step.listener = self._take
+
+    def replay(self, say: Say, runs: bool) -> None:
+        """Its turn has come: what it said so far, and from now on at once."""
+        self._say, self._runs = say, runs
+        kept, self._kept = self._kept, []
+        for stream, data in kept:
+            self._take(stream, data)
+        if self.step.task:
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self.begun and self._runs and self._say is not None:
+            self.begun = True
+            self._say(f" ---> Running in {self.step.task[:12]}\n")
+
+    def _take(self, stream: int, data: bytes) -> None:
+        if self._say is None:
+            if len(self._kept) < _KEPT:
+                self._kept.append((stream, data))
+            return
+        self._begin()
+        text = data.decode("utf-8", "replace")
+        if text:
+            self._say(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)
+
+
+def _is_step(one: Instruction) -> bool:
+    return one.vertex is not None and bool(one.vertex.inputs)
+
+
+def result(say: Say, id_: str, names: list[Any]) -> None:
+    """The last lines."""
+    say(f"Successfully built {id_.partition(':')[2][:12]}\n")
+    for name in names:
+        say(f"Successfully tagged {name.familiar()}\n")

@@ -1,0 +1,329 @@
+"""Carries out what is not known: runs programs, copies files, fetches; each result is a layer, durable before it counts
+
+A step's changes are written into a staged layer (`Overlay.stage`), which is the upper directory of the step's root;
+when the step is done that directory itself becomes the snapshot. Killed at any point, nothing is visible of it: a
+staged layer goes at the next start, a program ends with its monitor, mounts are in nobody's namespace but the step's.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from wherry.build.cache import Record
+from wherry.build.context import Tree
+from wherry.build.failure import StepFailed
+from wherry.build.graph import ContextSource, Copy, Exec, Files, GitSource, HttpSource, ImageSource, MakeFile
+from wherry.build.mounts import Mounts
+from wherry.build.ports import RunTask, RunWorker, Task
+from wherry.build.progress import Step
+from wherry.build.root import EMPTY_ROOT, Result, Root
+from wherry.errors import NotFound, WherryError
+from wherry.images import layers
+from wherry.images.seal import Claims
+from wherry.images.stores import Stores
+from wherry.oci import digest as digests
+from wherry.oci import image as documents
+from wherry.snapshots.remove import remove_tree
+from wherry.store.images import LayerRecord
+
+EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+"""The archive without entries."""
+# what the runtime makes in every root to mount on
+_STUBS = (
+    "proc",
+    "sys",
+    "sys/fs/cgroup",
+    "dev",
+    "dev/pts",
+    "dev/shm",
+    "dev/mqueue",
+    "dev/pipes",
+    "dev/console",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+)
+
+Fetch = Callable[[HttpSource | GitSource, Step], Awaitable[Tree]]
+
+
+class Settings:
+    """What one build asks of its steps beside what the graph says.
+
+    Args:
+        network: what `default` means.
+        hosts: further `name:address`.
+        limits: Docker's HostConfig keys.
+        newest: nanoseconds; later times of files become this one.
+        may: entitlements that the caller gave (`network.host`, `security.insecure`).
+    """
+
+    def __init__(
+        self,
+        *,
+        network: str = "default",
+        hosts: list[str] | None = None,
+        limits: dict[str, Any] | None = None,
+        newest: int | None = None,
+        may: frozenset[str] = frozenset(),
+    ) -> None:
+        self.network = network
+        self.hosts = list(hosts or [])
+        self.limits = dict(limits or {})
+        self.newest = newest
+        self.may = may
+
+
+class Executor:
+    """Does the work of one build.
+
+    Args:
+        stores: images, layers, blobs.
+        claims: what this build holds until it is over.
+        run_worker, run_task: the engine's.
+        mounts: caches, secrets, agents.
+        contexts: trees that the caller gave, by name.
+        fetch: gets downloads and checkouts.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        claims: Claims,
+        *,
+        run_worker: RunWorker,
+        run_task: RunTask,
+        mounts: Mounts,
+        contexts: dict[str, Tree],
+        fetch: Fetch,
+        settings: Settings,
+    ) -> None:
+        self._stores = stores
+        self._claims = claims
+        self._run_worker = run_worker
+        self._run_task = run_task
+        self._mounts = mounts
+        self._contexts = contexts
+        self._fetch = fetch
+        self._settings = settings
+        self.on_failure: Callable[[Task, StepFailed], Awaitable[None]] | None = None
+
+    # -- sources
+
+    async def image(self, op: ImageSource, step: Step) -> Root:
+        """The layers of an image, there or made again from their blobs."""
+        image = self._stores.image(op.id)
+        await self._claims.image(image.record)
+        step.start()
+        await layers.ensure(self._stores, image)
+        step.complete(cached=True)
+        return Root(image.record.layers)
+
+    async def context(self, op: ContextSource, step: Step) -> Tree:
+        """A tree that the caller gave."""
+        tree = self._contexts.get(op.name)
+        if tree is None:
+            raise NotFound(f"no build context {op.name!r} was given", context=op.name)
+        step.start()
+        step.complete()
+        return tree
+
+    async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree:
+        """A download or a checkout."""
+        step.start()
+        tree = await self._fetch(op, step)
+        step.complete()
+        return tree
+
+    async def fingerprint(self, root: Root, questions: "list[tuple[tuple[str, ...], Copy]]") -> list[str]:
+        """What sources of a root hash to."""
+        async with self._place() as place:
+            asked = [[list(sources), list(action.exclude)] for sources, action in questions]
+            found = await self._run_worker(
+                "fingerprint", {"root": self._read_only(root), "at": place("root"), "questions": asked}, {}
+            )
+        digests_found: list[str] = found["digests"]
+        return digests_found
+
+    # -- steps
+
+    async def execute(self, op: Exec, inputs: list[Result | None], step: Step) -> Record:
+        """Run a program."""
+        base = inputs[0] if isinstance(inputs[0], Root) else EMPTY_ROOT
+        settings = self._settings
+        for name, wanted in (("network.host", op.network == "host"), ("security.insecure", op.security == "insecure")):
+            if wanted and name not in settings.may:
+                raise WherryError(f"{name} is not allowed: the build was not started with --allow {name}")
+        async with self._staged() as (staging, work), self._place() as place:
+            async with self._mounts.ready(op, inputs, place, self._stores) as mounted:
+                task = Task(
+                    id=secrets.token_hex(32),
+                    args=list(op.args),
+                    env=[*op.env, *mounted.env],
+                    cwd=op.cwd,
+                    user=op.user,
+                    root=self._stores.overlay.mounts(base.chain_ids, staging, work),
+                    mounts=mounted.specs,
+                    data=mounted.data,
+                    network=settings.network if op.network == "default" else op.network,
+                    hosts=[*settings.hosts, *op.hosts],
+                    insecure=op.security == "insecure",
+                    limits=settings.limits,
+                )
+                step.task = task.id
+                code = await self._run_task(task, step.output)
+                if code:
+                    failure = StepFailed(op.args, code)
+                    if self.on_failure is not None:
+                        await self.on_failure(task, failure)
+                    raise failure
+            # a secret's place must not stay behind, nor any other's
+            stubs = [*_STUBS, *(mount.target for mount in op.mounts)]
+            return await self._seal(staging, work, base, stubs, step)
+
+    async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record:
+        """Copy and make files."""
+        base = inputs[0] if isinstance(inputs[0], Root) and not op.linked else EMPTY_ROOT
+        async with self._staged() as (staging, work), self._place() as place:
+            args: dict[str, Any] = {
+                "root": self._stores.overlay.mounts(base.chain_ids, staging, work)[0].to_json(),
+                "at": place("root"),
+                "sources": [],
+                "actions": [_action(action) for action in op.actions],
+            }
+            fds: dict[str, int] = {}
+            try:
+                for index, source in enumerate(inputs):
+                    if index and isinstance(source, Root):
+                        args["sources"].append({"mount": self._read_only(source), "at": place(f"source{index}")})
+                    elif index and isinstance(source, Tree):
+                        fds[f"source:{index}"] = source.open()
+                        args["sources"].append({"fd": f"source:{index}"})
+                    else:
+                        fds[f"source:{index}"] = os.open(place(f"none{index}"), os.O_RDONLY | os.O_DIRECTORY)
+                        args["sources"].append({"fd": f"source:{index}"})
+                await self._run_worker("files", args, fds)
+            finally:
+                for fd in fds.values():
+                    os.close(fd)
+            return await self._seal(staging, work, base, (), step)
+
+    async def stack(self, below: Root, record: Record) -> Root:
+        """Put a step's layer on a root; its snapshot is made where it was only known on another one."""
+        if record.layer is None:
+            return below
+        root = below.on_top(record.layer)
+        self._claims.snapshots([root.chain])
+        await self._claims.blobs(record.layer.blob)
+        if not self._stores.overlay.exists(root.chain):
+            fd = self._stores.blobs.open(digests.parse(record.layer.blob))
+            try:
+                await layers.unpack_layer(self._stores, fd, root.chain, record.layer.diff_id, below.chain or None)
+            finally:
+                os.close(fd)
+        return root
+
+    # -- parts
+
+    async def _seal(self, staging: str, work: str, base: Root, stubs: Any, step: Step) -> Record:
+        """Make the staged directory a layer: blob and snapshot."""
+        stores = self._stores
+        await asyncio.to_thread(_remove_work, work)
+        upper = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with stores.blobs.ingest() as ingest:
+                blob = ingest.write_fd()
+                try:
+                    args = {
+                        "stubs": list(stubs),
+                        "lowers": [stores.overlay.path(chain) for chain in reversed(base.chain_ids)],
+                        "newest": self._settings.newest,
+                    }
+                    written = await self._run_worker("seal", args, {"upper": upper, "blob": blob})
+                finally:
+                    os.close(blob)
+                layer, chain = None, ""
+                if written["diff_id"] != EMPTY_LAYER:
+                    digest, diff_id = digests.parse(written["digest"]), written["diff_id"]
+                    chain = documents.chain_ids([base.chain, diff_id])[-1] if base.chain else diff_id
+                    layer = LayerRecord(str(digest), written["compressed_size"], diff_id, written["content_size"])
+                    await self._claims.blobs(digest)
+                    self._claims.snapshots([chain])
+                    await asyncio.to_thread(ingest.commit_written, digest, written["compressed_size"])
+        finally:
+            os.close(upper)
+        if layer is not None:
+            await asyncio.to_thread(
+                stores.overlay.commit,
+                staging,
+                chain,
+                layer.unpacked,
+                diff_id=layer.diff_id,
+                parent=base.chain or None,
+            )
+        now = time.time_ns()
+        return Record(secrets.token_hex(13)[:25], layer, chain, base.chain, step.vertex.name, "regular", now, now)
+
+    def _read_only(self, root: Root) -> dict[str, Any]:
+        return self._stores.overlay.mounts(root.chain_ids, None, None)[0].to_json()
+
+    @asynccontextmanager
+    async def _staged(self) -> AsyncIterator[tuple[str, str]]:
+        """A directory that takes what a step writes, and one for the kernel; gone afterwards, unless it was sealed."""
+        staging = self._stores.overlay.stage()
+        work = f"{os.path.dirname(staging)}/work"
+        try:
+            os.mkdir(work, 0o700)
+            yield staging, work
+        finally:
+            if os.path.isdir(staging):
+                await asyncio.to_thread(self._stores.overlay.abandon, staging)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[Callable[[str], str]]:
+        """Empty directories to mount on, in a namespace of the step's own; they are not mounted on in ours."""
+        top = f"{self._stores.roots.run}/build/{secrets.token_hex(8)}"
+
+        def make(name: str) -> str:
+            path = f"{top}/{name}"
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            return path
+
+        try:
+            yield make
+        finally:
+            shutil.rmtree(top, ignore_errors=True)
+
+
+def _remove_work(work: str) -> None:
+    fd = os.open(os.path.dirname(work), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_tree(fd, os.path.basename(work))
+    finally:
+        os.close(fd)
+
+
+def _action(action: Any) -> dict[str, Any]:
+    if isinstance(action, Copy):
+        return {
+            "copy": list(action.sources),
+            "source": action.input,
+            "dest": action.dest,
+            "owner": action.owner,
+            "chmod": action.chmod,
+            "exclude": [list(rule) for rule in action.exclude],
+            "parents": action.parents,
+            "unpack": action.unpack,
+            "mine": action.context,
+        }
+    if isinstance(action, MakeFile):
+        data = b64encode(action.data.encode("utf-8", "surrogateescape")).decode()
+        return {"mkfile": action.dest, "data": data, "owner": action.owner, "chmod": action.chmod}
+    return {"mkdir": action.path, "owner": action.owner, "mode": action.mode}

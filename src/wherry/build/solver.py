@@ -1,0 +1,222 @@
+"""What of a graph is needed, what of that is known, and doing the rest: independent vertices at once, each once.
+
+Keys are content. A vertex's inputs are solved first (a known one costs a look into the cache), so that what a step
+stands on is a chain of digests and not the way by which it was made: a step that gives the same again, or two
+Dockerfiles that come to the same, lead to the same keys.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from wherry.build.cache import Cache, Record
+from wherry.build.context import Tree
+from wherry.build.graph import (
+    ContextSource,
+    Copy,
+    Exec,
+    Files,
+    GitSource,
+    HttpSource,
+    ImageSource,
+    Operation,
+    Vertex,
+    definition,
+)
+from wherry.build.progress import Sink, Step
+from wherry.build.root import EMPTY_ROOT, Result, Root
+from wherry.errors import WherryError
+
+AT_ONCE = max(2, os.cpu_count() or 1)
+
+
+class Executor(Protocol):
+    """Does what is not known; see `executor.py`."""
+
+    async def image(self, op: ImageSource, step: Step) -> Root: ...
+    async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree: ...
+    async def context(self, op: ContextSource, step: Step) -> Tree: ...
+    async def fingerprint(self, root: Root, questions: "list[tuple[tuple[str, ...], Copy]]") -> list[str]: ...
+    async def execute(self, op: Exec, inputs: list[Result | None], step: Step) -> Record: ...
+    async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record: ...
+    async def stack(self, below: Root, record: Record) -> Root: ...
+
+
+class Solver:
+    """One build's way through a graph.
+
+    Args:
+        executor: does the work.
+        cache: what is known.
+        sink: gets the progress.
+        fresh: whether a vertex must be done although it is known (`--no-cache`, `--no-cache-filter`).
+        salt: what else counts for every step (`SOURCE_DATE_EPOCH`).
+        gate: how many steps run at once, in the whole engine.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        cache: Cache,
+        sink: Sink,
+        *,
+        fresh: Callable[[Vertex], bool] = lambda _: False,
+        salt: str = "",
+        gate: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._executor = executor
+        self._cache = cache
+        self._sink = sink
+        self._fresh = fresh
+        self._salt = salt
+        self._gate = gate or asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[Result]] = {}
+        self._steps: dict[str, Step] = {}
+        self.records: dict[str, Record] = {}
+        """What the steps made, by digest of the vertex."""
+        self.keys: dict[str, list[str]] = {}
+        """Cache keys of the steps that were solved, by digest of the vertex: what a cache export names."""
+
+    def step(self, vertex: Vertex) -> Step:
+        """The vertex's progress."""
+        found = self._steps.get(vertex.digest)
+        if found is None:
+            found = self._steps[vertex.digest] = Step(vertex, self._sink)
+        return found
+
+    async def root(self, vertex: Vertex | None) -> Root:
+        """Solve a vertex that is a root; None is the empty one."""
+        if vertex is None:
+            return EMPTY_ROOT
+        found = await self.solve(vertex)
+        if isinstance(found, Tree):
+            raise TypeError(f"{vertex} is no root")
+        return found
+
+    def begin(self, vertex: Vertex) -> "asyncio.Task[Result]":
+        """Begin with a vertex, unless that was done, and return its task."""
+        task = self._tasks.get(vertex.digest)
+        if task is None:
+            task = self._tasks[vertex.digest] = asyncio.ensure_future(self._solve(vertex))
+            # whoever waits gets the error; a stage that nobody waits for any more is no reason to complain
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def solve(self, vertex: Vertex) -> Result:
+        """Solve a vertex and all that it stands on.
+
+        Raises:
+            WherryError: what the first failing step says.
+        """
+        return await asyncio.shield(self.begin(vertex))
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _solve(self, vertex: Vertex) -> Result:
+        step = self.step(vertex)
+        inputs = await self._inputs(vertex)
+        op = vertex.op
+        try:
+            if isinstance(op, ImageSource):
+                return await self._executor.image(op, step)
+            if isinstance(op, ContextSource):
+                return await self._executor.context(op, step)
+            if isinstance(op, HttpSource | GitSource):
+                return await self._executor.fetch(op, step)
+            return await self._layer(vertex, op, inputs, step)
+        except WherryError as error:
+            step.complete(error=error.message)
+            error.facts.setdefault("vertex", vertex.digest)
+            raise
+        except asyncio.CancelledError:
+            step.complete(error="context canceled")
+            raise
+
+    async def _inputs(self, vertex: Vertex) -> list[Result | None]:
+        wanted = [self.begin(one) for one in vertex.inputs if one is not None]
+        if wanted:
+            done, _ = await asyncio.wait(wanted, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+        results = iter(wanted)
+        return [None if one is None else next(results).result() for one in vertex.inputs]
+
+    async def _layer(self, vertex: Vertex, op: Exec | Files, inputs: list[Result | None], step: Step) -> Root:
+        below = inputs[0] if inputs else None
+        base = below if isinstance(below, Root) else EMPTY_ROOT
+        linked = isinstance(op, Files) and op.linked
+        fresh = self._fresh(vertex)
+        keys = [self._key(op, EMPTY_ROOT if linked else base, inputs)]
+        record = None if fresh else self._cache.find(keys[0])
+        if record is None and isinstance(op, Files):
+            slow = await self._content_key(op, EMPTY_ROOT if linked else base, inputs)
+            if slow:
+                keys.append(slow)
+                record = None if fresh else self._cache.find(slow)
+        cached = record is not None
+        if record is None:
+            async with self._gate:
+                step.start()
+                if isinstance(op, Exec):
+                    record = await self._executor.execute(op, inputs, step)
+                else:
+                    record = await self._executor.change(op, inputs, step)
+        self.keys[vertex.digest] = keys
+        self.records[vertex.digest] = record
+        if not cached or len(keys) > 1:
+            await self._cache.put(keys, record)
+        else:
+            await self._cache.touch(keys)
+        root = await self._executor.stack(base, record)
+        step.complete(cached=cached)
+        return root
+
+    def _key(self, op: Operation, base: Root, inputs: list[Result | None]) -> str:
+        """What the step does, what it stands on, and what it takes: layers by their chain, files by their content."""
+        state = hashlib.sha256(f"{self._salt}\0{base.chain}\0".encode())
+        state.update(definition(op))
+        for index, result in enumerate(inputs[1:], 1):
+            for question in _taken(op, index, result):
+                state.update(f"\0{index}:{question}".encode())
+        return f"sha256:{state.hexdigest()}"
+
+    async def _content_key(self, op: Files, base: Root, inputs: list[Result | None]) -> str:
+        """The same with the content of files that come from layers: other layers may hold the same files."""
+        copies = [action for action in op.actions if isinstance(action, Copy)]
+        wanted = [action for action in copies if isinstance(inputs[action.input], Root)]
+        if not wanted:
+            return ""
+        state = hashlib.sha256(f"content\0{self._salt}\0{base.chain}\0".encode())
+        state.update(definition(op))
+        for action in copies:
+            source = inputs[action.input]
+            if isinstance(source, Root):
+                digests = await self._executor.fingerprint(source, [(action.sources, action)])
+                state.update(f"\0{digests[0]}".encode())
+            elif source is not None:
+                state.update(f"\0{source.digest(action.sources, action.exclude)}".encode())
+        return f"sha256:{state.hexdigest()}"
+
+
+def _taken(op: Operation, index: int, result: Result | None) -> Iterable[str]:
+    """What an operation takes of one of its inputs, as text for a key."""
+    if result is None:
+        yield "nothing"
+    elif isinstance(result, Root):
+        yield result.chain
+    elif isinstance(op, Files):
+        for action in op.actions:
+            if isinstance(action, Copy) and action.input == index:
+                yield result.digest(action.sources, action.exclude)
+    elif isinstance(op, Exec):
+        for mount in op.mounts:
+            if mount.input == index:
+                yield result.digest((mount.source or "/",), ())

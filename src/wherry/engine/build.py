@@ -1,0 +1,166 @@
+"""`engine.build`: the builder, joined with containers' sandboxes, registries and the event stream."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from wherry.build.assemble import Built
+from wherry.build.build import Build as One
+from wherry.build.build import Builder, Request
+from wherry.build.cache import Cache
+from wherry.build.classic import Narrator, result
+from wherry.build.failure import StepFailed
+from wherry.build.sources import Sources
+from wherry.containers.context import Context
+from wherry.distribution import credentials
+from wherry.distribution.credentials import Credential
+from wherry.distribution.settings import Settings as Registries
+from wherry.engine.events import Events
+from wherry.engine.steps import Steps
+from wherry.errors import ImageNotFound
+from wherry.images.images import Images as Store
+from wherry.images.model import Image
+from wherry.oci import platform as platforms
+from wherry.oci.reference import parse_normalized
+
+Json = dict[str, Any]
+Filters = dict[str, list[str]]
+Progress = Callable[[Json], None]
+
+
+class Build:
+    """Building images.
+
+    Args:
+        context: the verbs' wiring.
+        store: the images.
+        cache: the builder's cache.
+        events: the event stream.
+        registries: their settings.
+    """
+
+    def __init__(self, context: Context, store: Store, cache: Cache, events: Events, registries: Registries) -> None:
+        self._context = context
+        self._store = store
+        self._events = events
+        self._registries = registries
+        self.steps = Steps(context)
+        self.builder = Builder(
+            store.stores,
+            cache,
+            context.roots.build,
+            run_worker=context.run_worker,
+            run_task=self.steps.run,
+            find_image=self._finder({}),
+        )
+
+    # -- doors
+
+    async def classic(
+        self,
+        request: Request,
+        chunks: AsyncIterator[bytes],
+        remote: str,
+        auths: Json,
+        quiet: bool,
+        progress: Progress,
+    ) -> None:
+        """Docker's `POST /build`.
+
+        Args:
+            request: what is asked.
+            chunks: the context, as an archive.
+            remote: an address in place of it, or "".
+            auths: credentials by registry, as `X-Registry-Config` has them.
+            quiet: tell only the result.
+            progress: takes Docker's messages.
+
+        Raises:
+            WherryError: before anything was told. A failure after that is told in band.
+        """
+
+        def say(text: str) -> None:
+            if text and not quiet:
+                progress({"stream": text})
+
+        async with self._sources(request) as sources:
+            if remote:
+                tree = await sources.remote_context(remote, request.path)
+            else:
+                tree = await sources.archive(chunks)
+            build = One(
+                self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=self._finder(auths, progress)
+            )
+            try:
+                built = await build.run(Narrator(say))
+            except StepFailed as error:
+                progress({"errorDetail": {"code": error.code, "message": error.classic}, "error": error.classic})
+                return
+            progress({"aux": {"ID": built.id}})
+            if quiet:
+                progress({"stream": f"{built.id}\n"})
+            else:
+                result(say, built.id, build.names)
+            self._told(built, build)
+
+    def _told(self, built: Built, build: One) -> None:
+        for name in build.names:
+            self._events.publish("image", "tag", built.id, {"name": name.familiar()})
+
+    def _sources(self, request: Request) -> Sources:
+        return Sources(
+            self._store.stores.overlay, self._context.run_worker, agents=request.agents, secrets=request.secrets
+        )
+
+    # -- images
+
+    def _finder(self, auths: Mapping[str, Any], tell_pull: Progress | None = None) -> Any:
+        async def find(name: str, platform: str, pull: bool, tell: Progress) -> Image:
+            if not pull:
+                try:
+                    found = self._store.resolve(name)
+                except ImageNotFound:
+                    found = None
+                if found is not None and _fits(found, platform):
+                    return found
+            reference = parse_normalized(name).with_default_tag()
+            progress = tell_pull or tell
+            await self._store.pull(
+                self._registries, reference, progress, _credential(auths, reference.domain), platform or None
+            )
+            return self._store.resolve(name)
+
+        return find
+
+    # -- the cache
+
+    def usage(self) -> list[Json]:
+        """Docker's `BuildCache` entries."""
+        return self.builder.cache.listing(self.builder.in_use())
+
+    async def prune(self, filters: Filters, everything: bool, keep: int) -> Json:
+        """Forget cached steps; Docker's report."""
+        ids, freed = await self.builder.cache.prune(
+            filters, everything=everything, keep=keep, in_use=self.builder.in_use()
+        )
+        await self._store.collect()
+        self._events.publish("builder", "prune", "", {"reclaimed": str(freed)})
+        return {"CachesDeleted": ids or None, "SpaceReclaimed": freed}
+
+
+def _nowhere(_message: Json) -> None:
+    return None
+
+
+def _fits(image: Image, platform: str) -> bool:
+    if not platform:
+        return True
+    return image.config.platform.architecture == platforms.parse(platform).architecture
+
+
+def _credential(auths: Mapping[str, Any], domain: str) -> Credential:
+    """The credential for a registry; Docker Hub's has a name of its own."""
+    names = ("https://index.docker.io/v1/", "index.docker.io", "docker.io") if domain == "docker.io" else (domain,)
+    for name, value in auths.items():
+        if name in names or credentials.server_host(name) == domain:
+            return credentials.from_json(value)
+    return credentials.NOBODY

@@ -1,0 +1,229 @@
+"""A build's step as a sandbox: the same isolation, network and limits as a container's, without being one.
+
+It has a monitor like a container, with a lifetime pipe: when this process dies, the monitor ends the step and takes
+cgroup, links and mounts with it. Nothing of it is durable, and nothing lists it.
+"""
+
+import asyncio
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from wherry.build.ports import Output, Task
+from wherry.containers import launch, strays
+from wherry.containers.context import Context
+from wherry.containers.model import Container, Record
+from wherry.containers.priming import Primed
+from wherry.containers.security import seccomp_program
+from wherry.containers.spec import SpecRequest, build_spec
+from wherry.errors import MonitorLost, Unavailable, WherryError, from_wire
+from wherry.oci.isolation import READONLY_PATHS, masked_paths
+from wherry.runtime.cgroups import open_cgroup
+from wherry.wire.containers import Config, HostConfig
+
+_HEADER = struct.Struct(">BxxxL")
+_READ = 256 * 1024
+
+
+class Steps:
+    """Runs build steps.
+
+    Args:
+        context: the verbs' wiring: how monitors are made, the network, the machine.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.running: dict[str, Container] = {}
+
+    async def run(self, task: Task, output: Output) -> int:
+        """Run one step to its end; returns its exit code. See `build.ports.RunTask`."""
+        context = self._context
+        container = Container(_record(task, context))
+        run = context.roots.sandbox(task.id)
+        os.makedirs(f"{run}/bundle", mode=0o700)
+        self.running[task.id] = container
+        network = None
+        try:
+            network = container.network = await context.connect(container)
+            message = self._message(container, task, network, run)
+            fds = {**network.fds(), **task.data}
+            with Primed():
+                return await self._follow(container, message, fds, output, network.started)
+        finally:
+            self.running.pop(task.id, None)
+            await asyncio.shield(self._settle(container))
+
+    async def _follow(
+        self,
+        container: Container,
+        message: dict[str, Any],
+        fds: dict[str, int],
+        output: Output,
+        started: Callable[[], None],
+    ) -> int:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[int] = loop.create_future()
+
+        def on_event(event: dict[str, Any]) -> None:
+            kind = event.get("event")
+            if over.done():
+                return
+            if kind == "start-failed":
+                over.set_exception(from_wire(event["error"]))
+            elif kind == "started":
+                container.pid = int(event["pid"])
+            elif kind == "exited":
+                over.set_result(int(event["code"]))
+
+        def on_lost() -> None:
+            if not over.done():
+                over.set_exception(MonitorLost("the step's monitor was killed"))
+
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            message["attach"].append(
+                {"fd": "attach:0", "stdin": False, "stdout": True, "stderr": True, "detach_keys": "", "framed": True}
+            )
+            try:
+                container.monitor = await self._context.spawn(
+                    message, {**fds, "attach:0": theirs.fileno()}, on_event, on_lost
+                )
+            except Unavailable:
+                await strays.end(self._context, container.id)
+                raise
+            finally:
+                theirs.close()
+            started()
+            reader = asyncio.ensure_future(_read_frames(ours, output))
+            try:
+                code = await over
+                await reader
+            finally:
+                reader.cancel()
+            return code
+        finally:
+            over.cancel()
+            ours.close()
+
+    async def _settle(self, container: Container) -> None:
+        """Give everything back; the step's processes are dead when this returns."""
+        context = self._context
+        monitor, container.monitor = container.monitor, None
+        try:
+            if monitor is not None:
+                try:
+                    await monitor.request("end")
+                    await monitor.wait_dead()  # type: ignore[attr-defined]  # a MonitorHandle
+                except WherryError:
+                    await strays.end(context, container.id)
+                finally:
+                    monitor.close()
+        finally:
+            if container.network is not None:
+                await container.network.release()
+            await asyncio.get_running_loop().run_in_executor(None, self._clear, container.id)
+
+    def _clear(self, id_: str) -> None:
+        open_cgroup(launch.cgroup_path(self._context, id_)).remove()
+        shutil.rmtree(self._context.roots.sandbox(id_), ignore_errors=True)
+
+    def _message(self, container: Container, task: Task, network: Any, run: str) -> dict[str, Any]:
+        context, record = self._context, container.record
+        files = launch.sandbox_files(network, run)
+        spec = build_spec(
+            SpecRequest(
+                id=record.id,
+                name=record.name,
+                config=record.config,
+                host_config=record.host_config,
+                argv=task.args,
+                hostname=record.config.hostname,
+                cgroup_path=launch.cgroup_path(context, record.id),
+                machine=context.machine,
+                files=files,
+                namespace_modes={"network": network.plan()["namespace"]},
+            )
+        )
+        # outer before inner; the user's own after the kernel's
+        spec["mounts"] += sorted(task.mounts, key=lambda mount: str(mount["destination"]).rstrip("/").count("/"))
+        spec["process"]["env"] = _environment(task)
+        config_path = f"{run}/bundle/config.json"
+        with open(os.open(config_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(spec))
+        return {
+            "id": record.id,
+            "run_dir": run,
+            "data_dir": run,
+            "config_path": config_path,
+            "cgroup": launch.cgroup_path(context, record.id),
+            "seccomp": seccomp_program(
+                context, record.host_config, frozenset(spec["process"]["capabilities"]["bounding"])
+            ),
+            "root_mounts": [mount.to_json() for mount in task.root],
+            "tty": False,
+            "open_stdin": False,
+            "stdin_once": False,
+            "console_size": None,
+            "log": {"driver": "none"},
+            "network": network.plan(),
+            "attach": [],
+            "stop_on_control_close": True,
+        }
+
+
+def _record(task: Task, context: Context) -> Record:
+    limits = {key: value for key, value in task.limits.items() if value}
+    host = msgspec.convert(limits, HostConfig, strict=False)
+    host.network_mode = task.network or "default"
+    host.extra_hosts = task.hosts
+    host.privileged = task.insecure
+    host.cgroupns_mode = host.cgroupns_mode or ("private" if context.machine.cgroup_version == "v2" else "host")
+    host.ipc_mode = "private"
+    host.shm_size = host.shm_size or 64 << 20
+    if not task.insecure:
+        host.masked_paths, host.readonly_paths = masked_paths(context.machine.cpus), list(READONLY_PATHS)
+    config = Config(user=task.user, env=task.env, working_dir=task.cwd)
+    config.hostname = task.hostname or ("buildkitsandbox" if host.network_mode != "host" else os.uname().nodename)
+    return Record(
+        id=task.id,
+        name=f"build-{task.id[:12]}",
+        created="",
+        image="",
+        image_name="",
+        chain_ids=[],
+        config=config,
+        host_config=host,
+        path=task.args[0] if task.args else "",
+        args=task.args[1:],
+    )
+
+
+def _environment(task: Task) -> list[str]:
+    """What the step asks for, and a PATH: nothing else may come into what it makes."""
+    names = {entry.partition("=")[0] for entry in task.env}
+    found = list(task.env)
+    if "PATH" not in names:
+        found.insert(0, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return found
+
+
+async def _read_frames(sock: Any, output: Output) -> None:
+    """Read Docker's frames until their end."""
+    loop = asyncio.get_running_loop()
+    buffer = bytearray()
+    while data := await loop.sock_recv(sock, _READ):
+        buffer += data
+        while len(buffer) >= _HEADER.size:
+            stream, size = _HEADER.unpack_from(buffer)
+            end = _HEADER.size + size
+            if len(buffer) < end:
+                break
+            output(stream, bytes(buffer[_HEADER.size : end]))
+            del buffer[:end]

@@ -1,0 +1,328 @@
+"""A tree of files to choose from: on disk, or an index of one that was written down when it arrived.
+
+Both answer the same three questions (what is this path, what is in this directory, what does this file hash to), so
+that what a build step takes, and what it is called by, is one piece of code whatever it is taken from. Paths are
+relative, `/` between components, `""` is the root; names that are no UTF-8 are escaped as Python does.
+"""
+
+import os
+import stat
+from errno import ENODATA, ENOENT, ENOTDIR, ENOTSUP
+from hashlib import sha256
+
+from wherry.errors import NotFound
+from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    class View(Protocol):
+        """What selecting and fingerprinting ask of a tree."""
+
+        def get(self, path: str) -> "Entry | None": ...
+        def names(self, path: str) -> "list[str]": ...
+        def content(self, path: str, entry: "Entry", /) -> str: ...
+
+
+FILE, DIRECTORY, LINK, OTHER = "f", "d", "l", "o"
+_MAX_LINKS = 255
+_PIECE = 1 << 20
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+
+class Entry:
+    """One path.
+
+    Fields: `kind` (one of `FILE`, `DIRECTORY`, `LINK`, `OTHER`), `mode` (permission bits), `uid`, `gid`, `size`,
+    `mtime_ns`, `link` (a link's target), `digest` (hex sha256 of a file's content, empty where not known yet),
+    `extra` (what else counts: attributes, a device's number; text).
+    """
+
+    __slots__ = ("digest", "extra", "gid", "kind", "link", "mode", "mtime_ns", "size", "uid")
+
+    def __init__(
+        self,
+        kind: str,
+        mode: int,
+        uid: int = 0,
+        gid: int = 0,
+        size: int = 0,
+        mtime_ns: int = 0,
+        link: str = "",
+        digest: str = "",
+        extra: str = "",
+    ) -> None:
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.size = size
+        self.mtime_ns = mtime_ns
+        self.link = link
+        self.digest = digest
+        self.extra = extra
+
+    def to_json(self) -> "list[str | int]":
+        """The fields in the order of the arguments."""
+        return [
+            self.kind,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.size,
+            self.mtime_ns,
+            self.link,
+            self.digest,
+            self.extra,
+        ]
+
+
+class IndexView:
+    """A tree as its index says.
+
+    Args:
+        entries: by path; every parent of an entry is among them, the root is not.
+    """
+
+    __slots__ = ("_children", "entries")
+
+    def __init__(self, entries: "dict[str, Entry]") -> None:
+        self.entries = entries
+        self._children: dict[str, list[str]] | None = None
+
+    def get(self, path: str) -> "Entry | None":
+        return self.entries.get(path) if path else Entry(DIRECTORY, 0o755)
+
+    def names(self, path: str) -> "list[str]":
+        if self._children is None:
+            children: dict[str, list[str]] = {}
+            for known in self.entries:
+                parent, _, name = known.rpartition("/")
+                children.setdefault(parent, []).append(name)
+            for below in children.values():
+                below.sort()
+            self._children = children
+        return self._children.get(path, [])
+
+    def content(self, _path: str, entry: "Entry", /) -> str:
+        return entry.digest
+
+
+class DiskView:
+    """A tree on disk; nothing in it is followed out of it.
+
+    Args:
+        fd: its root; stays open.
+        mine: treat every owner as root (a build context has none).
+    """
+
+    __slots__ = ("_mine", "fd")
+
+    def __init__(self, fd: int, *, mine: bool = False) -> None:
+        self.fd = fd
+        self._mine = mine
+
+    def get(self, path: str) -> "Entry | None":
+        parent, _, name = path.rpartition("/")
+        try:
+            above = self._directory(parent)
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR):
+                return None
+            raise
+        try:
+            return entry_at(above, name or ".", mine=self._mine)
+        finally:
+            os.close(above)
+
+    def names(self, path: str) -> "list[str]":
+        fd = self._directory(path)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+    def content(self, path: str, _entry: "Entry", /) -> str:
+        fd = openat2(self.fd, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, _BENEATH)
+        try:
+            return hash_file(fd)
+        finally:
+            os.close(fd)
+
+    def _directory(self, path: str) -> int:
+        return openat2(self.fd, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _BENEATH)
+
+
+def entry_at(directory: int, name: str, *, mine: bool = False) -> "Entry | None":
+    """Look at one name of an open directory; None where there is none."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    mode = found.st_mode
+    entry = Entry(
+        OTHER,
+        stat.S_IMODE(mode),
+        0 if mine else found.st_uid,
+        0 if mine else found.st_gid,
+        0,
+        found.st_mtime_ns,
+        extra=_attributes(f"/proc/self/fd/{directory}/{name}"),
+    )
+    if stat.S_ISREG(mode):
+        entry.kind, entry.size = FILE, found.st_size
+    elif stat.S_ISDIR(mode):
+        entry.kind = DIRECTORY
+    elif stat.S_ISLNK(mode):
+        entry.kind, entry.link = LINK, os.readlink(name, dir_fd=directory)
+    else:
+        entry.extra += f"{stat.S_IFMT(mode):o}:{found.st_rdev}"
+    return entry
+
+
+def _attributes(path: str) -> str:
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (ENOTSUP, ENOENT, ENODATA):
+            return ""
+        raise
+    words = []
+    for name in sorted(names):
+        if name.startswith(("trusted.overlay.", "security.selinux", "security.ima")):
+            continue
+        try:
+            words.append(f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()};")
+        except OSError as error:
+            if error.errno != ENODATA:
+                raise
+    return "".join(words)
+
+
+def hash_file(fd: int) -> str:
+    """Hex sha256 of what `fd` still gives."""
+    state = sha256()
+    while piece := os.read(fd, _PIECE):
+        state.update(piece)
+    return state.hexdigest()
+
+
+def resolve(view: "View", path: str, *, last: bool = True) -> str:
+    """Follow the links of a path as a process whose root the tree is would.
+
+    Args:
+        view: the tree.
+        path: absolute or relative, both from its root; `..` stops there.
+        last: whether a link at the end is followed too.
+
+    Returns:
+        the path without links.
+
+    Raises:
+        NotFound: there is no such file, or its links never end.
+    """
+    todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        here = "/".join([*done, part])
+        entry = view.get(here)
+        if entry is None:
+            raise NotFound(f"{path}: file does not exist", path=path)
+        if entry.kind == LINK and (todo or last):
+            links += 1
+            if links > _MAX_LINKS:
+                raise NotFound(f"{path}: too many links", path=path)
+            if entry.link.startswith("/"):
+                done = []
+            todo += [word for word in entry.link.split("/") if word not in ("", ".")][::-1]
+            continue
+        if todo and entry.kind != DIRECTORY:
+            raise NotFound(f"{path}: file does not exist", path=path)
+        done.append(part)
+    return "/".join(done)
+
+
+class Excluded:
+    """`--exclude`: which paths are left out.
+
+    Args:
+        rules: (regular expression over the whole path, whether it takes back); the last one that fits decides.
+    """
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: "Iterable[tuple[str, bool]]" = ()) -> None:
+        rules = list(rules)
+        self._rules = []
+        if rules:
+            import re  # only where a step asks for it: workers start without
+
+            self._rules = [(re.compile(text), back) for text, back in rules]
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def __call__(self, path: str) -> bool:
+        out = False
+        for rule, back in self._rules:
+            if out == back and rule.fullmatch(path):
+                out = not back
+        return out
+
+
+def fingerprint(view: "View", path: str, excluded: "Excluded", state: "_Hash") -> None:
+    """Feed a path and all below it into a hash: names, modes, owners, links, contents; never a time.
+
+    Args:
+        path: without links (`resolve`).
+        excluded: what does not count.
+    """
+    entry = view.get(path)
+    if entry is None:
+        raise NotFound(f"{path}: file does not exist", path=path)
+    _feed(view, path, "", entry, excluded, state)
+
+
+def _feed(view: "View", path: str, shown: str, entry: "Entry", excluded: "Excluded", state: "_Hash") -> None:
+    content = view.content(path, entry) if entry.kind == FILE else entry.link
+    line = f"{shown}\0{entry.kind}{entry.mode:o}:{entry.uid}:{entry.gid}:{content}\0{entry.extra}\n"
+    state.update(line.encode("utf-8", "surrogateescape"))
+    if entry.kind != DIRECTORY:
+        return
+    for name in view.names(path):
+        below = f"{path}/{name}" if path else name
+        if excluded and excluded(f"{shown}/{name}".lstrip("/")):
+            found = view.get(below)
+            if found is not None and found.kind == DIRECTORY:
+                _feed_kept(view, below, f"{shown}/{name}", excluded, state)
+            continue
+        found = view.get(below)
+        if found is not None:
+            _feed(view, below, f"{shown}/{name}", found, excluded, state)
+
+
+def _feed_kept(view: "View", path: str, shown: str, excluded: "Excluded", state: "_Hash") -> None:
+    """What an excluded directory still gives: files that a later rule takes back."""
+    for name in view.names(path):
+        below, seen = f"{path}/{name}", f"{shown}/{name}"
+        found = view.get(below)
+        if found is None:
+            continue
+        if not excluded(seen.lstrip("/")):
+            _feed(view, below, seen, found, excluded, state)
+        elif found.kind == DIRECTORY:
+            _feed_kept(view, below, seen, excluded, state)
+
+
+if TYPE_CHECKING:
+
+    class _Hash(Protocol):
+        def update(self, data: bytes, /) -> None: ...
