@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,6 +141,10 @@ class FakeContainers:
         self._called("create", "c1", name, platform)
         self.tty = request.tty
         return CreateResponse(id=ID)
+
+    async def export(self, ref: str) -> AsyncGenerator[bytes, None]:
+        self._called("export", ref)
+        yield b"archive"
 
     async def changes(self, ref: str) -> list[dict[str, Any]]:
         self._called("changes", ref)

@@ -3,6 +3,12 @@
 from tests.compat.row import Row, call, look
 
 _MADE = "docker run --name k1 -l a=b -e A=b busybox sh -c 'echo x >/new; rm /bin/ls; mkdir -p /d/e; ln -s x /d/l; chmod 700 /root'"
+_KINDS = (
+    'docker run --name k1 --tmpfs /m busybox sh -c "mkdir -p /t/sub /t/o; echo a > /t/f; ln /t/f /t/g; chmod 4711 /t/f;'
+    " mknod /t/dev c 1 3; mkfifo -m 620 /t/p; chown 3:4 /t/sub; ln -s nowhere /t/s; echo > /m/x; rm /bin/ls;"
+    " touch -h -d '2001-02-03 04:05:06' /t/* /t; touch -d '2001-02-03 04:05:06' /bin /\""
+)
+_OURS_ASIDE = "grep -vE ' (dev|etc|proc|sys|bin|m)/| .dockerenv' | sed 's/  */ /g'"
 _INSPECT = (
     "docker image inspect -f "
     "'{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Env}} {{.Config.User}} {{.Config.WorkingDir}}"
@@ -67,6 +73,20 @@ ROWS: list[Row] = [
     _commit("-c 'ENV a=${A+1}${N-2}${N+3}${A:?x}'"),
     _commit("-c 'ENV a=${b?c}'"),
     _commit("-c 'HEALTHCHECK nope'"),
+    Row(f"docker export k1 | tar tv --utc --full-time | {_OURS_ASIDE}", setup=_KINDS),
+    Row(f"docker export k1 | tar tv --utc --full-time | {_OURS_ASIDE}", setup=f"{_KINDS}; docker start k1"),
+    Row("docker export -o $DIR/e.tar k1; tar xO -f $DIR/e.tar t/f; rm $DIR/e.tar", setup=_KINDS),
+    Row(
+        "docker export k1 | docker import -m msg -c 'CMD cat /t/f' - k:1 >/dev/null; docker run --rm k:1; "
+        "docker history --format '{{.CreatedBy}}|{{.Comment}}' k:1",
+        setup=_KINDS,
+    ),
+    look("docker export nope"),
+    look("docker export"),
+    look("docker export -o /nope/x c1"),
+    look("docker export -o /tmp c1"),
+    look("docker export p1 | tar t bin/sh"),
+    call("GET", "/v/containers/nope/export"),
     Row("docker commit nope"),
     Row("docker commit"),
     Row("docker commit n1 UPPER"),

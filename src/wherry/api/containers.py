@@ -1,5 +1,7 @@
 """`/containers/…`: all but the streams (`streams.py`)."""
 
+from contextlib import aclosing
+
 from wherry.api.call import Call, required
 from wherry.api.reply import Answer, Reply, Stream, json_reply
 from wherry.errors import InvalidArgument
@@ -145,6 +147,18 @@ async def wait(call: Call) -> Stream:
 async def top(call: Call) -> Reply:
     """GET /containers/{id}/top."""
     return json_reply(await call.engine.containers.top(call.name, call.text("ps_args") or "-ef"))
+
+
+async def export(call: Call) -> Stream:
+    """GET /containers/{id}/export: its file system as a tar stream; what fails later breaks the connection off."""
+    stream = call.stream("application/octet-stream")
+    # a client that goes away ends the worker
+    with call.while_client_stays():
+        async with aclosing(call.engine.containers.export(call.name)) as pieces:
+            async for piece in pieces:
+                await stream.write(piece)
+    await stream.finish()
+    return stream
 
 
 async def changes(call: Call) -> Reply:

@@ -73,7 +73,7 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("POST", "containers", "update"): containers.update,
     ("GET", "containers", "changes"): containers.changes,
     ("GET", "containers", "stats"): containers.stats,
-    ("GET", "containers", "export"): _not("export is"),
+    ("GET", "containers", "export"): containers.export,
     ("HEAD", "containers", "archive"): _not("copy is"),
     ("GET", "containers", "archive"): _not("copy is"),
     ("PUT", "containers", "archive"): _not("copy is"),

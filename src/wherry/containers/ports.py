@@ -94,6 +94,9 @@ class Layers(Protocol):
     def path(self, chain_id: str) -> str:
         """The directory of a layer's tree."""
 
+    def trees(self, chain_ids: Sequence[str], upper: str) -> list[str]:
+        """The directories that make up a container's root, uppermost first."""
+
     def mounts(
         self, chain_ids: Sequence[str], upper: str | None, work: str | None, *, read_only: bool = False
     ) -> list[Mount]: ...

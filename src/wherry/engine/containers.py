@@ -1,7 +1,7 @@
 """`engine.containers`: the verbs by reference, as the API and embedding programs call them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from wherry.containers import (
     commit,
     create,
     execs,
+    export,
     inspect,
     listing,
     names,
@@ -197,6 +198,13 @@ class Containers:
     async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """Processes as ps shows them."""
         return dict(await top.top(self._context.registry.find(ref), ps_args))
+
+    def export(self, ref: str) -> AsyncGenerator[bytes, None]:
+        """Its file system as an archive, piece by piece; what is wrong is raised at once."""
+        container = self._context.registry.find(ref)
+        pieces = export.export(self._context, container)
+        self._context.event(container, "export")
+        return pieces
 
     async def changes(self, ref: str) -> JsonList:
         """What it added, changed and deleted; Docker's list."""

@@ -71,11 +71,18 @@ def _seal(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] |
     return worker(args, fds)
 
 
+def _export(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.view import export_worker
+
+    return export_worker(args, fds)
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
     "changes": _changes,
     "context": _context,
     "files": _files,
     "fingerprint": _fingerprint,
+    "export": _export,
     "layer": _layer,
     "logs": logreader.worker,
     "mount-volume": _mount_volume,

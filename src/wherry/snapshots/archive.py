@@ -69,6 +69,7 @@ def write_archive(
     root: bool = False,
     newest: int | None = None,
     copy_fd: int = -1,
+    patient: bool = False,
 ) -> Written:
     """Write the tree below a directory as an archive.
 
@@ -81,18 +82,22 @@ def write_archive(
         root: begin with an entry `./` that carries the directory's own metadata.
         newest: nanoseconds since the epoch; later times become this one.
         copy_fd: takes the same archive, never compressed; stays open.
+        patient: fill up a file that became shorter while it was read with zeros, as tar(1) does; leave out one that
+            became another.
 
     Returns:
         Digests and sizes, made while writing.
 
     Raises:
-        Conflict: a file became shorter while it was read.
+        Conflict: a file became shorter while it was read, or another.
         HostileInput: the tree is deeper than what can be unpacked again.
         InvalidArgument: a file of a layer has a name that a layer gives another meaning (`.wh.…`).
         KernelError: something could not be read or written.
     """
     try:
-        return _Archiver(_Output(out_fd, copy_fd, gzip=gzip), whiteouts, frozenset(exclude), newest).run(dir_fd, root)
+        return _Archiver(
+            _Output(out_fd, copy_fd, gzip=gzip), whiteouts, frozenset(exclude), newest, patient=patient
+        ).run(dir_fd, root)
     except KernelError:
         raise
     except OSError as error:
@@ -156,13 +161,16 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 class _Archiver:
-    __slots__ = ("_exclude", "_links", "_newest", "_out", "_whiteouts", "_written")
+    __slots__ = ("_exclude", "_links", "_newest", "_out", "_patient", "_whiteouts", "_written")
 
-    def __init__(self, out: _Output, whiteouts: bool, exclude: frozenset[bytes], newest: int | None) -> None:
+    def __init__(
+        self, out: _Output, whiteouts: bool, exclude: frozenset[bytes], newest: int | None, *, patient: bool
+    ) -> None:
         self._out = out
         self._whiteouts = whiteouts
         self._exclude = exclude
         self._newest = newest
+        self._patient = patient
         self._written = Written()
         # files with several names: the name that was written, and how many are still to come
         self._links: dict[tuple[int, int], tuple[bytes, int]] = {}
@@ -275,6 +283,8 @@ class _Archiver:
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
+                if self._patient:
+                    return
                 raise Conflict(f"{shown(full)!r} changed while it was read", path=shown(full))
             entry = self._entry(full, found)
             entry.size = left = found.st_size
@@ -282,6 +292,8 @@ class _Archiver:
             self._put(entry)
             while left:
                 data = os.read(file, min(left, _PIECE))
+                if not data and self._patient:
+                    data = bytes(min(left, _PIECE))
                 if not data:
                     raise Conflict(f"{shown(full)!r} became shorter while it was read", path=shown(full))
                 self._out.write(data)

@@ -253,6 +253,17 @@ class Overlay:
             options += [f"lowerdir={':'.join(lowers)}", f"upperdir={upper}", f"workdir={work}"]
         return [Mount("/", "overlay", "overlay", (*options, *_OPTIONS))]
 
+    def trees(self, chain_ids: "Sequence[str]", upper: str) -> list[str]:
+        """The directories that make up a container's root, uppermost first: what a mount that only reads is made of.
+
+        Args:
+            chain_ids: the image's chain ids, lowest layer first.
+            upper: the container's own directory.
+        """
+        below = [self.path(chain_id) for chain_id in reversed(chain_ids)]
+        # the kernel takes a root without an upper directory from two lower ones on
+        return [upper, *(below or [self._empty("below")])]
+
     def _empty(self, name: str) -> str:
         """Make a directory that stays empty; two of them, since no directory can be in an overlay twice."""
         above = f"{self._roots.snapshots}/empty"

@@ -1,4 +1,4 @@
-"""Images as files: `load`, `save`, `import`."""
+"""Images and containers as files: `load`, `save`, `import`, `export`."""
 
 import os
 
@@ -46,14 +46,23 @@ def _load(command: Invocation) -> None:
 
 
 def _save(command: Invocation) -> None:
+    names = "&".join(f"names={_quoted(name)}" for name in command.args)
+    _download(command, f"/images/get?{names}", "save", "failed to save image: ")
+
+
+def _export(command: Invocation) -> None:
+    _download(command, f"/containers/{_quoted(command.args[0])}/export", "export", "failed to export container: ")
+
+
+def _download(command: Invocation, source: str, verb: str, failed: str) -> None:
+    """Write an archive to the file that was asked for, or to standard output."""
     path = command["output"]
     if not path and os.isatty(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+        raise Failure(f"cowardly refusing to {verb} to a terminal. Use the -o flag or redirect")
     if path and os.path.dirname(path) and not os.path.isdir(os.path.dirname(path)):
         where = os.path.dirname(path)
-        raise Failure(f"failed to save image: invalid output path: stat {where}: no such file or directory")
-    names = "&".join(f"names={_quoted(name)}" for name in command.args)
-    response = command.client.request("GET", f"/images/get?{names}")
+        raise Failure(f"{failed}invalid output path: stat {where}: no such file or directory")
+    response = command.client.request("GET", source)
     if not path:
         while data := response.read_some():
             write_all(1, data)
@@ -150,5 +159,18 @@ IMPORT = Command(
     arguments=(1, None),
     aliases=("image import", "import"),
 )
+EXPORT = Command(
+    "[OPTIONS] CONTAINER",
+    "Export a container's filesystem as a tar archive",
+    _export,
+    (Flag("output", "o", "string", "Write to a file, instead of STDOUT"),),
+    arguments=(1, 1),
+    aliases=("container export", "export"),
+)
 _ALL = {"load": LOAD, "save": SAVE, "import": IMPORT}
-COMMANDS = {**_ALL, **{f"image {name}": command for name, command in _ALL.items()}}
+COMMANDS = {
+    **_ALL,
+    **{f"image {name}": command for name, command in _ALL.items()},
+    "export": EXPORT,
+    "container export": EXPORT,
+}
