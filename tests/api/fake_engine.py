@@ -331,6 +331,10 @@ class FakeImages:
             raise self.raises
         yield b"b" * 1000
 
+    async def import_from(self, address: str, *rest: object) -> str:
+        self.calls.append(("import from", address, *rest[:-1]))
+        return FakeImage.id
+
     async def commit(self, ref: str, *rest: object) -> str:
         self.calls.append(("commit", ref, *rest))
         return f"sha256:{ID}"

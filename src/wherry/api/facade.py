@@ -89,6 +89,17 @@ class Images(Protocol):
         platform: str,
         /,
     ) -> str: ...
+    async def import_from(
+        self,
+        address: str,
+        repo: str,
+        tag: str,
+        changes: Names,
+        message: str,
+        platform: str,
+        progress: Progress,
+        /,
+    ) -> str: ...
     async def commit(
         self,
         ref: str,

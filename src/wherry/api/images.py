@@ -2,7 +2,7 @@
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.errors import InvalidArgument
 from wherry.oci.image import PlatformSpec
 from wherry.oci.platform import Platform
 from wherry.wire import images as wire
@@ -83,10 +83,10 @@ async def create(call: Call) -> Reply | Stream:
     source, image = call.text("fromSrc"), call.text("fromImage")
     if image:
         return await _pull(call, image)
-    if source != "-":
-        if source:
-            raise NotSupported("import from a URL is not supported")
+    if not source:
         raise InvalidArgument("one of fromImage and fromSrc must be given")
+    if source != "-":
+        return await _import_from(call, source)
     image_id = await call.engine.images.import_(
         call.chunks(),
         call.text("repo"),
@@ -96,6 +96,23 @@ async def create(call: Call) -> Reply | Stream:
         call.text("platform"),
     )
     stream = call.stream()
+    stream.send_json({"status": image_id})
+    await stream.finish()
+    return stream
+
+
+async def _import_from(call: Call, address: str) -> Stream:
+    stream = call.stream()
+    with call.while_client_stays():
+        image_id = await call.engine.images.import_from(
+            address,
+            call.text("repo"),
+            call.text("tag"),
+            call.texts("changes"),
+            call.text("message"),
+            call.text("platform"),
+            stream.send_json,
+        )
     stream.send_json({"status": image_id})
     await stream.finish()
     return stream

@@ -6,11 +6,13 @@ from typing import Any
 from wherry.containers import commit
 from wherry.containers.context import Context
 from wherry.distribution import credentials
+from wherry.distribution.download import Download, parse_url
 from wherry.distribution.login import check
 from wherry.distribution.search import search, tags
 from wherry.distribution.settings import Settings
 from wherry.engine.events import Events
 from wherry.errors import InvalidReference
+from wherry.images import changes as edits
 from wherry.images.describe import describe
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
@@ -18,6 +20,7 @@ from wherry.images.tag import target
 from wherry.oci import digest as digests
 from wherry.oci.platform import Platform
 from wherry.oci.reference import parse_normalized
+from wherry.snapshots.limits import Limits
 from wherry.wire.containers import Config
 from wherry.wire.copies import Missing, Offer
 
@@ -94,6 +97,22 @@ class Images:
     ) -> str:
         """Make an image from a root file system; returns its id."""
         id_ = await self._store.import_(chunks, repo, tag, changes, message, platform or None)
+        self._tell("import", id_)
+        return id_
+
+    async def import_from(
+        self, address: str, repo: str, tag: str, changes: Names, message: str, platform: str, progress: Progress
+    ) -> str:
+        """Make an image from a root file system that a URL gives; returns its id."""
+        url = parse_url(address)
+        edits.apply({}, changes)  # before anything is fetched
+        if repo:
+            target(repo, tag)
+        async with Download(self._registries, url, Limits().max_bytes) as download:
+            shown = str(url.with_user(None))
+            progress({"status": f"Downloading from {shown}"})
+            chunks = _counted(download, progress)
+            id_ = await self._store.import_(chunks, repo, tag, changes, message, platform or None, shown)
         self._tell("import", id_)
         return id_
 
@@ -215,3 +234,15 @@ class Images:
     async def prune(self, filters: Filters | None = None) -> Json:
         """Remove what nobody uses; returns Docker's report."""
         return await self._store.prune(filters, in_use=self._in_use)
+
+
+async def _counted(download: Download, progress: Progress) -> AsyncIterator[bytes]:
+    """The pieces of a download, with progress as Docker shows it, at most once for each hundredth."""
+    count = told = 0
+    async for piece in download.pieces():
+        count += len(piece)
+        total = download.size or 0
+        if count - told >= max(total // 100, 1 << 20) or count == total:
+            told = count
+            progress({"status": "Importing", "progressDetail": {"current": count, "total": total}})
+        yield piece

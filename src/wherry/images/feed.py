@@ -17,12 +17,13 @@ Source = AsyncIterator[bytes] | int
 _PIPE = 1 << 20
 
 
-async def read_in_thread(source: Source, read: Callable[[int], T]) -> T:
+async def read_in_thread(source: Source, read: Callable[[int], T], undo: Callable[[T], None] | None = None) -> T:
     """Return `read(fd)`, run in a thread, where reading `fd` gives what `source` gives.
 
     Args:
         source: chunks, or a descriptor, which stays the caller's.
         read: blocking function; when it returns before the end of the source, the rest is not read.
+        undo: takes back what `read` made of a source that failed, which to it looked like one that had ended.
 
     Raises:
         whatever `read` raises, or whatever the chunks raise before that.
@@ -51,9 +52,11 @@ async def read_in_thread(source: Source, read: Callable[[int], T]) -> T:
     if failure is None:
         return await _finish(thread)
     try:
-        await _finish(thread)
+        result = await _finish(thread)
     except Exception:  # noqa: BLE001 (the consequence of the failure that is raised)
         raise failure from None
+    if undo is not None:
+        await asyncio.to_thread(undo, result)
     raise failure
 
 

@@ -144,12 +144,14 @@ class Images:
         changes: Iterable[str] = (),
         message: str = "",
         platform: str | None = None,
+        place: str = "-",
     ) -> str:
-        """Make an image from a root file system archive; returns its id. Without a message it has Docker's."""
+        """Make an image from a root file system archive; returns its id. Without a message it has Docker's, with the
+        place that it came from."""
         name = tag.target(repo, tag_) if repo else None
         runs_on = platforms.parse(platform) if platform else None
         return await importing.import_(
-            self._stores, source, name, edits=changes, message=message or "Imported from -", platform=runs_on
+            self._stores, source, name, edits=changes, message=message or f"Imported from {place}", platform=runs_on
         )
 
     async def commit(self, base: str, upper_fd: int, what: commit.Commit) -> str:

@@ -57,7 +57,9 @@ async def import_(
     edited = changes.apply(config or {}, edits)
     runs_on = platform or host()
     when = created or _now()
-    ingest, diff_id = await read_in_thread(source, lambda fd: _spool(fd, stores.blobs))
+    ingest, diff_id = await read_in_thread(
+        source, lambda fd: _spool(fd, stores.blobs), lambda spooled: spooled[0].abort()
+    )
     with ingest:
         first = await asyncio.to_thread(_first, ingest)
         member = Member("layer", ingest.offset, ingest.digest, None, ingest)
