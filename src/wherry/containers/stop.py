@@ -135,6 +135,7 @@ async def restart_container(context: Context, container: Container, timeout: int
             await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
         finally:
             container.record.host_config.auto_remove = removal
+        context.event(container, "stop")
     else:
         await restart.cancel(container)
     await start(context, container)

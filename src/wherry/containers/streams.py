@@ -48,9 +48,9 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
                 await container.monitor.request("attach", **message, fds={"client": fd})
             finally:
                 os.close(fd)
-            context.event(container, "attach")
         else:
             container.pending.append(PendingClient(fd, message))
+        context.event(container, "attach")
 
     return Ticket(tty=tty, connect=connect)
 

@@ -197,7 +197,10 @@ class Containers:
 
     async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """Processes as ps shows them."""
-        return dict(await top.top(self._context.registry.find(ref), ps_args))
+        container = self._context.registry.find(ref)
+        found = dict(await top.top(container, ps_args))
+        self._context.event(container, "top")
+        return found
 
     def export(self, ref: str) -> AsyncGenerator[bytes, None]:
         """Its file system as an archive, piece by piece; what is wrong is raised at once."""

@@ -63,6 +63,7 @@ class Engine:
         self._storage = storage.Storage(
             roots, self._unpack, self._write_layer, self._layers_in_use, self._to_be_deleted
         )
+        self.events.keep(self._storage.journal)
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,

@@ -1,26 +1,53 @@
-"""Events: what happened, for those who watch, and a capped memory of it for those who ask later."""
+"""Events: what happened, for those who watch, and a journal of it for those who ask later.
+
+The journal is written behind, a batch at a time, so that nothing waits for the disk; `kill -9` may take the last half
+second of it.
+"""
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Any
 
-REMEMBERED = 1024
+import msgspec
+
+from wherry.errors import Unavailable
+from wherry.store.journal import Entry, Journal
+
 QUEUE = 4096
+FLUSH_SECONDS = 0.5
+_BATCH = 256
+_END_OF_TIME = (1 << 63) - 1
+
+Event = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class Events:
     """The event stream of one engine. Events are Docker's JSON, times in nanoseconds since the epoch."""
 
     def __init__(self) -> None:
-        self._past: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
-        self._watchers: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self._journal: Journal | None = None
+        self._number = 0
+        self._waiting: list[tuple[int, Event]] = []  # until the database has them
+        self._handed_over = 0  # the last number that it was given
+        self._flushing = False
+        self._watchers: set[asyncio.Queue[Event | None]] = set()
+
+    def keep(self, journal: Journal) -> None:
+        """Write what happens, and has happened since the engine began, to a journal."""
+        self._journal = journal
+        self._number += journal.last
+        self._waiting = [(number + journal.last, event) for number, event in self._waiting]
+        self._flush()
 
     def publish(self, kind: str, action: str, id_: str, attributes: dict[str, str]) -> None:
         """Add an event now."""
         at = time.time_ns()
-        event: dict[str, Any] = {
+        event: Event = {
             "Type": kind,
             "Action": action,
             "Actor": {"ID": id_, "Attributes": attributes},
@@ -32,35 +59,65 @@ class Events:
             event |= {"status": action, "id": id_, "from": attributes.get("image", "")}
         elif kind == "image":
             event |= {"status": action, "id": id_}
-        self._past.append(event)
+        self._number += 1
+        self._waiting.append((self._number, event))
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
         for watcher in self._watchers:
             if watcher.qsize() < QUEUE:
                 watcher.put_nowait(event)
 
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._journal is None:
+            # an engine that is just beginning: what it finds out is written when the journal is there
+            del self._waiting[:-QUEUE]
+            return
+        entries = [
+            Entry(number, event["timeNano"], _encode(event))
+            for number, event in self._waiting
+            if number > self._handed_over
+        ]
+        if not entries:
+            return
+        try:
+            written = self._journal.append(entries)
+        except Unavailable:
+            return
+        last = self._handed_over = entries[-1].number
+        loop = asyncio.get_running_loop()
+        written.add_done_callback(lambda _: _call_soon(loop, self._forget, last))
+
+    def _forget(self, last: int) -> None:
+        """The database has everything up to that number (or never will)."""
+        self._waiting = [item for item in self._waiting if item[0] > last]
+
     def close(self) -> None:
-        """End every stream."""
+        """End every stream, and hand what is not written yet to the database."""
+        self._flush()
         for watcher in self._watchers:
             watcher.put_nowait(None)
 
     async def subscribe(
         self, since: int | None, until: int | None, filters: dict[str, list[str]]
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncIterator[Event]:
         """Yield events.
 
         Args:
             since: from then on, what is remembered (nanoseconds; None: only what comes).
             until: end then (nanoseconds; None: never).
-            filters: Docker's: type, event, container, image, label, scope, daemon.
+            filters: Docker's: type, event, container, image, label, scope, daemon, network, volume, plugin.
         """
-        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        past = [] if since is None else [event for event in self._past if event["timeNano"] >= since]
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        waiting = list(self._waiting)
         self._watchers.add(queue)
         try:
-            for event in past:
-                if until is not None and event["timeNano"] > until:
-                    return
-                if _fits(event, filters):
-                    yield event
+            if since is not None:
+                last = _END_OF_TIME if until is None else until
+                async for event in self._past(since, last, waiting):
+                    if _fits(event, filters):
+                        yield event
             while until is None or (left := (until - time.time_ns()) / 1e9) > 0:
                 try:
                     async with asyncio.timeout(None if until is None else left):
@@ -74,37 +131,86 @@ class Events:
         finally:
             self._watchers.discard(queue)
 
+    async def _past(self, since: int, until: int, waiting: list[tuple[int, Event]]) -> AsyncIterator[Event]:
+        """What the journal holds, and then what was waiting to be written when the caller began to watch."""
+        if self._journal is not None:
+            before = waiting[0][0] if waiting else self._number + 1
+            entries = self._journal.read(since, until, before)
+            loop = asyncio.get_running_loop()
+            # away from the loop: a long history is read from the disk
+            while batch := await loop.run_in_executor(None, lambda: list(islice(entries, _BATCH))):
+                for entry in batch:
+                    yield _decode(entry.body)
+        for _, event in waiting:
+            if since <= event["timeNano"] <= until:
+                yield event
 
-def _fits(event: dict[str, Any], filters: dict[str, list[str]]) -> bool:
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[int], None], argument: int) -> None:
+    try:
+        loop.call_soon_threadsafe(function, argument)
+    except RuntimeError:
+        return  # the loop has ended, and nobody reads any more
+
+
+def _fits(event: Event, filters: dict[str, list[str]]) -> bool:
     return all(_TESTS[name](event, values) for name, values in filters.items() if values and name in _TESTS)
 
 
-def _by_type(event: dict[str, Any], values: list[str]) -> bool:
+def _by_type(event: Event, values: list[str]) -> bool:
     return event["Type"] in values
 
 
-def _by_action(event: dict[str, Any], values: list[str]) -> bool:
+def _by_action(event: Event, values: list[str]) -> bool:
     action = event["Action"]
     return any(action == value or action.startswith(f"{value}:") for value in values)
 
 
-def _by_actor(kind: str, event: dict[str, Any], values: list[str]) -> bool:
+def _names(event: Event, values: list[str], *kinds: str) -> bool:
+    """Whether a value begins the id or the name of an actor of one of these kinds."""
     actor = event["Actor"]
-    if event["Type"] != kind:
-        return kind == "image" and any(value == actor["Attributes"].get("image") for value in values)
     name = actor["Attributes"].get("name", "")
-    return any(value in (actor["ID"], name) or actor["ID"].startswith(value) for value in values)
+    return event["Type"] in kinds and any(actor["ID"].startswith(v) or name.startswith(v) for v in values)
 
 
-def _by_container(event: dict[str, Any], values: list[str]) -> bool:
-    return _by_actor("container", event, values)
+def _by_container(event: Event, values: list[str]) -> bool:
+    return _names(event, values, "container")
 
 
-def _by_image(event: dict[str, Any], values: list[str]) -> bool:
-    return _by_actor("image", event, values)
+def _by_image(event: Event, values: list[str]) -> bool:
+    actor = event["Actor"]
+    if event["Type"] == "container":
+        names = {actor["Attributes"].get("image", "")}
+    elif event["Type"] == "image":
+        names = {actor["ID"], actor["Attributes"].get("name", "")}
+    else:
+        return False
+    known = names | {_without_tag(name) for name in names}
+    return any(value in known for value in values)
 
 
-def _by_label(event: dict[str, Any], values: list[str]) -> bool:
+def _without_tag(name: str) -> str:
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag and not name.startswith("sha256:") else name
+
+
+def _by_network(event: Event, values: list[str]) -> bool:
+    return _names(event, values, "network")
+
+
+def _by_volume(event: Event, values: list[str]) -> bool:
+    return _names(event, values, "volume")
+
+
+def _by_plugin(event: Event, values: list[str]) -> bool:
+    return _names(event, values, "plugin")
+
+
+def _by_daemon(event: Event, values: list[str]) -> bool:
+    return _names(event, values, "daemon")
+
+
+def _by_label(event: Event, values: list[str]) -> bool:
     attributes = event["Actor"]["Attributes"]
 
     def matches(value: str) -> bool:
@@ -114,7 +220,7 @@ def _by_label(event: dict[str, Any], values: list[str]) -> bool:
     return all(matches(value) for value in values)
 
 
-def _by_scope(event: dict[str, Any], values: list[str]) -> bool:
+def _by_scope(event: Event, values: list[str]) -> bool:
     return event["scope"] in values
 
 
@@ -125,4 +231,8 @@ _TESTS = {
     "image": _by_image,
     "label": _by_label,
     "scope": _by_scope,
+    "network": _by_network,
+    "volume": _by_volume,
+    "plugin": _by_plugin,
+    "daemon": _by_daemon,
 }

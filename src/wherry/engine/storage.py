@@ -14,6 +14,7 @@ from wherry.snapshots.overlay import Overlay
 from wherry.store.atomic import write_atomic
 from wherry.store.blobs import Blobs
 from wherry.store.database import open_database
+from wherry.store.journal import Journal
 from wherry.volumes.store import Volumes
 
 SCHEMA = 1
@@ -97,6 +98,7 @@ class Storage:
         self.overlay = Overlay(roots)
         self.volumes = Volumes(roots, swept)
         blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
+        self.journal = Journal(self._database)
         self.images = Images(roots, blobs, self._database, self.overlay, unpack, write_layer, layers_in_use)
 
         self.build_cache = Cache(self._database, self.images.stores)

@@ -64,6 +64,13 @@ SCHEMA: tuple[str, ...] = (
         record TEXT NOT NULL            -- JSON of build.cache.Record
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,            -- nanoseconds
+        body BLOB NOT NULL              -- JSON, as clients get it
+    );
+    """,
 )
 
 

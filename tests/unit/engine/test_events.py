@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wherry.engine.events import QUEUE, Events
+from wherry.store.database import open_database
+from wherry.store.journal import Entry, Journal
 
 
 async def collect(events: Events, **query: Any) -> list[str]:
@@ -79,3 +82,78 @@ def test_a_watcher_that_does_not_read_costs_bounded_memory() -> None:
         return count
 
     assert asyncio.run(body()) <= QUEUE + 1
+
+
+def test_the_journal_outlives_the_engine(tmp_path: Path) -> None:
+    """What a second engine is asked includes what the first one saw, in order, with its own behind it, none twice."""
+
+    async def body() -> tuple[list[str], list[str], list[str]]:
+        path = str(tmp_path / "db")
+        database = open_database(path)
+        first = Events()
+        first.publish("container", "early", "c1", {})  # before there is a journal
+        first.keep(Journal(database))
+        publish(first)
+        first.close()
+        database.close()
+        database = open_database(path)
+        second = Events()
+        second.publish("container", "found", "c1", {})
+        second.keep(Journal(database))
+        between = time.time_ns()
+        publish(second)
+        until = time.time_ns()
+        before_flush = await collect(second, since=0, until=until)
+        second._flush()
+        second.publish("container", "die", "c1", {})
+        after_flush = await collect(second, since=0, until=time.time_ns())
+        some = await collect(second, since=between, until=until)
+        second.close()
+        database.close()
+        return before_flush, after_flush, some
+
+    three = ["create", "exec_start: ls", "tag"]
+    before_flush, after_flush, some = asyncio.run(body())
+    assert before_flush == ["early", *three, "found", *three]
+    assert after_flush == [*before_flush, "die"]
+    assert some == three
+
+
+def test_the_journal_is_capped(tmp_path: Path) -> None:
+    """The oldest go; numbers go on."""
+    database = open_database(str(tmp_path / "db"))
+    journal = Journal(database, kept=10)
+    for start in (1, 2001):
+        journal.append([Entry(number, number, b"{}") for number in range(start, start + 2000)])
+    database.submit(lambda _connection: None).result(10)
+    assert [entry.number for entry in journal.read(0, 10**9, 10**9)] == list(range(3991, 4001))
+    assert Journal(database).last == 4000
+    database.close()
+
+
+def test_a_long_history_is_read_in_pieces(tmp_path: Path) -> None:
+    """Nothing is left out between two pieces."""
+    database = open_database(str(tmp_path / "db"))
+    journal = Journal(database)
+    journal.append([Entry(number, number, b"{}") for number in range(1, 3502)])
+    database.submit(lambda _connection: None).result(10)
+    assert [entry.at for entry in journal.read(5, 3300, 3000)] == list(range(5, 3000))
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("filters", "actions"),
+    [
+        ({"image": ["busybox"]}, ["create", "exec_start: ls", "tag"]),
+        ({"image": ["busybox:latest"]}, ["tag"]),
+        ({"container": ["we"]}, ["create", "exec_start: ls"]),
+        ({"network": ["we"]}, []),
+        ({"volume": ["x"], "type": ["container"]}, []),
+        ({"type": ["image", "container"], "event": ["tag", "create"]}, ["create", "tag"]),
+        ({"event": ["exec"]}, []),
+        ({"label": ["tier", "name=web"]}, ["create"]),
+    ],
+)
+def test_more_filters(filters: dict[str, list[str]], actions: list[str]) -> None:
+    """Beginnings of names are enough, as with dockerd; of images the whole name, with or without its tag."""
+    test_filters(filters, actions)

@@ -1,0 +1,75 @@
+"""Events: also those that nobody watched, and those of an engine that was killed since."""
+
+import json
+import time
+
+import pytest
+
+from tests.e2e.harness import EngineProcess, until
+
+pytestmark = pytest.mark.root
+
+
+def history(engine: EngineProcess, *flags: str) -> list[str]:
+    """The actions of the last minutes; docker's `--until` counts whole seconds."""
+    window = ("--since", "10m", "--until", str(int(time.time()) + 1))
+    lines = engine.docker("events", *window, "--format", "{{json .}}", *flags).out.splitlines()
+    return [json.loads(line)["Action"] for line in lines]
+
+
+def test_what_nobody_watched(own_engine: EngineProcess) -> None:
+    """A run, a killed engine, an end without an engine: afterwards the whole story is there, in order, and filtered."""
+    engine = own_engine
+    engine.docker("run", "--rm", "--name", "e1", "-l", "team=a", "busybox", "true")
+    engine.docker("run", "-d", "--name", "e2", "busybox", "sleep", "1000")
+    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", "e2").out.strip()
+    whole = ["create", "attach", "start", "die", "destroy"]
+    until(lambda: set(history(engine, "--filter", "container=e1")) == set(whole), "the first story")
+    time.sleep(0.6)  # the journal is written half a second behind
+    engine.kill()
+    engine.run("kill", "-9", pid)
+    engine.start()
+    first = history(engine, "--filter", "container=e1")
+    assert sorted(first) == sorted(whole)
+    assert history(engine, "--filter", "container=e2") == ["create", "start", "die"]
+    assert history(engine, "--filter", "label=team=a") == first
+    assert history(engine, "--filter", "label=team=b") == []
+    assert history(engine, "--filter", "event=die", "--filter", "type=container") == ["die", "die"]
+    shown = engine.wherry("events", "--since", "10m", "--until", str(int(time.time()) + 1), "--filter", "event=die").out
+    assert [line.split()[1:3] for line in shown.splitlines()] == [["container", "die"]] * 2
+    assert "exitCode=137" in shown
+    engine.stop()
+    engine.start()
+    assert history(engine, "--filter", "container=e2") == ["create", "start", "die"]
+
+
+def test_a_story_in_order_for_who_watches(engine: EngineProcess) -> None:
+    """Everything that is done to a container, as it is done, with dockerd's attributes."""
+    since = time.time()
+    engine.docker("run", "-d", "--name", "e1", "busybox", "sleep", "1000")
+    engine.docker("pause", "e1")
+    engine.docker("unpause", "e1")
+    engine.docker("rename", "e1", "e2")
+    engine.docker("update", "--cpu-shares", "512", "e2")
+    engine.docker("exec", "e2", "true")
+    engine.docker("top", "e2")
+    engine.docker("stop", "-t", "0", "e2")
+    engine.docker("start", "e2")
+    engine.docker("restart", "-t", "0", "e2")
+    engine.docker("kill", "e2")
+    engine.docker("wait", "e2")
+    engine.docker("rm", "e2")
+    window = ("--since", f"{since:.6f}", "--until", str(int(time.time()) + 1))
+    lines = engine.docker("events", *window, "--filter", "type=container", "--format", "{{json .}}").out.splitlines()
+    events = [json.loads(line) for line in lines]
+    actions = [event["Action"].split(":")[0] for event in events]
+    assert [action for action in actions if action != "exec_die"] == [
+        *("create", "start", "pause", "unpause", "rename", "update", "exec_create", "exec_start", "top"),
+        *("kill", "kill", "die", "stop", "start", "kill", "kill", "die", "stop", "start", "restart"),
+        *("kill", "die", "destroy"),
+    ]
+    attributes = [event["Actor"]["Attributes"] for event in events]
+    assert attributes[actions.index("rename")]["oldName"] == "/e1"
+    assert attributes[actions.index("kill")]["signal"] == "15"
+    assert {"execDuration", "exitCode", "image", "name"} <= set(attributes[actions.index("die")])
+    assert all(event["time"] == event["timeNano"] // 10**9 for event in events)
