@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.faults.trap import begin
 from tests.images.conftest import Store
+from wherry.distribution.settings import Settings
 from wherry.images.commit import Commit
 from wherry.oci.reference import parse_normalized
 
@@ -52,3 +53,19 @@ def commit(arguments: dict[str, Any]) -> None:
             store.run(store.images.commit(base.id, fd, what))
         finally:
             os.close(fd)
+
+
+def pull(arguments: dict[str, Any]) -> None:
+    """Pull the image `image`."""
+    settings = Settings(certs=(), delays=(0.01,))
+    with opened(arguments["root"]) as store:
+        begin()
+        store.run(store.images.pull(settings, parse_normalized(arguments["image"]), lambda _: None))
+
+
+def push(arguments: dict[str, Any]) -> None:
+    """Push the image `image`."""
+    settings = Settings(certs=(), delays=(0.01,))
+    with opened(arguments["root"]) as store:
+        begin()
+        store.run(store.images.push(settings, parse_normalized(arguments["image"]), lambda _: None))

@@ -231,7 +231,10 @@ def _step(pid: int, name: str, arguments: "tuple[int, ...]", root: str) -> str:
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:
-    fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return b"\0" * 8  # another of its threads was killed a moment ago, and it too
     try:
         # what is asked for may end at the end of its page
         parts = b""

@@ -232,6 +232,7 @@ class Images:
         """
         await asyncio.to_thread(sweep.sweep, self._stores)
         await self._stores.leases.expire(nameless=True)
+        await self._stores.leases.settle(self._stores.recorded_blobs())
         if self._stores.records.by_id:
             return 0
         found = await asyncio.to_thread(sweep.find_images, self._stores)

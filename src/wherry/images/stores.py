@@ -155,9 +155,14 @@ class Stores:
 
     def needed_blobs(self) -> set[str]:
         """Digests of all blobs that an image, an index or a lease needs."""
-        needed = self.leases.protected()
+        needed = self.leases.protected() | self.recorded_blobs()
         for holder in self.holders:
             needed.update(holder.blobs())
+        return needed
+
+    def recorded_blobs(self) -> set[str]:
+        """Digests of all blobs that an image or an index needs."""
+        needed: set[str] = set()
         for record in self.records.by_id.values():
             needed |= record.blobs
         for index in self.records.indexes.values():

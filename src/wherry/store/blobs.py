@@ -137,7 +137,9 @@ class Blobs:
                 continue
             directory = f"{self.ingests}/{key}"
             try:
-                fresh = os.path.exists(f"{directory}/ref") and time.time() - os.stat(directory).st_mtime < keep_seconds
+                # one without data was killed when its blob had just become visible
+                resumable = os.path.exists(f"{directory}/ref") and os.path.exists(f"{directory}/data")
+                fresh = resumable and time.time() - os.stat(directory).st_mtime < keep_seconds
                 if fresh or not _unlocked(f"{directory}/data"):
                     continue
             except FileNotFoundError:

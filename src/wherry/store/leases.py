@@ -86,6 +86,16 @@ class Leases:
             await self.release(name)
         return len(old)
 
+    async def settle(self, recorded: "set[str]") -> int:
+        """Release the leases that hold only what images need anyway; returns how many.
+
+        For start-up: whoever recorded its image was killed before it could end its lease.
+        """
+        done = [name for name, (_, digests) in self._held.items() if digests and digests <= recorded]
+        for name in done:
+            await self.release(name)
+        return len(done)
+
     def protected(self) -> set[str]:
         """Digests of all blobs that some lease holds."""
         now = time.time_ns()
