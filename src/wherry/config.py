@@ -110,8 +110,6 @@ class EngineConfig:
             raise InvalidArgument(f"{origin}: storage driver not supported: {self.storage_driver}")
         if self.log_driver not in ("json-file", "none"):
             raise InvalidArgument(f'{origin}: logger: no log driver named "{self.log_driver}" is registered')
-        if not self.icc:
-            raise InvalidArgument(f"{origin}: icc=false is not supported yet")
 
 
 def read_file(path: str, *, required: bool) -> "dict[str, Any]":

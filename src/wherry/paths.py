@@ -2,7 +2,8 @@
 
     data root   lock  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
                 containers/<id>/{container.json, exit.json, upper/, work/, <id>-json.log, hosts, hostname, resolv.conf}
-                volumes/<name>/{volume.json, _data}  seccomp/<key>.bpf  helpers/<name>/<name>.log
+                networks/{bridge,host,none}.json  networks/<id>/network.json  volumes/<name>/{volume.json, _data}
+                seccomp/<key>.bpf  helpers/<name>/<name>.log
     run root    wherry.sock  wherryd.pid
                 containers/<id>/{state.json, launch.json, monitor.sock, bundle/config.json}
                 helpers/<name>/{state.json, monitor.sock}
@@ -80,6 +81,10 @@ class Roots:
     @property
     def seccomp(self) -> str:
         return f"{self.data}/seccomp"
+
+    @property
+    def networks(self) -> str:
+        return f"{self.data}/networks"
 
     @property
     def containers(self) -> str:

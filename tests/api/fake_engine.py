@@ -13,6 +13,7 @@ from wherry.errors import (
     AlreadyInState,
     ContainerNotFound,
     ExecNotFound,
+    Forbidden,
     ImageNotFound,
     NetworkNotFound,
     Unauthorized,
@@ -29,6 +30,7 @@ from wherry.wire.containers import (
     UpdateRequest,
 )
 from wherry.wire.copies import Blob, Missing, Offer
+from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
 
 ID = "c0ffee" + "0" * 58
 Json = dict[str, Any]
@@ -415,7 +417,10 @@ class FakeBuild:
 
 
 class FakeNetworks:
-    """The bridge."""
+    """The bridge, and who was connected to it and disconnected."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, ConnectRequest | DisconnectRequest]] = []
 
     async def list(self, filters: Filters) -> JsonList:
         return [
@@ -426,6 +431,24 @@ class FakeNetworks:
         if ref != "bridge":
             raise NetworkNotFound(f"network {ref} not found")
         return {"Name": "bridge"}
+
+    async def create(self, request: NetworkCreate) -> dict[str, Any]:
+        return {"Id": "n" * 64, "Warning": "", "Asked": [request.name, request.driver]}
+
+    async def remove(self, ref: str) -> None:
+        await self.inspect(ref)
+        raise Forbidden(f"{ref} is a pre-defined network and cannot be removed")
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        return {"NetworksDeleted": None}
+
+    async def attach(self, ref: str, request: ConnectRequest) -> None:
+        await self.inspect(ref)
+        self.changes.append((ref, request))
+
+    async def detach(self, ref: str, request: DisconnectRequest) -> None:
+        await self.inspect(ref)
+        self.changes.append((ref, request))
 
 
 class FakeVolumes:

@@ -482,9 +482,16 @@ def test_other_endpoints(sock: socket.socket) -> None:
     answer = ask(sock, "DELETE", "/networks/bridge")
     assert (answer.status, answer.message) == (403, "bridge is a pre-defined network and cannot be removed")
     assert ask(sock, "DELETE", "/networks/nope").status == 404
+    made = ask(sock, "POST", "/networks/create", b'{"Name":"n1","Driver":"macvlan"}')
+    assert (made.status, made.json["Asked"]) == (201, ["n1", "macvlan"])
+    for verb in ("connect", "disconnect"):
+        assert ask(sock, "POST", f"/networks/bridge/{verb}", b'{"Container":"c1"}').status == 200
+        assert ask(sock, "POST", f"/networks/nope/{verb}", b"{}").status == 404
+        assert ask(sock, "POST", f"/networks/bridge/{verb}", b'{"Container":1}').status == 400
+    assert ask(sock, "GET", "/networks/bridge?scope=swarm").status == 404
+    assert ask(sock, "GET", "/networks/bridge?verbose=x").status == 400
     assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"
-    for path in ("/networks/create",):
-        assert ask(sock, "POST", path, b"", TEXT).status == 501
+    assert ask(sock, "POST", "/session", b"", TEXT).status == 501
     assert ask(sock, "PUT", "/version").status == 404
 
 

@@ -24,6 +24,7 @@ from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
 from wherry.network.guard import Guard
 from wherry.network.ports import PublishedPort
+from wherry.network.ruleset import Protected
 from wherry.paths import Roots
 
 pytestmark = pytest.mark.root
@@ -48,7 +49,7 @@ class World:
         self._lan()
         self.bridge = Bridge(self.roots, NoConfig())
         self.at("host", self.bridge.ensure)
-        self.firewall = Firewall(self.roots.scope, {self.bridge.link_name: self.bridge.subnet})
+        self.firewall = Firewall(self.roots.scope, [Protected(self.bridge.link_name, self.bridge.subnet)])
         self.at("host", self.firewall.rebuild)
         self.endpoints = {name: self._container(name, digit * 64) for name, digit in (("web", "a"), ("other", "b"))}
         self.web = self.endpoints["web"].address
@@ -367,7 +368,7 @@ def test_tables_of_others_are_left_alone(world: World) -> None:
 
         subprocess.run(["nft", "add table ip foreign; add chain ip foreign c; add rule ip foreign c drop"], check=True)
         before = other()
-        second = Firewall(f"{world.roots.scope}-2", {"br-other": "10.99.0.0/24"})
+        second = Firewall(f"{world.roots.scope}-2", [Protected("br-other", "10.99.0.0/24")])
         try:
             second.publish("x", [PublishedPort("tcp", "0.0.0.0", 9000, "10.99.0.2", 80)])
             world.firewall.rebuild()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from wherry.errors import Conflict, Forbidden, InvalidArgument, KernelError, PortUnavailable, WherryError
+from wherry.errors import Forbidden, InvalidArgument, KernelError, PortUnavailable, WherryError
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import (
@@ -269,7 +269,7 @@ def test_the_bridge_is_stable_over_restarts(host: int, roots: Roots) -> None:
         endpoint = first.allocate("a" * 64)
         assert endpoint.cidr == "172.17.0.2/16" and endpoint.mac == "02:42:ac:11:00:02"
         kept = endpoint.to_json()
-        with pytest.raises(Conflict, match="active endpoints"):
+        with pytest.raises(Forbidden, match="active endpoints"):
             first.remove()
 
         second = Bridge(roots, Config())

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from wherry.api.call import Call
 from wherry.api.reply import Reply, json_reply
-from wherry.errors import Forbidden, NotFound, NotSupported, Unavailable
+from wherry.errors import NotFound, NotSupported, Unavailable
 
 NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -36,17 +36,6 @@ async def plugins(_call: Call) -> Reply:
 async def plugin(call: Call) -> Reply:
     """GET /plugins/{name}/json."""
     raise NotFound(f'plugin "{call.name}" not found')
-
-
-async def networks_prune(_call: Call) -> Reply:
-    """POST /networks/prune: the predefined ones are never pruned, and there are no others."""
-    return json_reply({"NetworksDeleted": None})
-
-
-async def network_remove(call: Call) -> Reply:
-    """DELETE /networks/{id}: there are none but the predefined ones."""
-    found = await call.engine.networks.inspect(call.name)
-    raise Forbidden(f"{found['Name']} is a pre-defined network and cannot be removed")
 
 
 def unsupported(what: str) -> Callable[[Call], Awaitable[Reply]]:

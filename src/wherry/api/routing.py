@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, build, containers, copies, images, ours, streams, system, volumes
+from wherry.api import absent, build, containers, copies, images, networks, ours, streams, system, volumes
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -39,10 +39,10 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("POST", "/images/prune"): images.prune,
     ("GET", "/images/get"): images.save_many,
     ("GET", "/images/search"): images.search,
-    ("GET", "/networks"): system.networks,
-    ("GET", "/networks/"): system.networks,
-    ("POST", "/networks/create"): _not("network create is"),
-    ("POST", "/networks/prune"): absent.networks_prune,
+    ("GET", "/networks"): networks.listing,
+    ("GET", "/networks/"): networks.listing,
+    ("POST", "/networks/create"): networks.create,
+    ("POST", "/networks/prune"): networks.prune,
     ("GET", "/volumes"): volumes.listing,
     ("POST", "/volumes/create"): volumes.create,
     ("POST", "/volumes/prune"): volumes.prune,
@@ -87,10 +87,10 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("GET", "images", "get"): images.save_one,
     ("DELETE", "images", ""): images.remove,
     ("GET", "distribution", "json"): images.distribution,
-    ("GET", "networks", ""): system.network,
-    ("DELETE", "networks", ""): absent.network_remove,
-    ("POST", "networks", "connect"): _not("network connect is"),
-    ("POST", "networks", "disconnect"): _not("network disconnect is"),
+    ("GET", "networks", ""): networks.inspect,
+    ("DELETE", "networks", ""): networks.remove,
+    ("POST", "networks", "connect"): networks.connect,
+    ("POST", "networks", "disconnect"): networks.disconnect,
     ("GET", "volumes", ""): volumes.inspect,
     ("PUT", "volumes", ""): _not("update of a volume, which is for swarm's, is"),
     ("DELETE", "volumes", ""): volumes.remove,

@@ -1,4 +1,4 @@
-"""`/_ping`, `/version`, `/info`, `/events`, and the networks an engine has from the start."""
+"""`/_ping`, `/version`, `/info`, `/events`."""
 
 import platform
 from typing import Any
@@ -66,17 +66,3 @@ async def events(call: Call) -> Stream:
             await call.connection.drain()
     await stream.finish()
     return stream
-
-
-async def networks(call: Call) -> Reply:
-    """GET /networks."""
-    found = await call.engine.networks.list(call.filters())
-    if call.version >= (1, 28):
-        # only inspect tells who is on a network
-        found = [{**entry, "Containers": {}} for entry in found]
-    return json_reply(found)
-
-
-async def network(call: Call) -> Reply:
-    """GET /networks/{id}."""
-    return json_reply(await call.engine.networks.inspect(call.name))

@@ -92,8 +92,13 @@ GROUPS = {
     "network": (
         "Manage networks",
         {
+            "connect": ("network_verbs", "Connect a container to a network"),
+            "create": ("network_verbs", "Create a network"),
+            "disconnect": ("network_verbs", "Disconnect a container from a network"),
             "inspect": ("inspect", "Display detailed information on one or more networks"),
             "ls": ("networks", "List networks"),
+            "prune": ("network_verbs", "Remove all unused networks"),
+            "rm": ("network_verbs", "Remove one or more networks"),
         },
     ),
     "volume": (
@@ -116,6 +121,6 @@ HIDDEN = {"system dial-stdio": ("dial", "Proxy the stdio stream to the daemon co
 SYNONYMS = {
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
-    "network": {"list": "ls"},
+    "network": {"list": "ls", "remove": "rm"},
     "volume": {"list": "ls", "remove": "rm"},
 }

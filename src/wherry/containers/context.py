@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from wherry.config import EngineConfig
 from wherry.containers.claims import Claims
-from wherry.containers.model import Container, Exec
+from wherry.containers.model import Container, Exec, Record
 from wherry.containers.ports import AdoptMonitor, Image, Layers, RunWorker, SandboxNetwork, SpawnMonitor
 from wherry.containers.records import Registry
 from wherry.paths import Roots
@@ -73,6 +73,8 @@ class Context:
         run_worker: RunWorker,
         connect: ConnectSandbox,
         restore: RestoreSandbox,
+        check_networks: Callable[[Record], None],
+        renamed: Callable[[Container, str], Awaitable[None]],
         publish: Callable[[str, str, str, dict[str, str]], None],
         trash: Callable[[str], None],
     ) -> None:
@@ -90,6 +92,8 @@ class Context:
         self.run_worker = run_worker
         self.connect = connect
         self.restore = restore
+        self.check_networks = check_networks
+        self.renamed = renamed
         self.publish = publish
         self.trash = trash
         self.registry = Registry()

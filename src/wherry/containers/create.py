@@ -59,6 +59,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
             networking=request.networking_config,
             mounts=points,
         )
+        context.check_networks(record)
         container = await _make(context, record)
     except BaseException:
         context.registry.unreserve(chosen)

@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import clock, data, health, launch, merge
+from wherry.containers import asked, clock, data, health, launch, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.wire.network_settings import endpoint_settings
 from wherry.wire.network_settings import network_settings as wire_settings
 
 
@@ -76,10 +75,7 @@ def network_settings(container: Container) -> dict[str, Any]:
         if container.monitor is not None and container.netns_fd is not None:
             settings["SandboxKey"] = f"/proc/{container.monitor.pid}/fd/{container.netns_fd}"
         return settings
-    mode = container.record.host_config.network_mode
-    name = "bridge" if mode == "default" else mode
-    networks = {} if name.startswith("container:") else {name: endpoint_settings()}
-    return wire_settings(networks=networks, ports={})
+    return wire_settings(networks=asked.shown(container), ports={})
 
 
 def _host_config(container: Container) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class Containers:
             raise
         self._context.registry.unreserve(old)
         self._context.event(container, "rename", oldName=f"/{old}")
+        await self._context.renamed(container, old)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set the window of process 1's terminal (rows, columns)."""

@@ -77,6 +77,8 @@ class Engine:
             run_worker=self._run_worker,
             connect=self._connect,
             restore=self._restore,
+            check_networks=self._check_networks,
+            renamed=self._renamed,
             publish=self.events.publish,
             trash=self._to_trash,
         )
@@ -84,10 +86,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         for wrong in await loop.run_in_executor(None, self._storage.volumes.load, self._volumes_wanted):
             log.error("%s; left as it is", wrong)
-        self.networks = Networks(roots, self.config, self._context.registry)
+        self.networks = Networks(roots, self.config, self._context.registry, self.events.publish)
         await loop.run_in_executor(None, self.networks.set_up)
         wanted = await adopt.adopt_all(self._context)
         await loop.run_in_executor(None, self.networks.settle)
+        await self.networks.reconcile()
         self.networks.watch()
         await self._storage.images.collect()
         self.containers = Containers(self._context)
@@ -190,6 +193,12 @@ class Engine:
             return data.names_of(records.load(self.roots, id_))
         except WherryError:
             return set()
+
+    def _check_networks(self, record: Any) -> None:
+        self.networks.check(record)
+
+    async def _renamed(self, container: Any, old: str) -> None:
+        await self.networks.renamed(container, old)
 
     async def _connect(self, container: Any) -> Any:
         return await self.networks.connect(container)

@@ -1,215 +1,87 @@
-"""`engine.networks`, and what a container's network mode becomes at its start."""
+"""`engine.networks`: the networks, who is on them, and the firewall around them."""
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wherry.config import EngineConfig
-from wherry.containers.model import Container
+from wherry.containers.model import Container, Record
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.records import Registry
-from wherry.engine.sandboxes import BridgeSandbox, PlainSandbox, sorted_ports
-from wherry.errors import Conflict, InvalidArgument, NetworkNotFound, WherryError
-from wherry.network.bridge import Bridge
+from wherry.engine import network_filters
+from wherry.engine.attachments import Attachments
+from wherry.engine.container_files import ContainerFiles
+from wherry.engine.network_table import Network, NetworkTable
+from wherry.engine.rewiring import Rewiring
+from wherry.engine.sandboxes import AttachedSandbox
+from wherry.errors import ContainerNotFound, InvalidArgument, NetworkNotFound, WherryError
+from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
-from wherry.network.files import parse_extra_hosts, render_hostname, render_hosts
 from wherry.network.firewall import Firewall
 from wherry.network.guard import Guard
-from wherry.network.ports import HeldPort, HostPorts, PublishedPort, parse_requests
+from wherry.network.members import Member
+from wherry.network.ports import HostPorts, PublishedPort
 from wherry.network.records import PlainNetwork, member
-from wherry.network.resolver import host_resolver, render_resolv_conf
+from wherry.network.spec import parse_create
 from wherry.paths import Roots
+from wherry.wire.networks import ConnectRequest, DisconnectRequest, EndpointWish, NetworkCreate
 
 log = logging.getLogger("wherry.network")
 
 Json = dict[str, Any]
 JsonList = list[Json]
 Filters = dict[str, list[str]]
+Publish = Callable[[str, str, str, dict[str, str]], None]
 
 
 class Networks:
-    """The predefined networks: bridge, host, none.
+    """The networks of one engine.
 
     Args:
         roots, config: this engine's.
         registry: the containers, for names and for namespaces that others join.
+        publish: takes an event for the event stream.
     """
 
-    def __init__(self, roots: Roots, config: EngineConfig, registry: Registry) -> None:
-        self._config = config
+    def __init__(self, roots: Roots, config: EngineConfig, registry: Registry, publish: Publish) -> None:
         self._registry = registry
-        self.bridge = Bridge(roots, config)
+        self._publish = publish
+        self.table = NetworkTable(roots, config)
         self.host_ports = HostPorts()
-        self.firewall = Firewall(roots.scope, {})
-        self._table = roots.scope
+        self.firewall = Firewall(roots.scope)
         self._guard: Guard | None = None
-        self._plain = {name: PlainNetwork(roots, name) for name in ("host", "none")}
+        self._watchers: list[Callable[[str], None]] = []
+        files = ContainerFiles(config, lambda: self.table.bridge.gateway, lambda _container: [])
+        self._attachments = Attachments(self.table, registry, files, self, self.host_ports)
+        self._rewiring = Rewiring(roots, self._attachments, files, self, self.host_ports)
+
+    # start and end
 
     def set_up(self) -> None:
-        """Make the bridge; blocking."""
-        self.bridge.ensure()
-        self.firewall = Firewall(self._table, {self.bridge.link_name: self.bridge.subnet})
+        """Make the bridges; blocking."""
+        self.table.set_up()
+        self.firewall.set_networks(self.table.protected)
 
     def settle(self) -> None:
         """After adoption: put the firewall table in place whole, and remove links that nobody owns; blocking."""
         published: dict[str, list[PublishedPort]] = {}
         for container in self._registry:
-            if isinstance(container.network, BridgeSandbox) and container.network.ports:
+            if isinstance(container.network, AttachedSandbox) and container.network.ports:
                 published[container.id] = container.network.ports
         self.firewall.rebuild(published)
-        self.bridge.sweep()
+        self.table.sweep()
         for chain in self.firewall.obstacles():
             log.warning("the firewall chain %s drops forwarded packets: containers reach nothing through it", chain)
 
-    async def connect(self, container: Container) -> SandboxNetwork:
-        """Allot what the container's network mode asks for.
-
-        Raises:
-            NetworkNotFound, Conflict, PortUnavailable…: in dockerd's words; nothing stays allotted.
-        """
-        mode = container.record.host_config.network_mode
-        if container.record.config.network_disabled:
-            mode = "none"
-        if mode in ("host", "none"):
-            plain = self._plain[mode]
-            return PlainSandbox("host" if mode == "host" else "new", mode, plain.id, self._files(container, mode, list))
-        if mode.startswith("container:"):
-            return self._join(container, mode.removeprefix("container:"))
-        if mode not in ("default", "bridge", self.bridge.id):
-            raise NetworkNotFound(f"network {mode} not found")
-        return self._on_bridge(container)
-
-    def _on_bridge(self, container: Container) -> BridgeSandbox:
-        record = container.record
-        requests = parse_requests(
-            record.config.exposed_ports, record.host_config.port_bindings, record.host_config.publish_all_ports
-        )
-        wishes = (record.networking or {}).get("EndpointsConfig") or {}
-        wish = wishes.get("bridge") or wishes.get("default") or {}
-        addresses = wish.get("IPAMConfig") or {}
-        if any(addresses.get(key) for key in ("IPv4Address", "IPv6Address", "LinkLocalIPs")):
-            raise InvalidArgument(
-                "invalid config for network bridge: invalid endpoint settings:\n"
-                "* user specified IP address is supported on user defined networks only"
-            )
-        mac = record.config.mac_address or wish.get("MacAddress") or None
-        endpoint = self.bridge.allocate(container.id, mac)
-        try:
-            held = self.host_ports.allocate(
-                container.id, requests, endpoint.address, f"{container.name} ({endpoint.id})"
-            )
-        except BaseException:
-            self.bridge.release(container.id)
-            raise
-        return self._bridge_sandbox(container, endpoint, held)
-
-    def _bridge_sandbox(self, container: Container, endpoint: Endpoint, held: list[HeldPort]) -> BridgeSandbox:
-        return BridgeSandbox(
-            self,
-            endpoint,
-            held,
-            sorted_ports(container.record.config.exposed_ports),
-            self._files(container, "bridge", lambda: [endpoint.address]),
-        )
-
-    def _join(self, container: Container, reference: str) -> PlainSandbox:
-        other = self._registry.find(reference)
-        if not other.running:
-            raise Conflict(f"cannot join network of a non running container: {other.id}")
-        if other.id == container.id:
-            raise Conflict("cannot join own network")
-        # process 1 of the other is in the namespace that its monitor keeps
-        namespace = os.open(f"/proc/{other.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        network = other.network
-        files = network.files if network is not None else self._files(other, "none", list)
-        return PlainSandbox("join", "", "", files, namespace)
-
-    def _files(
-        self, container: Container, mode: str, addresses: Callable[[], list[str]]
-    ) -> Callable[[], dict[str, str]]:
-        record = container.record
-        host = record.host_config
-
-        def make() -> dict[str, str]:
-            base = None
-            if mode == "host":
-                with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
-                    base = file.read()
-            gateway = self.bridge.gateway if mode == "bridge" else ""
-            return {
-                "hosts": render_hosts(
-                    record.config.hostname,
-                    addresses(),
-                    domainname=record.config.domainname,
-                    extra=parse_extra_hosts(host.extra_hosts or [], gateway),
-                    base=base,
-                ),
-                "hostname": render_hostname(record.config.hostname),
-                "resolv.conf": render_resolv_conf(
-                    host_resolver(),
-                    dns=host.dns or self._config.dns,
-                    search=host.dns_search or self._config.dns_search,
-                    options=host.dns_options or self._config.dns_options,
-                    same_namespace=mode == "host",
-                ),
-            }
-
-        return make
-
-    def restore(self, container: Container, saved: Mapping[str, Any]) -> SandboxNetwork:
-        """Take back what a live sandbox holds."""
-        if saved.get("kind") != "bridge":
-            mode = saved.get("name") or "none"
-            return PlainSandbox(
-                saved.get("mode", "new"),
-                saved.get("name", ""),
-                saved.get("network_id", ""),
-                self._files(container, mode, list),
-            )
-        endpoint = Endpoint.from_json(saved["endpoint"])
-        self.bridge.reserve(endpoint)
-        ports = [PublishedPort.from_json(port) for port in saved["ports"]]
-        self.host_ports.reserve(container.id, ports)
-        return self._bridge_sandbox(container, endpoint, [HeldPort(port) for port in ports])
-
-    async def list(self, filters: Filters | None = None) -> JsonList:
-        """Docker's JSON of every network that fits `filters` (name, id, driver, scope, type, label, dangling)."""
-        chosen = filters or {}
-        return [network for network in self._all() if _fits(network, chosen)]
-
-    def _all(self) -> JsonList:
-        return [self.bridge.inspect(self._name_of), *(self._inspect_plain(name) for name in ("host", "none"))]
-
-    def _name_of(self, id_: str) -> str:
-        try:
-            return self._registry.find(id_).name
-        except WherryError:
-            return id_
-
-    def _inspect_plain(self, name: str) -> dict[str, Any]:
-        on_it = {
-            container.id: member(container.name, "")
-            for container in self._registry
-            if container.running and container.record.host_config.network_mode == name
-        }
-        return self._plain[name].inspect(on_it)
-
-    async def inspect(self, ref: str) -> dict[str, Any]:
-        """Docker's JSON of one network.
-
-        Raises:
-            NetworkNotFound: in dockerd's words.
-        """
-        networks = self._all()
-        for network in networks:
-            if ref in (network["Name"], network["Id"]):
-                return network
-        matches = [network for network in networks if ref and network["Id"].startswith(ref)]
-        if len(matches) == 1:
-            return matches[0]
-        raise NetworkNotFound(f"network {ref} not found")
+    async def reconcile(self) -> None:
+        """After adoption: end what a connect or disconnect was in the midst of when the engine was killed."""
+        for container in self._registry:
+            async with container.lock:
+                try:
+                    await self._rewiring.reconcile(container, self.table.addressed_by)
+                except WherryError as error:
+                    log.error("container %s: network: %s", container.id[:12], error)
 
     def watch(self) -> None:
         """Begin to put our table back whenever somebody flushes the ruleset."""
@@ -217,7 +89,7 @@ class Networks:
         self._guard.start()
 
     async def close(self, *, remove: bool) -> None:
-        """Stop watching. With `remove`, take bridge and table away; not while containers live on them."""
+        """Stop watching. With `remove`, take bridges and table away; not while containers live on them."""
         if self._guard is not None:
             await self._guard.close()
         if remove:
@@ -226,20 +98,208 @@ class Networks:
 
     def _remove(self) -> None:
         self.firewall.remove_table()
+        self.table.tear_down()
+
+    # what sandboxes need
+
+    async def connect(self, container: Container) -> SandboxNetwork:
+        """Allot what the container's networks are, for a start.
+
+        Raises:
+            NetworkNotFound, Conflict, PortUnavailable…: in dockerd's words; nothing stays allotted.
+        """
+        sandbox = self._attachments.make(container)
+        if isinstance(sandbox, AttachedSandbox):
+            for endpoint in sandbox.endpoints:
+                self._event("connect", self.table.find(endpoint.network_id), container=container.id)
+        return sandbox
+
+    def restore(self, container: Container, saved: Mapping[str, Any]) -> SandboxNetwork:
+        """Take back what a live sandbox holds."""
+        return self._attachments.restore(container, saved)
+
+    def check(self, record: Record) -> None:
+        """Say at create what would fail at each start.
+
+        Raises:
+            InvalidArgument: in dockerd's words.
+        """
+        self._attachments.check(record)
+
+    def release(self, endpoint: Endpoint, *, lived: bool = True) -> None:
+        """Give an endpoint's addresses back; of one that never lived nobody is told."""
         try:
-            self.bridge.remove()
-        except WherryError as error:
-            log.warning("%s", error)
+            network = self.table.addressed_by(endpoint.network_id)
+        except NetworkNotFound:
+            return
+        network.release(endpoint.container_id)
+        if lived:
+            self._event("disconnect", network, container=endpoint.container_id)
 
+    def moved(self, endpoints: Sequence[Endpoint]) -> None:
+        """Tell who watches that these came, went or changed."""
+        for network_id in dict.fromkeys(endpoint.network_id for endpoint in endpoints):
+            for watcher in self._watchers:
+                watcher(network_id)
 
-def _fits(network: dict[str, Any], filters: dict[str, list[str]]) -> bool:
-    tests: dict[str, Callable[[str], bool]] = {
-        "name": lambda value: value in network["Name"],
-        "id": network["Id"].startswith,
-        "driver": network["Driver"].__eq__,
-        "scope": network["Scope"].__eq__,
-        "type": "builtin".__eq__,
-        "label": lambda value: value.partition("=")[0] in network["Labels"],
-        "dangling": lambda value: value in ("false", "0") or not network["Containers"],
-    }
-    return all(any(tests[name](value) for value in values) for name, values in filters.items() if name in tests)
+    async def renamed(self, container: Container, old: str) -> None:
+        """A container that was called `old` has another name: who looks it up by name must find it by that."""
+        async with container.lock:
+            await self._rewiring.renamed(container, old)
+
+    # who is on a network
+
+    def find(self, reference: str) -> Network:
+        """Find a network by name, id or id prefix; raises NetworkNotFound."""
+        return self.table.find(reference)
+
+    def members(self, network_id: str) -> list[Member]:
+        """Every live endpoint of a network, in the order of connection; of `host` and `none` there are none."""
+        network = self.table.find(network_id)
+        if isinstance(network, PlainNetwork):
+            return []
+        return [Member(endpoint, self._name_of(endpoint.container_id)) for endpoint in network.endpoints]
+
+    def watch_members(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` called on the loop, with the network's id, after its members changed."""
+        self._watchers.append(callback)
+
+    def _name_of(self, id_: str) -> str:
+        try:
+            return self._registry.find(id_).name
+        except WherryError:
+            return id_
+
+    # the verbs
+
+    async def create(self, request: NetworkCreate) -> Json:
+        """Create a network; Docker's answer: `Id` and `Warning`.
+
+        Raises:
+            InvalidArgument, Forbidden, Conflict, NotFound, NotSupported: in dockerd's words; nothing is left.
+        """
+        spec = parse_create(request)
+        self.table.claim(spec.name)
+        loop = asyncio.get_running_loop()
+        try:
+            network = await loop.run_in_executor(None, self.table.make, spec)
+            await loop.run_in_executor(None, lambda: self.firewall.set_networks(self.table.protected))
+        finally:
+            self.table.unclaim(spec.name)
+        self._event("create", network)
+        return {"Id": spec.id, "Warning": ""}
+
+    async def remove(self, reference: str) -> None:
+        """Remove a network.
+
+        Raises:
+            NetworkNotFound, Forbidden: in dockerd's words.
+        """
+        network = self.table.withdraw(self.table.find(reference))
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.table.destroy, network)
+        await loop.run_in_executor(None, lambda: self.firewall.set_networks(self.table.protected))
+        self._event("destroy", network)
+
+    async def prune(self, filters: Filters) -> Json:
+        """Remove every user's network that nobody is on; Docker's answer: `NetworksDeleted`.
+
+        Raises:
+            InvalidArgument: a filter that is none.
+        """
+        doomed = network_filters.prunable(
+            [network for network in self.table if not isinstance(network, PlainNetwork) and not network.default],
+            filters,
+            self._asked_for(),
+        )
+        removed = []
+        for network in doomed:
+            try:
+                await self.remove(network.id)
+            except WherryError as error:
+                log.warning("prune: %s", error)
+                continue
+            removed.append(network.name)
+        return {"NetworksDeleted": removed or None}
+
+    def _asked_for(self) -> set[str]:
+        """Networks with a live endpoint."""
+        return {network.id for network in self.table.addressed if network.endpoints}
+
+    async def attach(self, reference: str, request: ConnectRequest) -> None:
+        """Connect a container to a network.
+
+        Raises:
+            NetworkNotFound, ContainerNotFound, InvalidArgument, Conflict: in dockerd's words.
+        """
+        container = self._container(request.container)
+        network = self._addressed(reference)
+        wish = request.endpoint or EndpointWish()
+        async with container.lock:
+            endpoint = await self._rewiring.connect(network, container, wish)
+        if endpoint is not None:
+            self._event("connect", network, container=container.id)
+
+    async def detach(self, reference: str, request: DisconnectRequest) -> None:
+        """Disconnect a container from a network.
+
+        Raises:
+            NetworkNotFound, ContainerNotFound, InvalidArgument: in dockerd's words.
+        """
+        network = self._addressed(reference)
+        try:
+            container = self._container(request.container)
+        except ContainerNotFound:
+            if request.force:
+                raise NetworkNotFound(f"endpoint {request.container} not found") from None
+            raise
+        async with container.lock:
+            await self._rewiring.disconnect(network, container)
+
+    def _addressed(self, reference: str) -> Addressed:
+        network = self.table.find(reference)
+        if isinstance(network, PlainNetwork):
+            if network.name == "host":
+                raise InvalidArgument("container cannot be disconnected from host network or connected to host network")
+            raise InvalidArgument(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+            )
+        return network
+
+    def _container(self, reference: str) -> Container:
+        if not reference:
+            raise InvalidArgument('invalid name or ID supplied: ""')
+        return self._registry.find(reference)
+
+    async def list(self, filters: Filters | None = None) -> JsonList:
+        """Docker's JSON of every network that fits `filters` (name, id, driver, scope, type, label, dangling).
+
+        Raises:
+            InvalidArgument: a filter that is none.
+        """
+        chosen = filters or {}
+        network_filters.check(chosen)
+        busy = self._asked_for() | {self.table.plain[name].id for name in ("host",)}
+        return [self._inspect(network) for network in self.table if network_filters.fits(network, chosen, busy=busy)]
+
+    async def inspect(self, ref: str) -> Json:
+        """Docker's JSON of one network.
+
+        Raises:
+            NetworkNotFound: in dockerd's words.
+        """
+        return self._inspect(self.table.find(ref))
+
+    def _inspect(self, network: Network) -> Json:
+        if isinstance(network, PlainNetwork):
+            return network.inspect(
+                {
+                    container.id: member(container.name, "")
+                    for container in self._registry
+                    if container.running and container.record.host_config.network_mode == network.name
+                }
+            )
+        return network.inspect(self._name_of)
+
+    def _event(self, action: str, network: Network | Addressed, **attributes: str) -> None:
+        self._publish("network", action, network.id, {"name": network.name, "type": network.driver, **attributes})

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from wherry.network.bridge import Bridge
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
+from wherry.network.gateway import plans
 from wherry.network.ports import HeldPort, HostPorts, PublishedPort, parse_port_key
 from wherry.wire.network_settings import endpoint_settings, network_settings
 
@@ -15,11 +15,16 @@ Files = Callable[[], dict[str, str]]
 
 
 class Wiring(Protocol):
-    """What a bridge sandbox needs of the engine's network."""
+    """What a sandbox needs of the engine's networks."""
 
-    bridge: Bridge
     host_ports: HostPorts
     firewall: Firewall
+
+    def release(self, endpoint: Endpoint, *, lived: bool = True) -> None:
+        """Give an endpoint's addresses back; of one that never lived nobody is told."""
+
+    def moved(self, endpoints: Sequence[Endpoint]) -> None:
+        """Tell who watches that these came, went or changed."""
 
 
 class PlainSandbox:
@@ -68,40 +73,59 @@ class PlainSandbox:
         self.started()
 
 
-class BridgeSandbox:
-    """A sandbox on the default bridge, with an address and published ports.
+class AttachedSandbox:
+    """A sandbox with addresses on one or more networks, and published ports.
 
     Args:
-        endpoint: its place on the bridge.
+        owner: the container's id.
+        endpoints: its places; the first is `eth0`.
         held: published ports with the sockets that reserve them; after a crash the monitor alone has those.
         exposed: container ports that are shown without a host port.
+        files: makes hosts, hostname and resolv.conf of the endpoints there are.
     """
 
     def __init__(
-        self, wiring: Wiring, endpoint: Endpoint, held: list[HeldPort], exposed: list[str], files: Files
+        self,
+        wiring: Wiring,
+        owner: str,
+        endpoints: list[Endpoint],
+        held: list[HeldPort],
+        exposed: list[str],
+        files: Callable[[Sequence[Endpoint]], dict[str, str]],
     ) -> None:
         self._wiring = wiring
-        self.endpoint = endpoint
+        self._owner = owner
+        self.endpoints = endpoints
         self._held = held
         self._exposed = exposed
         self._files = files
         # the container may end while its ports are being published: the withdrawal comes after, and nothing after that
-        self._changing = asyncio.Lock()
-        self._released = False
+        self.changing = asyncio.Lock()
+        self.released = False
+
+    @property
+    def held(self) -> list[HeldPort]:
+        """The host ports it has; one that leads nowhere at present has no container's address."""
+        return self._held
 
     @property
     def ports(self) -> list[PublishedPort]:
         """What is published."""
-        return [held.port for held in self._held]
+        return [held.port for held in self._held if held.port.container_ip]
+
+    @property
+    def embedded_dns(self) -> bool:
+        """Whether names are served to it: it is on a user-defined network."""
+        return any(not endpoint.default_bridge for endpoint in self.endpoints)
 
     def plan(self) -> dict[str, Any]:
-        return {"namespace": "new", "endpoints": [self.endpoint.plan()]}
+        return {"namespace": "new", "endpoints": plans(self.endpoints)}
 
     def fds(self) -> dict[str, int]:
         return {f"port:{index}": held.fd for index, held in enumerate(self._held) if held.fd >= 0}
 
     def files(self) -> dict[str, str]:
-        return self._files()
+        return self._files(self.endpoints)
 
     def started(self) -> None:
         for held in self._held:
@@ -114,38 +138,51 @@ class BridgeSandbox:
             bindings = ports.get(key) or []
             bindings.append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
             ports[key] = bindings
+        default = next((endpoint for endpoint in self.endpoints if endpoint.default_bridge), None)
         return network_settings(
-            networks={self.endpoint.network: self.endpoint.settings()},
+            networks={endpoint.network: endpoint.settings() for endpoint in self.endpoints},
             ports=ports,
-            default=self.endpoint.settings(),
+            default=default.settings() if default is not None else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": "bridge",
-            "endpoint": self.endpoint.to_json(),
-            "ports": [port.to_json() for port in self.ports],
+            "endpoints": [endpoint.to_json() for endpoint in self.endpoints],
+            "ports": [held.port.to_json() for held in self._held],
             "exposed": self._exposed,
         }
 
     async def publish(self) -> None:
+        self._wiring.moved(self.endpoints)
         if not self.ports:
             return
-        async with self._changing:
-            if not self._released:
+        async with self.changing:
+            if not self.released:
                 await asyncio.get_running_loop().run_in_executor(
-                    None, self._wiring.firewall.publish, self.endpoint.container_id, self.ports
+                    None, self._wiring.firewall.publish, self._owner, self.ports
                 )
+
+    async def redirect(self, held: list[HeldPort]) -> None:
+        """Lead published ports elsewhere: `held` takes the place of what there is; with `changing` held."""
+        loop = asyncio.get_running_loop()
+        if self.ports:
+            await loop.run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
+        self._held = held
+        if self.ports:
+            await loop.run_in_executor(None, self._wiring.firewall.publish, self._owner, self.ports)
 
     async def release(self) -> None:
         self.started()
-        owner = self.endpoint.container_id
-        self._released = True
-        if self.ports:
-            async with self._changing:
-                await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, owner)
-        self._wiring.host_ports.release(owner, self.ports)
-        self._wiring.bridge.release(owner)
+        self.released = True
+        async with self.changing:
+            if self.ports:
+                await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
+            self._wiring.host_ports.release(self._owner, [held.port for held in self._held])
+            endpoints, self.endpoints = self.endpoints, []
+            for endpoint in endpoints:
+                self._wiring.release(endpoint)
+            self._wiring.moved(endpoints)
 
 
 def sorted_ports(exposed: dict[str, Any] | None) -> list[str]:

@@ -20,23 +20,26 @@ from wherry.linux.netlink import (
     string,
     text,
     u8,
+    u16,
     u32,
 )
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
+_IFLA_LINK, _IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE = 5, 1, 1
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE = 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_RTAX_MTU = 2
 _RT_TABLE_MAIN, _RTPROT_BOOT = 254, 3
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 _RTN_UNICAST = 1
 _IFF_UP = 1
 _NAME_MAX = 15
@@ -128,6 +131,25 @@ def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: st
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add link {name} with peer {peer}")
 
 
+def add_child(name: str, *, kind: str, mode: int, below: int, netns: int, mac: str, mtu: int) -> Request:
+    """Describe a macvlan or ipvlan link, made in another namespace, over the link with index `below` of this one.
+
+    Args:
+        kind: `macvlan` or `ipvlan`.
+        mode: macvlan: 1 private, 2 vepa, 4 bridge, 8 passthru; ipvlan: 0 l2, 1 l3, 2 l3s.
+        netns: descriptor of the namespace in which it is born.
+        mac: its MAC address (an ipvlan has its parent's: empty).
+    """
+    data = u32(_IFLA_MACVLAN_MODE, mode) if kind == "macvlan" else u16(_IFLA_IPVLAN_MODE, mode)
+    body = _link(0) + _name(name) + u32(_IFLA_LINK, below) + u32(_IFLA_NET_NS_FD, netns)
+    if mac:
+        body += attribute(_IFLA_ADDRESS, pack_mac(mac))
+    if mtu:
+        body += u32(_IFLA_MTU, mtu)
+    body += _info(kind, data)
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add {kind} link {name}")
+
+
 def set_link(
     index: int,
     *,
@@ -188,8 +210,11 @@ def delete_address(index: int, address: str) -> Request:
     return Request(RTM_DELADDR, 0, body, f"delete address {address}")
 
 
-def add_route(index: int, destination: str = "", gateway: str = "") -> Request:
-    """Describe a route through a link: to `destination` (empty: all) by way of `gateway` (empty: on the link)."""
+def add_route(index: int, destination: str = "", gateway: str = "", *, replace: bool = False) -> Request:
+    """Describe a route through a link: to `destination` (empty: all) by way of `gateway` (empty: on the link).
+
+    With `replace` it takes the place of the one that is there.
+    """
     target = split_address(destination) if destination else None
     via = split_address(gateway) if gateway else None
     family = target[0] if target else via[0] if via else _socket.AF_INET
@@ -202,7 +227,13 @@ def add_route(index: int, destination: str = "", gateway: str = "") -> Request:
         body += attribute(_RTA_GATEWAY, via[1])
     body += u32(_RTA_OIF, index)
     words = f"add route to {destination or 'default'}" + (f" via {gateway}" if gateway else "")
-    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, words)
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL), body, words)
+
+
+def delete_default_route(family: int) -> Request:
+    """Describe the removal of the default route of one family (`AF_INET`, `AF_INET6`)."""
+    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, 0, _RT_SCOPE_NOWHERE, 0, 0)
+    return Request(RTM_DELROUTE, 0, body, "delete the default route")
 
 
 def get_link(netlink: Netlink, name: str) -> Link:
@@ -246,6 +277,23 @@ def routes(netlink: Netlink) -> "list[tuple[int, str]]":
         packed = values.get(_RTA_DST)
         if packed and bits and type_ == _RTN_UNICAST and family in (_socket.AF_INET, _socket.AF_INET6):
             listed.append((_u32(values.get(_RTA_OIF)), f"{_socket.inet_ntop(family, packed)}/{bits}"))
+    return listed
+
+
+def default_routes(netlink: Netlink) -> "list[tuple[int, int, int]]":
+    """List the default routes of the main table: `(metric, link index, MTU of the route or 0)`, IPv4 and IPv6."""
+    listed = []
+    for kind, body in netlink.get(Request(RTM_GETROUTE, NLM_F_DUMP, _RTMSG.pack(*[0] * 9), "list routes")):
+        if kind != RTM_NEWROUTE:
+            continue
+        family, bits, _src, _tos, table, _protocol, _scope, type_, _flags = _RTMSG.unpack_from(body)
+        if bits or table != _RT_TABLE_MAIN or type_ != _RTN_UNICAST:
+            continue
+        values = attributes(body, _RTMSG.size)
+        mtu = _u32(attributes(values.get(_RTA_METRICS, b"")).get(_RTAX_MTU))
+        # of equal ones IPv4's is the way that counts
+        metric = 2 * _u32(values.get(_RTA_PRIORITY)) + (family == _socket.AF_INET6)
+        listed.append((metric, _u32(values.get(_RTA_OIF)), mtu))
     return listed
 
 

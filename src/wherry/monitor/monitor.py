@@ -25,6 +25,7 @@ from wherry.monitor.host import HostProcess, watch_home
 from wherry.monitor.logwriter import JsonFileLog, compress_file
 from wherry.monitor.record import Record, note_error
 from wherry.monitor.rest import rest
+from wherry.monitor.rewire import rewire
 from wherry.monitor.sandbox import Sandbox
 from wherry.monitor.streams import Streams, client_options
 
@@ -41,6 +42,7 @@ OWNER_GRACE = 1.0
 # were its unread input thrown away sooner, it would see a broken connection in place of the end
 LINGER = 3600.0
 CLOSING = 5.0
+_OPERATIONS = frozenset("attach exec resize signal freeze rewire pids update state again resolver end".split())
 
 
 class Monitor:
@@ -351,11 +353,12 @@ class Monitor:
     def _dispatch(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any] | None":
         if not VERSION - 2 <= int(message.get("v") or 0) <= VERSION:
             raise NotSupported(f"protocol {message.get('v')} is not spoken here")
-        handler = _OPERATIONS.get(str(message.get("op")))
-        if handler is None:
-            raise NotSupported(f"no operation {message.get('op')!r}")
+        operation = str(message.get("op"))
+        if operation not in _OPERATIONS:
+            raise NotSupported(f"no operation {operation!r}")
+        handler: Callable[[dict[str, Any], dict[str, int]], dict[str, Any] | None] = getattr(self, f"_op_{operation}")
         try:
-            return handler(self, message, fds)
+            return handler(message, fds)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArgument(f"{message.get('op')}: {type(error).__name__}: {error}") from error
 
@@ -413,6 +416,10 @@ class Monitor:
         self._running()
         self._freeze(bool(message["on"]))
         return {}
+
+    def _op_rewire(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
+        self._running()
+        rewire(self._loop, self._sandbox, self._record, message, fds, self._control.replier(message))
 
     def _op_pids(self, _message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
         self._running()
@@ -474,21 +481,6 @@ class Monitor:
 
     def _internal_error(self, error: BaseException) -> None:
         note_error(self._launch["data_dir"], error)
-
-
-_OPERATIONS: "dict[str, Callable[[Monitor, dict[str, Any], dict[str, int]], dict[str, Any] | None]]" = {
-    "attach": Monitor._op_attach,
-    "exec": Monitor._op_exec,
-    "resize": Monitor._op_resize,
-    "signal": Monitor._op_signal,
-    "freeze": Monitor._op_freeze,
-    "pids": Monitor._op_pids,
-    "update": Monitor._op_update,
-    "state": Monitor._op_state,
-    "again": Monitor._op_again,
-    "resolver": Monitor._op_resolver,
-    "end": Monitor._op_end,
-}
 
 
 def main(launch: "dict[str, Any]", fds: "dict[str, int]") -> None:

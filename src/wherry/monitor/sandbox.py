@@ -6,7 +6,7 @@ from json import loads
 from wherry.errors import InvalidSpec, KernelError, WherryError
 from wherry.monitor.resolver import Resolver
 from wherry.network.dns_sockets import open_sockets
-from wherry.network.sandbox import configure, create_namespace, remove_host_links
+from wherry.network.sandbox import configure, create_namespace, leave, remove_host_links, route
 from wherry.oci.mount import Mount
 from wherry.oci.runtime_config import RuntimeConfig, parse, parse_process
 from wherry.runtime.cgroups import open_cgroup
@@ -28,10 +28,11 @@ class Sandbox:
 
     Args:
         values: the launch object; `cgroup` and `network` count here.
-        fds: its descriptors; a `ns:network` that is joined is taken out.
+        fds: its descriptors; a `ns:network` that is joined is taken out, and `port:<n>`, sockets that keep published
+            ports ours, are held to the end.
     """
 
-    __slots__ = ("_cgroup_path", "_held", "_own_pids", "_resolver", "endpoints", "links", "netns_fd")
+    __slots__ = ("_cgroup_path", "_held", "_own_pids", "_ports", "_resolver", "endpoints", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
         self._cgroup_path: str = values["cgroup"]
@@ -39,7 +40,8 @@ class Sandbox:
         self._held: dict[str, int] = {}
         self.netns_fd: int | None = fds.pop("ns:network", None)
         self.endpoints: list[dict[str, Any]] = []
-        self.links: list[str] = []
+        self._ports: list[int] = []
+        self._hold_ports(fds)
         self._resolver: Resolver | None = None
 
     def hold(self, fds: "dict[str, int]") -> "dict[str, int]":
@@ -108,10 +110,43 @@ class Sandbox:
         if "netns" in fds:
             self.netns_fd = fds.pop("netns")
             self.endpoints = values["endpoints"]
-            self.links = [endpoint["host_name"] for endpoint in self.endpoints]
             if "dns:udp" in fds:
                 self._resolver = Resolver(self.netns_fd, (fds.pop("dns:udp"), fds.pop("dns:tcp")))
         return taken(values, fds)
+
+    def _hold_ports(self, fds: "dict[str, int]") -> None:
+        self._ports += [fds.pop(name) for name in list(fds) if name.startswith("port:")]
+
+    def rewire(
+        self, attach: "list[dict[str, Any]]", detach: "list[str]", routes: "dict[str, list[str]]"
+    ) -> "dict[str, Any]":
+        """Change the interfaces of a running sandbox; runs in a helper, whose values go to `rewired`.
+
+        Args:
+            attach: endpoints, as in a launch.
+            detach: names of interfaces inside; one that is not there is fine.
+            routes: the default routes from then on (`network.sandbox.route`).
+
+        Raises:
+            KernelError: a step failed; what was attached by this call is gone again.
+            InvalidSpec: the sandbox has no network namespace of its own.
+        """
+        if self.netns_fd is None:
+            raise InvalidSpec("network: this sandbox has no namespace of its own")
+        leave(self.netns_fd, [endpoint for endpoint in self.endpoints if endpoint["name"] in detach])
+        kept = [endpoint for endpoint in self.endpoints if endpoint["name"] not in detach]
+        made = configure(self.netns_fd, attach)
+        try:
+            route(self.netns_fd, routes)
+        except BaseException:
+            leave(self.netns_fd, made)
+            raise
+        return {"endpoints": [*kept, *made]}
+
+    def rewired(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
+        """Take over what `rewire` has made, and further ports to hold."""
+        self.endpoints = values["endpoints"]
+        self._hold_ports(fds)
 
     def _prepare_network(self, network: "dict[str, Any]", namespaces: "dict[str, int]") -> bool:
         """Fill in the network namespace; true where it is new and has its endpoints still to get."""
@@ -226,8 +261,12 @@ class Sandbox:
         if self.netns_fd is not None:
             os.close(self.netns_fd)
             self.netns_fd = None
-        if self.links:
-            links, self.links = self.links, []
+        for fd in self._ports:
+            os.close(fd)
+        self._ports = []
+        # a macvlan has no side here, and goes with the namespace
+        links, self.endpoints = [e["host_name"] for e in self.endpoints if e["host_name"]], []
+        if links:
             remove_host_links(links)
 
 

@@ -1,7 +1,7 @@
 """NAT and published ports: one nftables table of our own, whose size on the packet's way does not grow.
 
-The table (family ip, named after the data root) has a handful of rules and two maps. A published port is one map
-element; adding one, and finding one, costs the same with a thousand others there.
+The table (of family ip, and of ip6 where a network has IPv6; named after the data root) has a handful of rules and two
+maps. A published port is one map element; adding one, and finding one, costs the same with a thousand others there.
 
     addressed   host address . protocol . port  ->  container address . port      (`-p 127.0.0.1:8080:80`)
     everywhere  protocol . port                 ->  container address . port      (`-p 8080:80`)
@@ -14,8 +14,9 @@ element; adding one, and finding one, costs the same with a thousand others ther
   that sends to 127.0.0.1:8080 is translated. The forward hook, where nothing of this host's own passes, drops it by
   where it was meant to go. A container's is dropped at once. (The raw hook could look the port up in the maps, but
   Linux 6.1 takes no map for a set.)
-- **Only what was published**: what enters the bridge from elsewhere must belong to a known connection or have been
-  translated; a neighbour that routes to the container's address gets nothing.
+- **Only what was published**: what enters a bridge from elsewhere (another network's bridge, too) must belong to a
+  known connection or have been translated; a neighbour that routes to the container's address gets nothing.
+- **Internal networks** have no way in or out. Where `icc` is off a table of family bridge keeps the ports apart.
 - **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (dockerd,
   ufw) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules.
 
@@ -32,47 +33,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
 from wherry.linux.nftables import Nftables
-from wherry.network.ports import WILDCARD, PublishedPort
+from wherry.network.ports import PublishedPort
+from wherry.network.ruleset import CHAINS, Passage, Protected, elements, render, render_bridges
 
-_RULES = """\
-table ip {table} {{
-  map addressed {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-  map everywhere {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-
-  chain early {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname {bridges} ip saddr 127.0.0.0/8 drop
-    iifname {bridges} ip daddr 127.0.0.0/8 drop
-  }}
-  chain loopback {{
-    type filter hook forward priority filter - 1; policy accept;
-    oifname {bridges} ct original ip daddr 127.0.0.0/8 drop
-  }}
-  chain forward {{
-    type filter hook forward priority filter; policy accept;
-    oifname != {bridges} accept
-    ct state established,related accept
-    ct status dnat accept
-{between}    drop
-  }}
-  chain published {{
-    meta l4proto {{ tcp, udp, sctp }} dnat ip to ip daddr . meta l4proto . th dport map @addressed
-    meta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat ip to meta l4proto . th dport map @everywhere
-  }}
-  chain arriving {{
-    type nat hook prerouting priority dstnat; policy accept;
-    jump published
-  }}
-  chain local {{
-    type nat hook output priority -100; policy accept;
-    jump published
-  }}
-  chain leaving {{
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname {bridges} ip saddr 127.0.0.0/8 masquerade
-{masquerade}  }}
-}}
-"""
+_FAMILIES = ("ip", "ip6")
 
 
 class Firewall:
@@ -80,18 +44,21 @@ class Firewall:
 
     Args:
         table: its name (`Roots.scope`); nobody else's may be called so.
-        networks: bridge name -> subnet, of every network that is translated.
+        networks: every bridge network.
         open_nftables: gives the way to the kernel; opened at first use, in the namespace of that moment.
     """
 
     def __init__(
-        self, table: str, networks: Mapping[str, str], open_nftables: Callable[[], Nftables] = Nftables
+        self, table: str, networks: Sequence[Protected] = (), open_nftables: Callable[[], Nftables] = Nftables
     ) -> None:
         self._table = table
-        self._networks = dict(networks)
+        self._networks = list(networks)
+        self._passages: dict[str, tuple[Passage, ...]] = {}
         self._open = open_nftables
         self._nftables: Nftables | None = None
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
+        self._ipv6 = False
+        self._apart = False
         self._lock = threading.Lock()
 
     def rebuild(self, published: Mapping[str, Sequence[PublishedPort]] | None = None) -> None:
@@ -106,6 +73,8 @@ class Firewall:
         with self._lock:
             if published is not None:
                 self._published = {owner: tuple(ports) for owner, ports in published.items() if ports}
+            if all(network.icc for network in self._networks):
+                self._forget_bridges()
             self._rebuild()
 
     def publish(self, owner: str, ports: Iterable[PublishedPort]) -> None:
@@ -142,6 +111,70 @@ class Firewall:
                 self._change("delete", ports, f"withdraw ports of {owner[:12]}")
         _forget(translated_to=ports)
 
+    def set_networks(self, networks: Sequence[Protected]) -> None:
+        """Protect these networks from now on: new rules, the elements stay; one transaction.
+
+        Raises:
+            KernelError: the kernel refused; the old rules stand.
+        """
+        with self._lock:
+            before, self._networks = self._networks, list(networks)
+            try:
+                self._rewrite()
+            except BaseException:
+                self._networks = before
+                raise
+
+    def set_passages(self, owner: str, passages: Iterable[Passage]) -> None:
+        """Let an owner's links through where containers are kept apart; none takes its old ones away.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        chosen = tuple(passages)
+        with self._lock:
+            before = self._passages.pop(owner, ())
+            if chosen:
+                self._passages[owner] = chosen
+            if before != chosen and any(not network.icc for network in self._networks):
+                self._rewrite()
+
+    def _rewrite(self) -> None:
+        if self._ipv6 != any(network.subnet6 for network in self._networks):
+            self._rebuild()
+            return
+        tables = ["ip", "ip6"] if self._ipv6 else ["ip"]
+        flush = [f"flush chain {family} {self._table} {chain}" for family in tables for chain in CHAINS]
+        try:
+            self._run("\n".join([*flush, *self._rules(), self._bridges()]), "change the firewall table")
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self._rebuild()
+
+    def _rules(self) -> list[str]:
+        passages = self._all_passages
+        rules = [render(self._table, self._networks, passages)]
+        return [*rules, render(self._table, self._networks, passages, ipv6=True)] if self._ipv6 else rules
+
+    @property
+    def _all_passages(self) -> list[Passage]:
+        return [one for some in self._passages.values() for one in some]
+
+    def _bridges(self) -> str:
+        """The table of family bridge, which kernels may lack: named only where it is needed, or was."""
+        rules = render_bridges(self._table, self._networks, self._all_passages)
+        if not rules and not self._apart:
+            return ""
+        self._apart = bool(rules)
+        return "\n".join([*_fresh("bridge", self._table), rules])
+
+    def _forget_bridges(self) -> None:
+        try:
+            self._run("\n".join(_fresh("bridge", self._table)), "remove the table of bridges")
+        except KernelError:
+            return  # a kernel without that family has none of ours either
+
     def present(self) -> bool:
         """Say whether the table is (still) there; after somebody's `flush ruleset` it is not, and wants `rebuild`."""
         with self._lock:
@@ -177,8 +210,9 @@ class Firewall:
         """Delete the table with all that is published; none there is fine."""
         with self._lock:
             self._published.clear()
-            # added first, so that the deletion always finds one
-            self._run(f"add table ip {self._table}\ndelete table ip {self._table}", "remove the firewall table")
+            tables = [line for family in _FAMILIES for line in _fresh(family, self._table)]
+            self._run("\n".join(tables), "remove the firewall table")
+            self._forget_bridges()
 
     def close(self) -> None:
         """Let go of the way to the kernel; the table stays."""
@@ -189,7 +223,7 @@ class Firewall:
 
     def _change(self, verb: str, ports: Iterable[PublishedPort], what: str) -> None:
         try:
-            self._run(_elements(self._table, verb, ports), what)
+            self._run(elements(self._table, verb, ports), what)
         except KernelError as error:
             # the table is gone, or an element is not as we recorded it: say the whole truth again
             if error.errno not in (errno.ENOENT, errno.EEXIST):
@@ -197,9 +231,10 @@ class Firewall:
             self._rebuild()
 
     def _rebuild(self) -> None:
-        rules = render(self._table, self._networks)
-        elements = [_elements(self._table, "add", ports) for ports in self._published.values()]
-        text = "\n".join([f"add table ip {self._table}", f"delete table ip {self._table}", rules, *elements])
+        self._ipv6 = any(network.subnet6 for network in self._networks)
+        fresh = [line for family in _FAMILIES for line in _fresh(family, self._table)]
+        published = [elements(self._table, "add", ports) for ports in self._published.values()]
+        text = "\n".join([*fresh, *self._rules(), self._bridges(), *published])
         self._run(text, "build the firewall table")
 
     def _run(self, commands: str, what: str) -> str:
@@ -215,19 +250,9 @@ def _forget(*, ports: Iterable[PublishedPort] = (), translated_to: Iterable[Publ
         forget_udp(numbers, addresses)
 
 
-def render(table: str, networks: Mapping[str, str]) -> str:
-    """Write the table without its elements, in nft's language."""
-    names = ", ".join(f'"{bridge}"' for bridge in networks)
-    between = "".join(f'    iifname "{bridge}" oifname "{bridge}" accept\n' for bridge in networks)
-    masquerade = "".join(
-        f'    ip saddr {subnet} oifname != "{bridge}" masquerade\n'
-        f'    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade\n'
-        for bridge, subnet in networks.items()
-    )
-    # no named set: what nftables 1.1 writes for one with a plain key makes every nft 1.0 that reads it crash,
-    # and both may look at this table (a container of another release in the host's network namespace)
-    bridges = f"{{ {names or chr(34) + table + chr(34)} }}"
-    return _RULES.format(table=table, bridges=bridges, between=between, masquerade=masquerade)
+def _fresh(family: str, table: str) -> list[str]:
+    # added first, so that the deletion always finds one
+    return [f"add table {family} {table}", f"delete table {family} {table}"]
 
 
 def find_obstacles(listing: str, own_table: str) -> list[str]:
@@ -245,15 +270,3 @@ def find_obstacles(listing: str, own_table: str) -> list[str]:
             if family in ("ip", "inet") and name != own_table:
                 found.append(f"table {table}, chain {chain}: policy drop")
     return found
-
-
-def _elements(table: str, verb: str, ports: Iterable[PublishedPort]) -> str:
-    lines = []
-    for port in ports:
-        if port.host_ip == WILDCARD:
-            name, key = "everywhere", f"{port.protocol} . {port.host_port}"
-        else:
-            name, key = "addressed", f"{port.host_ip} . {port.protocol} . {port.host_port}"
-        value = f" : {port.container_ip} . {port.container_port}" if verb == "add" else ""
-        lines.append(f"{verb} element ip {table} {name} {{ {key}{value} }}")
-    return "\n".join(lines)

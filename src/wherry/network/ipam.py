@@ -1,17 +1,22 @@
-"""Addresses: which subnet a network takes, and who has which address of it.
+"""Addresses: which subnet a network takes, and who has which address of it; IPv4 and IPv6 alike.
 
-Nothing is stored. A pool is filled at start-up from the containers that live (`reserve`), because a lease table that
+No lease is stored. A pool is filled at start-up from the containers that live (`reserve`), because a lease table that
 survives a crash says what was, and a second truth has to be reconciled with the first.
 """
 
+import hashlib
 import heapq
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from wherry.errors import Forbidden, InvalidArgument, WherryError
 
+Subnet = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
 # dockerd's default-address-pools, in its order
 _DEFAULT_POOLS = [(f"172.{second}.0.0/16", 16) for second in range(17, 32)] + [("192.168.0.0/16", 20)]
+_IPV6_LENGTH = 64
 
 
 def choose_subnet(taken: Iterable[str]) -> str:
@@ -20,52 +25,84 @@ def choose_subnet(taken: Iterable[str]) -> str:
     Raises:
         WherryError: all are taken, in Docker's words.
     """
-    busy = [network for text in taken if (network := _network(text)) is not None]
-    for base, length in _DEFAULT_POOLS:
-        for candidate in IPv4Network(base).subnets(new_prefix=length):
-            if not any(candidate.overlaps(other) for other in busy):
-                return str(candidate)
+    return _first_free(
+        (candidate for base, length in _DEFAULT_POOLS for candidate in IPv4Network(base).subnets(new_prefix=length)),
+        taken,
+        "IPv4",
+    )
+
+
+def choose_subnet6(taken: Iterable[str], seed: str) -> str:
+    """Give a unique local IPv6 subnet (RFC 4193) that overlaps nothing in `taken`.
+
+    Args:
+        taken: networks or addresses, as text.
+        seed: decides the 40 bits after `fd`, which the standard wants to differ from site to site.
+
+    Raises:
+        WherryError: all are taken.
+    """
+    site = b"\xfd" + hashlib.sha256(seed.encode()).digest()[:5] + bytes(10)
+    return _first_free(IPv6Network((site, 48)).subnets(new_prefix=_IPV6_LENGTH), taken, "IPv6")
+
+
+def _first_free(candidates: Iterator[IPv4Network] | Iterator[IPv6Network], taken: Iterable[str], family: str) -> str:
+    busy = [ip_network(text, strict=False) for text in taken]
+    for candidate in candidates:
+        if not any(_overlap(candidate, other) for other in busy):
+            return str(candidate)
     raise WherryError(
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+        f"could not find an available, non-overlapping {family} address pool among the defaults to assign to the"
+        " network"
     )
 
 
 def overlaps(subnet: str, taken: Iterable[str]) -> bool:
     """Say whether `subnet` shares an address with anything in `taken`."""
-    network = IPv4Network(subnet)
-    return any(network.overlaps(other) for text in taken if (other := _network(text)) is not None)
+    network = ip_network(subnet, strict=False)
+    return any(_overlap(network, ip_network(text, strict=False)) for text in taken)
 
 
-def _network(text: str) -> IPv4Network | None:
-    return None if ":" in text else IPv4Network(text, strict=False)
+def _overlap(one: Subnet, other: Subnet) -> bool:
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
 
 
 class Pool:
-    """The addresses of one IPv4 subnet. The lowest free one is given next, as dockerd does.
+    """The addresses of one subnet. The lowest free one is given next, as dockerd does.
 
     Args:
-        subnet: `172.17.0.0/16`.
+        subnet: `172.17.0.0/16`, `fd00::/64`.
         gateway: an address of it that nobody gets; without one the first.
+        ip_range: the part of it from which addresses are given; all of it where empty.
+        reserved: further addresses that nobody gets.
 
     Raises:
-        InvalidArgument: no subnet, or a gateway outside of it.
+        InvalidArgument: no subnet, or an address or range outside of it.
     """
 
-    def __init__(self, subnet: str, gateway: str | None = None) -> None:
+    def __init__(
+        self, subnet: str, gateway: str | None = None, ip_range: str = "", reserved: Iterable[str] = ()
+    ) -> None:
         try:
-            self._network = IPv4Network(subnet)
-            chosen = IPv4Address(gateway) if gateway else self._network.network_address + 1
+            self._network: Subnet = ip_network(subnet)
+            chosen = ip_address(gateway) if gateway else self._network.network_address + 1
+            given = ip_network(ip_range, strict=False) if ip_range else self._network
+            kept = [ip_address(text) for text in reserved]
         except ValueError as error:
             raise InvalidArgument(f"invalid subnet {subnet}: {error}") from None
-        if chosen not in self._network:
-            raise InvalidArgument(f"gateway {chosen} is not in subnet {self._network}")
+        for address in (chosen, *kept):
+            if address not in self._network:
+                raise InvalidArgument(f"gateway {address} is not in subnet {self._network}")
+        if given.version != self._network.version or given.network_address not in self._network:
+            raise InvalidArgument(f"range {given} is not in subnet {self._network}")
         self.gateway = str(chosen)
-        first, last = int(self._network.network_address), int(self._network.broadcast_address)
-        if self._network.prefixlen < 31:
-            first, last = first + 1, last - 1
-        self._first, self._last = first, last
-        self._owners: dict[int, str] = {int(chosen): "gateway"}
-        self._next = first  # below it everything was given out once
+        self._first, self._last = _usable(self._network)
+        self._range_last = min(int(given.broadcast_address), self._last)
+        self._owners: dict[int, str] = {int(address): "gateway" for address in (chosen, *kept)}
+        self._next = max(int(given.network_address), self._first)  # below it everything was given out once
+        self._range_first = self._next
         self._returned: list[int] = []  # heap of what came back
 
     @property
@@ -78,6 +115,13 @@ class Pool:
         """Its prefix length, in bits."""
         return int(self._network.prefixlen)
 
+    def contains(self, address: str) -> bool:
+        """Say whether `address` is one of the subnet's."""
+        try:
+            return ip_address(address) in self._network
+        except ValueError:
+            return False
+
     def allocate(self, owner: str) -> str:
         """Give the lowest free address to `owner`.
 
@@ -88,11 +132,11 @@ class Pool:
             number = heapq.heappop(self._returned)
             if number not in self._owners:
                 return self._give(number, owner)
-        while self._next <= self._last:
+        while self._next <= self._range_last:
             number, self._next = self._next, self._next + 1
             if number not in self._owners:
                 return self._give(number, owner)
-        raise WherryError("no available IPv4 addresses on this network's address pools")
+        raise WherryError(f"no available IPv{self._network.version} addresses on this network's address pools")
 
     def reserve(self, address: str, owner: str) -> None:
         """Give exactly `address` to `owner`; a second time to the same owner is fine.
@@ -101,10 +145,7 @@ class Pool:
             InvalidArgument: it is not an address of this subnet that a container can have.
             Forbidden: another owner has it, in Docker's words.
         """
-        try:
-            number = int(IPv4Address(address))
-        except ValueError:
-            raise InvalidArgument(f"invalid address {address}") from None
+        number = self._number(address)
         if not self._first <= number <= self._last:
             raise InvalidArgument(f"no configured subnet contains IP address {address}")
         if self._owners.setdefault(number, owner) != owner:
@@ -112,19 +153,36 @@ class Pool:
 
     def release(self, address: str, owner: str) -> None:
         """Take `address` back from `owner`; of another owner, or of none, it stays as it is."""
-        number = int(IPv4Address(address))
+        number = self._number(address)
         if self._owners.get(number) == owner:
             del self._owners[number]
-            if number < self._next:
+            if self._range_first <= number < self._next:
                 heapq.heappush(self._returned, number)
 
     def owner(self, address: str) -> str | None:
         """Tell who has `address`."""
-        return self._owners.get(int(IPv4Address(address)))
+        return self._owners.get(self._number(address))
+
+    def _number(self, address: str) -> int:
+        try:
+            number = ip_address(address)
+        except ValueError:
+            raise InvalidArgument(f"invalid address {address}") from None
+        if number.version != self._network.version:
+            raise InvalidArgument(f"no configured subnet contains IP address {address}")
+        return int(number)
 
     def _give(self, number: int, owner: str) -> str:
         self._owners[number] = owner
-        return str(IPv4Address(number))
+        return str(IPv4Address(number) if self._network.version == 4 else IPv6Address(number))
+
+
+def _usable(network: Subnet) -> tuple[int, int]:
+    first, last = int(network.network_address), int(network.broadcast_address)
+    if network.prefixlen >= network.max_prefixlen - 1:
+        return first, last
+    # the address of all zeros is every router's in IPv6; only IPv4 has one for broadcasts
+    return first + 1, last - 1 if network.version == 4 else last
 
 
 def derive_mac(address: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from wherry.errors import InvalidArgument, NotSupported, PortUnavailable
 
-WILDCARD = "0.0.0.0"
+WILDCARD, WILDCARD6 = "0.0.0.0", "::"
 PROTOCOLS = ("tcp", "udp", "sctp")
 _RANGE_FILE = "/proc/sys/net/ipv4/ip_local_port_range"
 _DEFAULT_RANGE = (32768, 60999)
@@ -25,6 +25,11 @@ _KINDS = {
 }
 
 
+def is_wildcard(host_ip: str) -> bool:
+    """Whether a host address means all of its family."""
+    return host_ip in (WILDCARD, WILDCARD6)
+
+
 class Binding(Protocol):
     """`wire.containers.PortBinding`, or anything like it."""
 
@@ -33,13 +38,14 @@ class Binding(Protocol):
 
 
 class PortRequest:
-    """One wish: a container port, and where on the host. `first` 0 leaves the choice to us, else `first`-`last`."""
+    """One wish: a container port, and where on the host; an empty address is every one.
+
+    `first` 0 leaves the choice of the port to us, else `first`-`last`.
+    """
 
     __slots__ = ("container_port", "first", "host_ip", "last", "protocol")
 
-    def __init__(
-        self, protocol: str, container_port: int, host_ip: str = WILDCARD, first: int = 0, last: int = 0
-    ) -> None:
+    def __init__(self, protocol: str, container_port: int, host_ip: str = "", first: int = 0, last: int = 0) -> None:
         self.protocol = protocol
         self.container_port = container_port
         self.host_ip = host_ip
@@ -47,7 +53,7 @@ class PortRequest:
         self.last = last or first
 
     def __repr__(self) -> str:
-        where = f"{self.host_ip}:{self.first}-{self.last}"
+        where = f"{self.host_ip or '*'}:{self.first}-{self.last}"
         return f"PortRequest({where}:{self.container_port}/{self.protocol})"
 
 
@@ -73,7 +79,8 @@ class PublishedPort:
         return f"PublishedPort({self})"
 
     def __str__(self) -> str:
-        return f"{self.host_ip}:{self.host_port}:{self.container_ip}:{self.container_port}/{self.protocol}"
+        host, container = bracketed(self.host_ip), bracketed(self.container_ip)
+        return f"{host}:{self.host_port}:{container}:{self.container_port}/{self.protocol}"
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes back."""
@@ -83,6 +90,11 @@ class PublishedPort:
     def from_json(cls, value: Mapping[str, Any]) -> "PublishedPort":
         """Rebuild a port from `to_json`."""
         return cls(**{name: value[name] for name in cls.__slots__})
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
 
 
 def parse_port_key(key: str) -> tuple[int, str]:
@@ -112,7 +124,7 @@ def parse_requests(
 
     Raises:
         InvalidArgument: in Docker's words.
-        NotSupported: an IPv6 host address.
+        NotSupported: a host address on which nothing can be published.
     """
     requests: list[PortRequest] = []
     bound = set()
@@ -133,20 +145,20 @@ def parse_requests(
 
 
 def parse_host_ip(text: str) -> str:
-    """Normalise a host address; empty is the wildcard.
+    """Normalise a host address; empty stays empty: every address.
 
     Raises:
         InvalidArgument: no address.
-        NotSupported: an IPv6 address.
+        NotSupported: loopback of IPv6, which the kernel does not translate.
     """
     if not text:
-        return WILDCARD
+        return ""
     try:
         address = ip_address(text.strip("[]"))
     except ValueError:
         raise InvalidArgument(f"invalid IP address: {text}") from None
-    if address.version == 6:
-        raise NotSupported(f"publishing a port on an IPv6 address is not supported yet: [{address}]")
+    if address.version == 6 and address.is_loopback:
+        raise NotSupported(f"publishing a port on [{address}] is not supported yet")
     return str(address)
 
 
@@ -191,22 +203,33 @@ class HostPorts:
         self._taken: dict[tuple[str, int], dict[str, str]] = {}  # protocol, port -> host address -> owner
         self._next = 0
 
-    def allocate(self, owner: str, requests: Iterable[PortRequest], container_ip: str, endpoint: str) -> list[HeldPort]:
+    def allocate(
+        self,
+        owner: str,
+        requests: Iterable[PortRequest],
+        container_ip: str,
+        endpoint: str,
+        container_ip6: str = "",
+        binding: str = "",
+    ) -> list[HeldPort]:
         """Get a host port for each request, all or none.
 
         Args:
             owner: container id.
             requests: from `parse_requests`.
-            container_ip: where they lead.
+            container_ip, container_ip6: where they lead, over IPv4 and IPv6.
             endpoint: `NAME (ENDPOINT ID)`, for the error.
+            binding: the host address of requests that name none; empty: every.
 
         Raises:
             PortUnavailable: a port is taken, in Docker's words.
+            NotSupported: an IPv6 address of the host, and the container has none.
         """
         held: list[HeldPort] = []
         try:
             for request in requests:
-                held.append(self._allocate(owner, request, container_ip))  # noqa: PERF401 - what is held is undone
+                targets = _targets(request.host_ip or binding, container_ip, container_ip6)
+                held += self._allocate(owner, request, targets)
         except BaseException as error:
             for one in held:
                 one.close()
@@ -233,25 +256,31 @@ class HostPorts:
         for port in ports:
             self._forget(owner, port)
 
-    def _allocate(self, owner: str, request: PortRequest, container_ip: str) -> HeldPort:
+    def _allocate(self, owner: str, request: PortRequest, targets: "list[tuple[str, str]]") -> list[HeldPort]:
+        """Hold the same port on every host address of `targets`."""
+        chosen = request.first and request.first == request.last
         for number in self._candidates(request):
-            if self._conflict(request.protocol, request.host_ip, number):
-                if request.first == request.last and request.first:
-                    raise _allocated(request.host_ip, number)
+            taken = [host for host, _ in targets if self._conflict(request.protocol, host, number)]
+            if taken:
+                if chosen:
+                    raise _allocated(taken[0], number)
                 continue
-            port = PublishedPort(request.protocol, request.host_ip, number, container_ip, request.container_port)
+            held: list[HeldPort] = []
             try:
-                fd = _bind(port)
+                for host, container in targets:
+                    port = PublishedPort(request.protocol, host, number, container, request.container_port)
+                    held.append(HeldPort(port, _bind(port)))
             except OSError as error:
-                if error.errno == errno.EADDRINUSE and request.first != request.last:
-                    continue
-                if error.errno == errno.EADDRINUSE and not request.first:
+                for one in held:
+                    one.close()
+                if error.errno == errno.EADDRINUSE and not chosen:
                     continue
                 reason = os.strerror(error.errno or 0).lower()
                 words = f"failed to bind host port for {port}: {reason}"
                 raise PortUnavailable(words, host_ip=port.host_ip, host_port=number) from None
-            self._record(owner, port)
-            return HeldPort(port, fd)
+            for one in held:
+                self._record(owner, one.port)
+            return held
         raise PortUnavailable("all ports are allocated", host_ip=request.host_ip)
 
     def _candidates(self, request: PortRequest) -> Iterable[int]:
@@ -267,7 +296,8 @@ class HostPorts:
 
     def _conflict(self, protocol: str, host_ip: str, number: int, but: str = "") -> bool:
         for address, owner in self._taken.get((protocol, number), {}).items():
-            if owner != but and (WILDCARD in (address, host_ip) or address == host_ip):
+            same_family = (":" in address) == (":" in host_ip)
+            if owner != but and same_family and (is_wildcard(address) or is_wildcard(host_ip) or address == host_ip):
                 return True
         return False
 
@@ -282,8 +312,20 @@ class HostPorts:
                 del self._taken[port.protocol, port.host_port]
 
 
+def _targets(host_ip: str, container_ip: str, container_ip6: str) -> "list[tuple[str, str]]":
+    """Where a port is taken on the host, and where each of these leads."""
+    if not host_ip:
+        both = [(WILDCARD, container_ip), (WILDCARD6, container_ip6)]
+        return [(host, container) for host, container in both if container]
+    if ":" not in host_ip:
+        return [(host_ip, container_ip)]
+    if not container_ip6:
+        raise NotSupported(f"publishing a port on [{host_ip}] needs a network with IPv6 (network create --ipv6)")
+    return [(host_ip, container_ip6)]
+
+
 def _allocated(host_ip: str, number: int) -> PortUnavailable:
-    words = f"Bind for {host_ip}:{number} failed: port is already allocated"
+    words = f"Bind for {bracketed(host_ip)}:{number} failed: port is already allocated"
     return PortUnavailable(words, host_ip=host_ip, host_port=number)
 
 
@@ -299,12 +341,15 @@ def _ephemeral_range() -> tuple[int, int]:
 def _bind(port: PublishedPort) -> int:
     kind, protocol = _KINDS[port.protocol]
     try:
-        holder = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, protocol)
+        family = socket.AF_INET6 if ":" in port.host_ip else socket.AF_INET
+        holder = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
         if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
             return -1  # a kernel without SCTP: nobody else can take the port either
         raise
     with holder:
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if port.protocol == "tcp":
             # to bind over connections in TIME_WAIT; then off again, so that no other listener gets past us
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What is kept of a network (`networks/<name>.json` in the data root), and how it is shown to Docker's clients.
+"""What is kept of a predefined network (`networks/<name>.json`), and how any is shown to Docker's clients.
 
 Kept is what must not change over a restart: the id, when it was made, and for a bridge the subnet that it chose.
 """
@@ -6,13 +6,13 @@ Kept is what must not change over a restart: the id, when it was made, and for a
 import json
 import os
 import secrets
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 from wherry.errors import NewerSchema, StoreCorrupt
+from wherry.network.spec import NetworkSpec, now
 from wherry.paths import Roots
 from wherry.store.atomic import write_atomic
+from wherry.wire.networks import ipam_shown
 
 _VERSION = 1
 
@@ -54,7 +54,7 @@ def load_record(roots: Roots, name: str) -> NetworkRecord:
         with open(path, "rb") as file:
             text = file.read(1 << 20)
     except FileNotFoundError:
-        record = NetworkRecord(path, secrets.token_hex(32), _now(), {})
+        record = NetworkRecord(path, secrets.token_hex(32), now(), {})
         record.save()
         return record
     try:
@@ -68,31 +68,29 @@ def load_record(roots: Roots, name: str) -> NetworkRecord:
 
 
 def describe(
-    name: str,
-    record: NetworkRecord,
-    driver: str,
+    spec: NetworkSpec,
     *,
-    ipam: list[dict[str, str]] | None = None,
+    ipam: dict[str, Any],
     containers: dict[str, dict[str, str]] | None = None,
     options: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write a network as Docker's API shows it (`GET /networks/{id}`)."""
     return {
-        "Name": name,
-        "Id": record.id,
-        "Created": record.created,
+        "Name": spec.name,
+        "Id": spec.id,
+        "Created": spec.created,
         "Scope": "local",
-        "Driver": driver,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": ipam},
-        "Internal": False,
-        "Attachable": False,
+        "Driver": spec.driver,
+        "EnableIPv6": spec.ipv6,
+        "IPAM": ipam,
+        "Internal": spec.internal,
+        "Attachable": spec.attachable,
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": containers or {},
         "Options": options or {},
-        "Labels": {},
+        "Labels": spec.labels,
     }
 
 
@@ -104,35 +102,30 @@ class PlainNetwork:
         name: `host` or `none`.
     """
 
-    __slots__ = ("_record", "driver", "name")
+    __slots__ = ("driver", "name", "spec")
 
     def __init__(self, roots: Roots, name: str) -> None:
         self.name = name
         self.driver = "null" if name == "none" else name
-        self._record = load_record(roots, name)
+        record = load_record(roots, name)
+        self.spec = NetworkSpec(record.id, name, record.created, self.driver)
 
     @property
     def id(self) -> str:
         """64 hexadecimal digits, the same over restarts."""
-        return self._record.id
+        return self.spec.id
 
     def inspect(self, containers: dict[str, dict[str, str]] | None = None) -> dict[str, Any]:
         """Docker's JSON; `containers` maps a container id to `member`."""
-        return describe(self.name, self._record, self.driver, containers=containers)
+        return describe(self.spec, ipam=ipam_shown("default", None, None), containers=containers)
 
 
-def member(name: str, endpoint_id: str, mac: str = "", address: str = "") -> dict[str, str]:
-    """Write one entry of a network's `Containers`; `address` with its prefix length."""
+def member(name: str, endpoint_id: str, mac: str = "", address: str = "", address6: str = "") -> dict[str, str]:
+    """Write one entry of a network's `Containers`; addresses with their prefix lengths."""
     return {
         "Name": name,
         "EndpointID": endpoint_id,
         "MacAddress": mac,
         "IPv4Address": address,
-        "IPv6Address": "",
+        "IPv6Address": address6,
     }
-
-
-def _now() -> str:
-    nanoseconds = time.time_ns()
-    whole = datetime.fromtimestamp(nanoseconds // 10**9, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9:09d}Z"

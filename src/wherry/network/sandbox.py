@@ -8,7 +8,8 @@ An endpoint is a JSON value, so that it travels in the launch message and is kep
      "sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}
 
 `host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. Two netlink conversations do the work: one
-here (the pair: its near end up and a port of the bridge, its far end already in the namespace), one inside.
+here (the pair: its near end up and a port of the bridge, its far end already in the namespace), one inside. With
+`kind` `macvlan` or `ipvlan` (and `mode`) there is no near end: the link is made in the namespace, over `bridge`.
 """
 
 import errno
@@ -19,8 +20,10 @@ from wherry.linux import netns
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import (
     add_address,
+    add_child,
     add_route,
     add_veth,
+    delete_default_route,
     delete_link,
     get_link,
     set_hairpin,
@@ -35,6 +38,11 @@ if TYPE_CHECKING:
     from wherry.linux.netlink import Request
 
 _LOOPBACK = 1  # the first interface of every network namespace
+_FAMILIES = {"ipv4": 2, "ipv6": 10}
+_CHILD_MODES = {
+    "macvlan": {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
+    "ipvlan": {"l2": 0, "l3": 1, "l3s": 2},
+}
 
 
 def create_namespace() -> int:
@@ -70,6 +78,8 @@ def configure(netns_fd: int, endpoints: "Sequence[dict[str, Any]]") -> "list[dic
     """
     if not endpoints:
         return []
+    if any(endpoint.get("addresses6") for endpoint in endpoints):
+        endpoints = [_without_ipv6(endpoint) for endpoint in endpoints]
     made: list[str] = []
     with Netlink() as outside:
         try:
@@ -80,10 +90,18 @@ def configure(netns_fd: int, endpoints: "Sequence[dict[str, Any]]") -> "list[dic
             raise
 
 
+def _without_ipv6(endpoint: "dict[str, Any]") -> "dict[str, Any]":
+    """Beside one that has IPv6, one that has none is told so by itself."""
+    if endpoint.get("addresses6"):
+        return endpoint
+    off = {f"net.ipv6.conf.{endpoint['name']}.disable_ipv6": "1"}
+    return {**endpoint, "sysctls": {**off, **(endpoint.get("sysctls") or {})}}
+
+
 def _open_inside(endpoints: "Sequence[dict[str, Any]]") -> Netlink:
     # before the links exist: they are born without a link-local address, no neighbour discovery is ever sent
-    if not any(endpoint.get("addresses6") for endpoint in endpoints):
-        _write_sysctl("net.ipv6.conf.default.disable_ipv6", "1", missing_is_fine=True)
+    wanted = any(endpoint.get("addresses6") for endpoint in endpoints)
+    _write_sysctl("net.ipv6.conf.default.disable_ipv6", "0" if wanted else "1", missing_is_fine=not wanted)
     return Netlink()
 
 
@@ -91,26 +109,73 @@ def _join(
     outside: Netlink, within: Netlink, netns_fd: int, endpoint: "dict[str, Any]", made: "list[str]"
 ) -> "dict[str, Any]":
     host_name, name = endpoint["host_name"], endpoint["name"]
-    bridge = get_link(outside, endpoint["bridge"])
+    below = get_link(outside, endpoint["bridge"])
     mtu = int(endpoint.get("mtu") or 0)
-    outside.run(
-        [add_veth(host_name, master=bridge.index, peer=name, peer_netns=netns_fd, peer_mac=endpoint["mac"], mtu=mtu)]
-    )
-    made.append(host_name)
-    outside.run([set_hairpin(host_name)])
+    kind = endpoint.get("kind") or "bridge"
+    host_index = 0
+    if kind == "bridge":
+        mac = endpoint["mac"]
+        outside.run([add_veth(host_name, master=below.index, peer=name, peer_netns=netns_fd, peer_mac=mac, mtu=mtu)])
+        made.append(host_name)
+        outside.run([set_hairpin(host_name)])
+        host_index = get_link(outside, host_name).index
+    else:
+        mode = _CHILD_MODES[kind][endpoint["mode"]]
+        outside.run(
+            [add_child(name, kind=kind, mode=mode, below=below.index, netns=netns_fd, mac=endpoint["mac"], mtu=mtu)]
+        )
     inner = get_link(within, name)
-    sysctls = endpoint.get("sysctls") or {}
-    if sysctls:
-        netns.inside(netns_fd, lambda: _write_sysctls(sysctls))
-    within.run(_inside_requests(inner.index, endpoint))
+    try:
+        sysctls = endpoint.get("sysctls") or {}
+        if sysctls:
+            netns.inside(netns_fd, lambda: _write_sysctls(sysctls))
+        within.run(_inside_requests(inner.index, endpoint))
+    except BaseException:
+        if kind != "bridge":
+            _delete(within, [name])
+        raise
     return {
         "host_name": host_name,
-        "host_index": get_link(outside, host_name).index,
+        "host_index": host_index,
         "name": name,
         "index": inner.index,
         "mac": inner.mac,
         "mtu": inner.mtu,
     }
+
+
+def leave(netns_fd: int, endpoints: "Sequence[dict[str, Any]]") -> None:
+    """Take interfaces out of a namespace; `endpoints` as `configure` returned them. One that is gone is fine.
+
+    Raises:
+        KernelError: one is there and cannot be deleted; the others were tried.
+    """
+    remove_host_links([endpoint["host_name"] for endpoint in endpoints if endpoint["host_name"]])
+    inner = [endpoint["name"] for endpoint in endpoints if not endpoint["host_name"]]
+    if inner:
+        with netns.inside(netns_fd, Netlink) as within:
+            failed = _delete(within, inner)
+        if failed is not None:
+            raise failed
+
+
+def route(netns_fd: int, routes: "dict[str, list[str]]") -> None:
+    """Give a namespace its default routes: `{"ipv4": ["eth0", "172.17.0.1"], "ipv6": []}`; an empty one is taken away.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    with netns.inside(netns_fd, Netlink) as within:
+        for family, way in routes.items():
+            if way:
+                index = get_link(within, way[0]).index
+                within.run([add_route(index, gateway=way[1], replace=True)])
+                continue
+            try:
+                within.run([delete_default_route(_FAMILIES[family])])
+            except KernelError as error:
+                if error.errno not in (errno.ESRCH, errno.ENOENT):
+                    raise
 
 
 def _inside_requests(index: int, endpoint: "dict[str, Any]") -> "list[Request]":

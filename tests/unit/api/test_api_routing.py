@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wherry.api import absent, containers, images, routing, streams, system
+from wherry.api import absent, containers, images, networks, routing, streams, system
 from wherry.api.version import CURRENT, parse_version
 from wherry.errors import InvalidArgument
 
@@ -22,7 +22,7 @@ from wherry.errors import InvalidArgument
         ("GET", "/images/get", images.save_many, ""),
         ("DELETE", "/images/a/json", images.remove, "a/json"),
         ("HEAD", "/_ping", system.ping, ""),
-        ("GET", "/networks/bridge", system.network, "bridge"),
+        ("GET", "/networks/bridge", networks.inspect, "bridge"),
         ("GET", "/swarm", absent.swarm, ""),
         ("PATCH", "/secrets/x/y/z", absent.swarm, "x/y/z"),
         ("POST", "/swarm/leave", absent.swarm_leave, ""),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.errors import Forbidden, InvalidArgument, WherryError
-from wherry.network.ipam import Pool, choose_subnet, derive_mac, overlaps
+from wherry.network.ipam import Pool, choose_subnet, choose_subnet6, derive_mac, overlaps
 
 
 def test_addresses_are_given_as_docker_does() -> None:
@@ -89,3 +89,36 @@ def test_the_first_free_default_is_chosen() -> None:
 def test_the_mac_follows_the_address() -> None:
     """172.17.0.2 is 02:42:ac:11:00:02, as with Docker."""
     assert derive_mac("172.17.0.2") == "02:42:ac:11:00:02"
+
+
+def test_a_range_and_reserved_addresses() -> None:
+    """Addresses are given from the range only; any of the subnet may be asked for; reserved ones are nobody's."""
+    pool = Pool("10.0.0.0/24", "10.0.0.254", "10.0.0.128/30", ["10.0.0.129"])
+    assert [pool.allocate("a") for _ in range(3)] == ["10.0.0.128", "10.0.0.130", "10.0.0.131"]
+    with pytest.raises(WherryError, match="no available IPv4"):
+        pool.allocate("a")
+    pool.reserve("10.0.0.9", "b")
+    for taken in ("10.0.0.129", "10.0.0.254"):
+        with pytest.raises(Forbidden):
+            pool.reserve(taken, "b")
+    pool.release("10.0.0.9", "b")
+    pool.release("10.0.0.130", "a")
+    assert pool.allocate("c") == "10.0.0.130"
+
+
+def test_ipv6_pools() -> None:
+    """An IPv6 pool gives and takes as an IPv4 one, and its size does not matter."""
+    pool = Pool("fd00:5::/64")
+    assert pool.gateway == "fd00:5::1"
+    assert [pool.allocate("a"), pool.allocate("b")] == ["fd00:5::2", "fd00:5::3"]
+    pool.reserve("fd00:5::ffff:ffff:ffff:ffff", "c")
+    with pytest.raises(InvalidArgument):
+        pool.reserve("10.0.0.2", "c")
+
+
+def test_unique_local_subnets() -> None:
+    """Without a subnet an IPv6 network gets one of RFC 4193: the same for one site, not taken, another elsewhere."""
+    first = choose_subnet6([], "here")
+    assert first.startswith("fd") and first.endswith("/64")
+    assert choose_subnet6(["10.0.0.0/8"], "here") == first != choose_subnet6([], "there")
+    assert not overlaps(choose_subnet6([first], "here"), [first, "0.0.0.0/0"])

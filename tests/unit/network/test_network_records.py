@@ -8,8 +8,8 @@ import pytest
 from wherry.errors import InvalidArgument, NewerSchema, StoreCorrupt
 from wherry.linux.rtnetlink import pack_mac, split_address
 from wherry.network.endpoint import Endpoint
-from wherry.network.firewall import render
 from wherry.network.records import PlainNetwork, load_record, member
+from wherry.network.ruleset import Protected, render
 from wherry.paths import Roots
 
 
@@ -71,10 +71,21 @@ def test_an_endpoint_survives_its_json() -> None:
     assert (again.settings()["IPAddress"], again.settings()["IPPrefixLen"]) == ("172.17.0.2", 16)
 
 
-def test_the_rules_do_not_grow_with_ports() -> None:
-    """The table has rules for networks only; without a network it is still a table."""
-    assert '"wherry0"' in render("t", {"wherry0": "172.17.0.0/16"})
-    assert "elements" not in render("t", {})
+def test_an_endpoint_of_an_older_version_is_read() -> None:
+    """What the first version kept of an endpoint is enough; what is none is refused."""
+    words = "id container_id network network_id bridge host_name name mac address gateway"
+    old = {**dict.fromkeys(words.split(), "x"), "prefix_length": 16, "mtu": 1500}
+    assert Endpoint.from_json(old).default_bridge
+    with pytest.raises(StoreCorrupt):
+        Endpoint.from_json({"id": 1})
+
+
+def test_the_rules_do_not_grow() -> None:
+    """The table has as many rules for a hundred networks as for two, and none for ports."""
+    few = [Protected(f"br-{n}", f"10.{n}.0.0/16", internal=n == 0) for n in range(3)]
+    many = [Protected(f"br-{n}", f"10.{n}.0.0/16", internal=n == 0) for n in range(100)]
+    assert render("t", few).count("\n") == render("t", many).count("\n")
+    assert "elements" not in render("t", [])
 
 
 def test_addresses_and_macs_are_checked() -> None:

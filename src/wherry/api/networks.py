@@ -1,0 +1,60 @@
+"""Networks: list, inspect, create, remove, prune, connect, disconnect."""
+
+from wherry.api.call import Call
+from wherry.api.reply import Reply, json_reply
+from wherry.errors import InvalidArgument, NetworkNotFound
+from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
+
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+
+
+async def listing(call: Call) -> Reply:
+    """GET /networks."""
+    found = await call.engine.networks.list(call.filters())
+    if call.version >= (1, 28):
+        # only inspect tells who is on a network
+        found = [{**entry, "Containers": {}} for entry in found]
+    return json_reply(found)
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /networks/{id}."""
+    verbose = call.text("verbose")
+    if verbose and verbose not in _TRUE + _FALSE:
+        raise InvalidArgument(
+            f'invalid value for verbose: {verbose}: strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        )
+    if call.text("scope") not in ("", "local"):
+        raise NetworkNotFound(f"network {call.name} not found")
+    return json_reply(await call.engine.networks.inspect(call.name))
+
+
+async def create(call: Call) -> Reply:
+    """POST /networks/create."""
+    request = await call.json(NetworkCreate)
+    return json_reply(await call.engine.networks.create(request or NetworkCreate()), 201)
+
+
+async def remove(call: Call) -> Reply:
+    """DELETE /networks/{id}."""
+    await call.engine.networks.remove(call.name)
+    return Reply(204)
+
+
+async def prune(call: Call) -> Reply:
+    """POST /networks/prune."""
+    return json_reply(await call.engine.networks.prune(call.filters()))
+
+
+async def connect(call: Call) -> Reply:
+    """POST /networks/{id}/connect."""
+    request = await call.json(ConnectRequest)
+    await call.engine.networks.attach(call.name, request or ConnectRequest())
+    return Reply(200)
+
+
+async def disconnect(call: Call) -> Reply:
+    """POST /networks/{id}/disconnect."""
+    request = await call.json(DisconnectRequest)
+    await call.engine.networks.detach(call.name, request or DisconnectRequest())
+    return Reply(200)

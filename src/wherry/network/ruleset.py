@@ -1,0 +1,193 @@
+"""The firewall tables as text, in nft's language: one for IPv4, one for IPv6, one for bridges that keep ports apart.
+
+See `network.firewall` for what the chains mean. The number of rules on a packet's way does not depend on the number of
+networks or ports: bridges stand in sets, ports in maps. The sets have no names: what nftables 1.1 writes for a named
+one with a plain key makes every nft 1.0 that reads it crash, and both may look at this table (a container of another
+release in the host's network namespace).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from wherry.network.ports import PublishedPort, is_wildcard
+
+CHAINS = ("early", "loopback", "forward", "published", "arriving", "local", "leaving")
+
+_TABLE = """\
+table {family} {table} {{
+  map addressed {{ type {type} . inet_proto . inet_service : {type} . inet_service; }}
+  map everywhere {{ type inet_proto . inet_service : {type} . inet_service; }}
+
+  chain early {{
+    type filter hook prerouting priority raw; policy accept;
+{early}  }}
+  chain loopback {{
+    type filter hook forward priority filter - 1; policy accept;
+{loopback}  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+{forward}  }}
+  chain published {{
+    meta l4proto {{ tcp, udp, sctp }} dnat {family} to {family} daddr . meta l4proto . th dport map @addressed
+    meta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat {family} to meta l4proto . th dport map @everywhere
+  }}
+  chain arriving {{
+    type nat hook prerouting priority dstnat; policy accept;
+    jump published
+  }}
+  chain local {{
+    type nat hook output priority -100; policy accept;
+    jump published
+  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+{leaving}  }}
+}}
+"""
+_BRIDGES = """\
+table bridge {table} {{
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+{apart}  }}
+  chain between {{
+{links}    drop
+  }}
+}}
+"""
+
+
+class Protected:
+    """One bridge network as the firewall sees it.
+
+    Args:
+        bridge: its link.
+        subnet: its IPv4 subnet.
+        subnet6: its IPv6 subnet, or empty.
+        internal: nothing goes out, nothing comes in.
+        icc: its containers may talk to each other.
+        masquerade: what goes out gets the host's address.
+    """
+
+    __slots__ = ("bridge", "icc", "internal", "masquerade", "subnet", "subnet6")
+
+    def __init__(
+        self,
+        bridge: str,
+        subnet: str,
+        subnet6: str = "",
+        *,
+        internal: bool = False,
+        icc: bool = True,
+        masquerade: bool = True,
+    ) -> None:
+        self.bridge = bridge
+        self.subnet = subnet
+        self.subnet6 = subnet6
+        self.internal = internal
+        self.icc = icc
+        self.masquerade = masquerade
+
+
+class Passage:
+    """What `--link` lets through between two containers that are kept apart: from one address to a port of another."""
+
+    __slots__ = ("destination", "port", "protocol", "source")
+
+    def __init__(self, source: str, destination: str, protocol: str, port: int) -> None:
+        self.source = source
+        self.destination = destination
+        self.protocol = protocol
+        self.port = port
+
+
+def render(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = (), *, ipv6: bool = False) -> str:
+    """Write the table of one family without its elements."""
+    family = "ip6" if ipv6 else "ip"
+    names = [f'"{network.bridge}"' for network in networks]
+    # a set cannot be empty: without networks a name that no link has
+    every = _set(names or [f'"{table[:15]}"'])
+    forward = [f"iifname != {every} oifname != {every} accept", "ct state established,related accept"]
+    forward += _pairs("iifname . oifname {} accept", [network for network in networks if network.icc])
+    apart = [network for network in networks if not network.icc]
+    if apart:
+        forward += _passages(passages, family)
+        forward += _pairs("iifname . oifname {} drop", apart)
+    internal = [f'"{network.bridge}"' for network in networks if network.internal]
+    if internal:
+        forward += [f"iifname {_set(internal)} drop", f"oifname {_set(internal)} drop"]
+    forward += ["ct status dnat accept", f"oifname {every} drop"]
+    early, loopback, leaving = [], [], []
+    if not ipv6:
+        early = [f"iifname {every} ip saddr 127.0.0.0/8 drop", f"iifname {every} ip daddr 127.0.0.0/8 drop"]
+        loopback = [f"oifname {every} ct original ip daddr 127.0.0.0/8 drop"]
+        leaving = [f"oifname {every} ip saddr 127.0.0.0/8 masquerade"]
+    subnets = [(subnet, network) for network in networks if (subnet := network.subnet6 if ipv6 else network.subnet)]
+    outward = [subnet for subnet, network in subnets if network.masquerade and not network.internal]
+    if outward:
+        leaving.append(f"{family} saddr {_set(outward)} oifname != {every} masquerade")
+    if subnets:
+        own = _set([f'{subnet} . "{network.bridge}"' for subnet, network in subnets])
+        leaving.append(f"{family} saddr . oifname {own} ct status dnat masquerade")
+    return _TABLE.format(
+        family=family,
+        table=table,
+        type="ipv6_addr" if ipv6 else "ipv4_addr",
+        early=_lines(early),
+        loopback=_lines(loopback),
+        forward=_lines(forward),
+        leaving=_lines(leaving),
+    )
+
+
+def render_bridges(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = ()) -> str:
+    """Write the table that keeps the ports of a bridge apart (`icc` false), or nothing where none asks for it.
+
+    Frames between two ports of a bridge pass no table of `ip` unless the host has `br_netfilter`; so they are judged
+    in the bridge itself, by where they go: not every kernel knows the bridge's name there.
+    """
+    apart = [network for network in networks if not network.icc]
+    if not apart:
+        return ""
+    subnets = [_set([network.subnet for network in apart]), _set([n.subnet6 for n in apart if n.subnet6])]
+    jumps = [f"ip daddr {subnets[0]} jump between"]
+    if any(network.subnet6 for network in apart):
+        jumps.append(f"ip6 daddr {subnets[1]} jump between")
+    links = [*_passages(passages, "ip"), *_passages(passages, "ip6")]
+    return _BRIDGES.format(table=table, apart=_lines(jumps), links=_lines(links))
+
+
+def _passages(passages: Iterable[Passage], family: str) -> list[str]:
+    lines = []
+    for one in passages:
+        if (":" in one.source) == (family == "ip6"):
+            there = f"{family} saddr {one.source} {family} daddr {one.destination}"
+            back = f"{family} saddr {one.destination} {family} daddr {one.source}"
+            lines.append(f"{there} {one.protocol} dport {one.port} accept")
+            lines.append(f"{back} {one.protocol} sport {one.port} accept")
+    return lines
+
+
+def elements(table: str, verb: str, ports: Iterable[PublishedPort]) -> str:
+    """Write the map elements of published ports; `verb` is `add` or `delete`."""
+    lines = []
+    for port in ports:
+        family = "ip6" if ":" in port.host_ip else "ip"
+        if is_wildcard(port.host_ip):
+            name, key = "everywhere", f"{port.protocol} . {port.host_port}"
+        else:
+            name, key = "addressed", f"{port.host_ip} . {port.protocol} . {port.host_port}"
+        value = f" : {port.container_ip} . {port.container_port}" if verb == "add" else ""
+        lines.append(f"{verb} element {family} {table} {name} {{ {key}{value} }}")
+    return "\n".join(lines)
+
+
+def _pairs(rule: str, networks: Sequence[Protected]) -> list[str]:
+    same = [f'"{network.bridge}" . "{network.bridge}"' for network in networks]
+    return [rule.format(_set(same))] if same else []
+
+
+def _set(items: Sequence[str]) -> str:
+    return "{ " + ", ".join(items) + " }"
+
+
+def _lines(rules: Iterable[str]) -> str:
+    return "".join(f"    {rule}\n" for rule in rules)

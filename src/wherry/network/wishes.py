@@ -1,0 +1,79 @@
+"""What a create or connect request says of one endpoint, checked against its network in Docker's words."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+
+from msgspec import ValidationError, convert
+
+from wherry.errors import InvalidArgument
+from wherry.linux.rtnetlink import pack_mac
+from wherry.wire.networks import EndpointWish, IpamPool
+
+_NAME_MAX = 255
+
+
+def parse_wish(value: object) -> EndpointWish:
+    """Read one entry of `EndpointsConfig`, as a request or `container.json` has it.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    try:
+        return convert(_without_nulls(value) if value else {}, EndpointWish)
+    except ValidationError as error:
+        raise InvalidArgument(f"invalid endpoint settings: {error}") from None
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return value
+
+
+def check(wish: EndpointWish, pools: Sequence[IpamPool], *, user_defined: bool) -> None:
+    """Check a wish against the network's pools (those that were asked for: a chosen one may change).
+
+    Raises:
+        InvalidArgument: all that is wrong with it.
+    """
+    complaints: list[str] = []
+    ipam = wish.ipam
+    asked = [text for text in (ipam.ipv4, ipam.ipv6) if text] if ipam else []
+    if not user_defined:
+        if asked:
+            complaints.append("user specified IP address is supported on user defined networks only")
+        if wish.aliases:
+            complaints.append("network-scoped alias is supported only for containers in user defined networks")
+    if ipam is not None:
+        for text, version in ((ipam.ipv4, 4), (ipam.ipv6, 6)):
+            if text and _version(text) != version:
+                complaints.append(f"invalid IPv{version} address: {text}")
+        local = [text for text in ipam.link_local or [] if _version(text) is None]
+        complaints += [f"invalid link-local IP address: {text}" for text in local]
+        for text, version in ((ipam.ipv4, 4), (ipam.ipv6, 6)):
+            if text:
+                complaints += _in_range(text, version, pools)
+    if complaints:
+        words = complaints[0] if len(complaints) == 1 else "\n".join(f"* {one}" for one in complaints)
+        raise InvalidArgument(f"invalid endpoint settings:\n{words}")
+    if wish.mac_address:
+        pack_mac(wish.mac_address)
+    for name in wish.aliases or []:
+        if not name.isprintable() or any(c.isspace() for c in name) or not 0 < len(name) <= _NAME_MAX:
+            raise InvalidArgument(f"invalid alias: {name[:_NAME_MAX]!r}")
+
+
+def _in_range(text: str, version: int, pools: Sequence[IpamPool]) -> list[str]:
+    subnets = [found for pool in pools if (found := ip_network(pool.subnet)).version == version]
+    if not subnets:
+        return ["user specified IP address is supported only when connecting to networks with user configured subnets"]
+    if _version(text) == version and any(ip_address(text) in subnet for subnet in subnets):
+        return []
+    return [f"no configured subnet or ip-range contain the IP address {text}"]
+
+
+def _version(text: str) -> int | None:
+    try:
+        return ip_address(text).version
+    except ValueError:
+        return None

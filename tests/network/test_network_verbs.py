@@ -1,0 +1,179 @@
+"""Networks of users by the real docker command: made, joined, left, removed, and there again after a crash."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.harness import EngineProcess, until
+
+pytestmark = pytest.mark.root
+
+SLEEP = ("busybox", "sleep", "9999")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[EngineProcess]:
+    """An engine with busybox in it, for this file."""
+    engine = EngineProcess()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+@pytest.fixture
+def engine(shared: EngineProcess) -> Iterator[EngineProcess]:
+    """That engine; what a test made is removed after it."""
+    yield shared
+    shared.remove_all()
+    shared.docker("network", "prune", "-f")
+    shared.assert_no_traceback()
+
+
+def _settings(engine: EngineProcess, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(engine.docker("inspect", "-f", "{{json .NetworkSettings}}", name).out)
+    return found
+
+
+def _networks(engine: EngineProcess, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = _settings(engine, name)["Networks"]
+    return found
+
+
+def _inside(engine: EngineProcess, name: str, command: str) -> str:
+    return engine.docker("exec", name, "sh", "-c", command).out
+
+
+def _addresses(engine: EngineProcess, name: str) -> dict[str, list[str]]:
+    """Interface -> its addresses, as the container sees them."""
+    found: dict[str, list[str]] = {}
+    link = ""
+    for line in _inside(engine, name, "ip a").splitlines():
+        words = line.split()
+        if line[0].isdigit():
+            link = words[1].rstrip(":").partition("@")[0]
+            found[link] = []
+        elif words[0] in ("inet", "inet6") and not words[1].startswith("fe80"):
+            found[link].append(words[1])
+    del found["lo"]
+    return found
+
+
+def test_several_networks_from_the_start(engine: EngineProcess) -> None:
+    """A container has an interface on each of its networks, in their order, with the addresses it asked for."""
+    engine.docker("network", "create", "--subnet", "10.231.1.0/24", "n1")
+    engine.docker("network", "create", "--ipv6", "--subnet", "fd00:231::/64", "--subnet", "10.231.2.0/24", "n2")
+    engine.docker(
+        *("run", "-d", "--name", "web", "--network", "name=n2,ip6=fd00:231::77,alias=x"),
+        *("--network", "name=n1,ip=10.231.1.9,mac-address=02:11:22:33:44:55", *SLEEP),
+    )
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.2/24", "fd00:231::77/64"], "eth1": ["10.231.1.9/24"]}
+    assert "02:11:22:33:44:55" in _inside(engine, "web", "cat /sys/class/net/eth1/address")
+    networks = _networks(engine, "web")
+    assert networks["n2"]["Aliases"] == ["x"] and networks["n2"]["DNSNames"][:2] == ["web", "x"]
+    assert networks["n2"]["IPv6Gateway"] == "fd00:231::1"
+    # the way out is that of the first network by name; IPv6 has only one
+    assert "default via 10.231.1.1 dev eth1" in _inside(engine, "web", "ip route")
+    assert "default via fd00:231::1 dev eth0" in _inside(engine, "web", "ip -6 route")
+    hosts = _inside(engine, "web", "cat /etc/hosts")
+    assert all(f"{address}\t" in hosts for address in ("10.231.2.2", "fd00:231::77", "10.231.1.9"))
+
+
+@pytest.mark.parametrize("command", ["docker", "wherry"])
+def test_connect_and_disconnect_while_it_runs(engine: EngineProcess, command: str) -> None:
+    """A running container comes onto a network and leaves it; address, routes, hosts file and ports follow."""
+    cli = getattr(engine, command)
+    cli("network", "create", "--subnet", "10.231.1.0/24", "n1")
+    cli("network", "create", "--subnet", "10.231.2.0/24", "--ip-range", "10.231.2.128/25", "n2")
+    engine.docker("run", "-d", "--name", "web", "-p", "80", "--network", "n2", *SLEEP)
+    port = engine.docker("port", "web", "80").out
+    cli("network", "connect", "--ip", "10.231.1.7", "--alias", "y", "n1", "web")
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.128/24"], "eth1": ["10.231.1.7/24"]}
+    assert "default via 10.231.1.1" in _inside(engine, "web", "ip route")
+    assert "10.231.1.7\t" in _inside(engine, "web", "cat /etc/hosts")
+    assert _networks(engine, "web")["n1"]["Aliases"] == ["y"]
+    assert engine.docker("port", "web", "80").out == port
+    refused = cli("network", "connect", "n1", "web", check=False)
+    assert refused.code == 1 and "endpoint with name web already exists in network n1" in refused.err
+    refused = cli("network", "rm", "n1", check=False)
+    assert refused.code == 1 and "has active endpoints" in refused.err
+    cli("network", "disconnect", "n1", "web")
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.128/24"]}
+    assert "default via 10.231.2.1" in _inside(engine, "web", "ip route")
+    assert "10.231.1.7" not in _inside(engine, "web", "cat /etc/hosts")
+    cli("network", "disconnect", "n2", "web")
+    assert _addresses(engine, "web") == {} and engine.docker("port", "web").out == ""
+    cli("network", "connect", "bridge", "web")
+    assert engine.docker("port", "web", "80").out == port
+    cli("network", "rm", "n1", "n2")
+
+
+def test_what_is_connected_stays_so(engine: EngineProcess) -> None:
+    """What was connected and disconnected, while it ran or not, is what the next start makes."""
+    for number in (1, 2, 3):
+        engine.docker("network", "create", "--subnet", f"10.231.{number}.0/24", f"n{number}")
+    engine.docker("create", "--name", "web", "--network", "n1", *SLEEP)
+    engine.docker("network", "connect", "--ip", "10.231.2.50", "n2", "web")
+    assert sorted(_networks(engine, "web")) == ["n1", "n2"]
+    engine.docker("network", "disconnect", "n1", "web")
+    refused = engine.docker("network", "disconnect", "n1", "web", check=False)
+    assert "is not connected to the network n1" in refused.err
+    engine.docker("start", "web")
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.50/24"]}
+    engine.docker("network", "connect", "n3", "web")
+    engine.docker("restart", "-t", "0", "web")
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.50/24"], "eth1": ["10.231.3.2/24"]}
+    engine.docker("rm", "-f", "web")
+    engine.docker("network", "rm", "n1", "n2", "n3")
+
+
+def test_networks_outlive_the_engine(engine: EngineProcess) -> None:
+    """After `kill -9` networks, endpoints and ports are what they were; addresses in use are not given again."""
+    engine.docker("network", "create", "--ipv6", "--label", "a=b", "n1")
+    engine.docker("run", "-d", "--name", "web", "-p", "8123:80", "--network", "n1", *SLEEP)
+    engine.docker("network", "connect", "bridge", "web")
+    before, network = _settings(engine, "web"), engine.docker("network", "inspect", "n1").out
+    engine.kill()
+    engine.start()
+    assert _settings(engine, "web") == before
+    assert engine.docker("network", "inspect", "n1").out == network
+    engine.docker("run", "-d", "--name", "two", "--network", "n1", *SLEEP)
+    mine, other = _networks(engine, "two")["n1"], before["Networks"]["n1"]
+    assert mine["IPAddress"] != other["IPAddress"] and mine["GlobalIPv6Address"] != other["GlobalIPv6Address"]
+    engine.docker("network", "disconnect", "n1", "web")
+    engine.docker("rm", "-f", "web", "two")
+
+
+def test_a_removed_network_leaves_nothing(engine: EngineProcess) -> None:
+    """`rm` and `prune` take bridge and record away, and only of networks that nobody is on."""
+    ids = [engine.docker("network", "create", name).out.strip() for name in ("n1", "n2")]
+    engine.docker("run", "-d", "--name", "web", "--network", "n1", *SLEEP)
+    bridges = [Path(f"/sys/class/net/br-{id_[:12]}") for id_ in ids]
+    assert all(bridge.exists() for bridge in bridges)
+    pruned = engine.docker("network", "prune", "-f").out
+    assert pruned.split() == ["Deleted", "Networks:", "n2"]
+    assert [bridge.exists() for bridge in bridges] == [True, False]
+    engine.docker("rm", "-f", "web")
+    engine.docker("network", "rm", "n1")
+    assert not bridges[0].exists()
+    until(lambda: not list(Path(engine.roots.networks).glob("*/network.json")), "no record is left")
+
+
+def test_events_tell_of_networks(engine: EngineProcess) -> None:
+    """Create, connect, disconnect and destroy are told, with the network's name and the container's id."""
+    engine.docker("network", "create", "n1")
+    id_ = engine.docker("run", "-d", "--name", "web", "--network", "n1", *SLEEP).out.strip()
+    engine.docker("rm", "-f", "web")
+    until(lambda: engine.docker("network", "rm", "n1", check=False).code == 0, "the network goes")
+    end = str(int(time.time()) + 1)
+    told = engine.docker("events", "--since", "1h", "--until", end, "--filter", "type=network", "--format", "json").out
+    events = [json.loads(line) for line in told.splitlines()]
+    mine = [event for event in events if event["Actor"]["Attributes"]["name"] == "n1"][-4:]
+    assert [event["Action"] for event in mine] == ["create", "connect", "disconnect", "destroy"]
+    assert [event["Actor"]["Attributes"].get("container") for event in mine] == [None, id_, id_, None]
