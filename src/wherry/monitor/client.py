@@ -109,7 +109,7 @@ class Spawner:
         except BaseException:
             ours.close()
             raise
-        return MonitorHandle(reply["pid"], reply["start_time"], received["pidfd"], ours)
+        return MonitorHandle(reply["pid"], reply["start_time"], received["pidfd"], ours, launch["run_dir"])
 
     async def run_worker(
         self,

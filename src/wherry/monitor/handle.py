@@ -16,6 +16,8 @@ from wherry.monitor.control import SOCKET_NAME
 from wherry.monitor.requests import Event, Requests
 
 ADOPT_SECONDS = 5.0
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
 
 
 class MonitorHandle:
@@ -27,15 +29,19 @@ class MonitorHandle:
         state: for an adopted one, its state when it was adopted; else empty.
         on_event: set it to get events (`{"event", …}`); those that came earlier are delivered then.
         on_lost: set it to be called once when the monitor dies before `end` was asked of it.
-        on_disconnect: set it to be called when the connection has closed while the monitor lives.
+
+    A connection that breaks while the monitor lives is made anew; what happened meanwhile comes as the events that were
+    missed. Requests that were under way fail.
     """
 
-    def __init__(self, pid: int, start_time: int, pidfd: int, channel: Channel, state: Event | None = None) -> None:
+    def __init__(self, pid: int, start_time: int, pidfd: int, channel: Channel, run_dir: str) -> None:
         self.pid = pid
         self.start_time = start_time
         self.pidfd = pidfd
-        self.state: Event = state or {}
-        self.on_disconnect: Callable[[], None] | None = None
+        self.state: Event = {}
+        self._run_dir = run_dir
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._told_of_start = self._told_of_end = False
         self._on_event: Callable[[Event], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._early: deque[Event] = deque()
@@ -104,6 +110,9 @@ class MonitorHandle:
     def close(self) -> None:
         """Let go of it: it lives on, and nothing is reported any more."""
         self._requests.close()
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            self._reconnecting = None
         if self.pidfd >= 0:
             self._loop.remove_reader(self.pidfd)
             os.close(self.pidfd)
@@ -115,14 +124,57 @@ class MonitorHandle:
         return MonitorLost(f"monitor {self.pid} is gone", pid=self.pid)
 
     def _event(self, event: Event) -> None:
+        kind = event.get("event")
+        if kind == "started":
+            self._told_of_start, self._told_of_end = True, False
+        elif kind in ("exited", "start-failed"):
+            self._told_of_end = True
         if self._on_event is not None:
             self._on_event(event)
         else:
             self._early.append(event)
 
     def _disconnected(self) -> None:
-        if self.on_disconnect is not None and not self._ending:
-            self.on_disconnect()
+        if not self._ending and self.pidfd >= 0:
+            self._reconnecting = self._loop.create_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        pause = _FIRST_PAUSE
+        while self.alive and not self._ending:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                channel = Channel(connect_at(self._run_dir, SOCKET_NAME, _socket.SOCK_SEQPACKET, blocking=False))
+            except OSError:
+                continue  # it is about to begin to listen, or about to be seen dead
+            self._requests = Requests(channel, self._event, self._disconnected, self._gone)
+            try:
+                async with asyncio.timeout(ADOPT_SECONDS):
+                    state = (await self.request("state"))["state"]
+            except (TimeoutError, MonitorLost):
+                self._requests.close()
+                continue
+            self._catch_up(state)
+            return
+
+    def _catch_up(self, state: Event) -> None:
+        """Tell what was missed, as the events that would have told it."""
+        ended = state.get("exit") if state["status"] == "stopped" else None
+        failed = ended is not None and ended.get("error") is not None
+        if not self._told_of_start and not failed and state["status"] != "starting":
+            init = state.get("init") or {"pid": (ended or {}).get("pid"), "start_time": 0}
+            told = {name: state.get(name) for name in ("started_at", "netns_fd", "endpoints")}
+            self._event({"event": "started", **init, **told, "warnings": []})
+        for process in state.get("execs") or ():
+            if process["code"] is not None:
+                self._event({"event": "exec-exited", "exec_id": process["exec_id"], "code": process["code"]})
+        if ended is None or self._told_of_end:
+            return
+        if failed:
+            self._event({"event": "start-failed", "error": ended["error"]})
+        else:
+            told = {name: ended[name] for name in ("code", "signal", "oom", "finished_at")}
+            self._event({"event": "exited", **told})
 
     def _died(self) -> None:
         self._requests.read()
@@ -172,10 +224,12 @@ async def adopt(run_dir: str) -> MonitorHandle:
     except BaseException:
         os.close(pidfd)
         raise
-    handle = MonitorHandle(pid, start, pidfd, channel)
+    handle = MonitorHandle(pid, start, pidfd, channel, run_dir)
     try:
         async with asyncio.timeout(ADOPT_SECONDS):
             handle.state = (await handle.request("state"))["state"]
+            handle._told_of_start = handle.state["status"] in ("running", "paused", "stopped")
+            handle._told_of_end = handle.state["status"] == "stopped"
     except TimeoutError:
         handle.close()
         raise MonitorLost(f"monitor {pid} does not answer", pid=pid) from None

@@ -97,6 +97,9 @@ class Requests:
                 if future is not None and not future.done():
                     future.set_exception(error)
             except OSError:
+                # it takes nothing more; what it has said before is still to be heard
+                while self.read():
+                    continue
                 self._closed()
                 return
             self._queue.popleft()
@@ -104,21 +107,25 @@ class Requests:
         if channel is not None:
             self._loop.remove_writer(self._fd)
 
-    def read(self) -> None:
-        """Take what has come; called by the loop, and by who knows that these are the last words."""
+    def read(self) -> bool:
+        """Take what has come; called by the loop, and by who knows that these are the last words.
+
+        Returns:
+            Whether there may be more.
+        """
         for _ in range(64):
             channel = self._channel
             if channel is None:
-                return
+                return False
             try:
                 received = channel.receive()
             except BlockingIOError:
-                return
+                return False
             except (OSError, WherryError):
                 received = None
             if received is None:
                 self._closed()
-                return
+                return False
             message, fds = received
             if "seq" not in message:
                 close_all(list(fds.values()))
@@ -132,3 +139,4 @@ class Requests:
                 future.set_exception(from_wire(message["error"]))
             else:
                 future.set_result((message, fds))
+        return True
