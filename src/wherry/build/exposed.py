@@ -7,7 +7,7 @@ from wherry.build.errors import DockerfileError
 from wherry.build.gotext import quote
 
 MAX_PORTS = 4 * 65536
-"""So many ports one EXPOSE may name."""
+"""So many ports the EXPOSEs of a Dockerfile may name."""
 
 Warn = Callable[[str, str], None]
 

@@ -4,6 +4,7 @@ Every function is pure. `quote` is `%q` of Go's fmt package, `SPACE` is what its
 """
 
 import re
+from collections.abc import Collection
 
 from wherry.errors import InvalidArgument
 
@@ -117,12 +118,12 @@ def parse_size(text: str) -> int:
     return size
 
 
-def suggest(word: str, options: "list[str] | tuple[str, ...]", *, case_sensitive: bool = True) -> str:
+def suggest(word: str, options: Collection[str], *, case_sensitive: bool = True) -> str:
     """The option that `word` probably meant (at most two letters off), or "" when none is near or one is equal."""
     wanted = word if case_sensitive else word.lower()
     best, found = 3, ""
-    if len(wanted) > 200:
-        return ""
+    if len(wanted) > 200 or len(options) > 300:
+        return ""  # a hint is not worth that much time
     for option in options:
         candidate = option if case_sensitive else option.lower()
         if candidate == wanted:
@@ -139,9 +140,7 @@ def suggest(word: str, options: "list[str] | tuple[str, ...]", *, case_sensitive
     return found
 
 
-def did_you_mean(
-    message: str, word: str, options: "list[str] | tuple[str, ...]", *, case_sensitive: bool = True
-) -> str:
+def did_you_mean(message: str, word: str, options: Collection[str], *, case_sensitive: bool = True) -> str:
     """`message` with BuildKit's hint when `word` is near one of `options`."""
     match = suggest(word, options, case_sensitive=case_sensitive)
     return f"{message} (did you mean {match}?)" if match else message

@@ -62,6 +62,24 @@ def read_directive(line: str, prefix: str = "#") -> tuple[str, str] | None:
     return (match[1].lower(), value) if value else None
 
 
+def find_directive(data: bytes, name: str) -> str | None:
+    """The first word of a directive's value, without reading the rest of the file; None where there is none.
+
+    A `#!` line may stand above the directives here.
+    """
+    text = data[:MAX_LINE].removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    lines = text.split("\n")
+    seen: set[str] = set()
+    for line in lines[1:] if lines[0].startswith("#!") else lines:
+        found = read_directive(line.removesuffix("\r"))
+        if found is None or found[0] in seen:
+            return None
+        if found[0] == name:
+            return found[1].split(" ")[0]
+        seen.add(found[0])
+    return None
+
+
 class Reader:
     """Reads logical lines one after the other.
 

@@ -17,6 +17,9 @@ from wherry.errors import InvalidArgument
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"
+MAX_INSTRUCTIONS = 20_000
+"""So many instructions a Dockerfile may have."""
+
 _MAX_ONBUILD = 20  # `ONBUILD ONBUILD …` is refused later; its tree need not be deeper
 
 _JSON_OR_LIST = frozenset(("add", "copy", "volume"))
@@ -122,7 +125,7 @@ def parse(data: bytes, name: str = "Dockerfile") -> Document:
 
     Raises:
         DockerfileError: no instruction in it, a heredoc without end, a JSON array of something else than strings,
-            an ENV or LABEL that is none, a wrong directive, a line or file that is too long.
+            an ENV or LABEL that is none, a wrong directive, a line or file that is too long, too many instructions.
     """
     reader = Reader(data)
     nodes: list[Node] = []
@@ -131,6 +134,10 @@ def parse(data: bytes, name: str = "Dockerfile") -> Document:
         line = reader.logical()
         if line is None:
             break
+        if len(nodes) == MAX_INSTRUCTIONS:
+            raise DockerfileError(
+                f"the Dockerfile has more than {MAX_INSTRUCTIONS} instructions", (line.first, line.last)
+            )
         if line.empty_continuation:
             text = f"Empty continuation line found in: {line.text}"
             warnings.append(ParseWarning(text, (line.last, line.last)))

@@ -128,6 +128,8 @@ def plan(
     planned = builder.plan()
     _check_circles(planned)
     index = _target(planned, target)
+    for stage in planned:
+        _check_names(stage)
     needed = _closure(planned, index)
     for number in needed:
         _check_order(planned[number])
@@ -181,7 +183,7 @@ class _Planner:
         known = self.by_name.get(base_name)
         if known is not None:
             return PlannedStage(index, name, expanded, Source("stage", base_name, known), platform)
-        return PlannedStage(index, name, expanded, self._outside(base_name, stage), platform)
+        return PlannedStage(index, name, expanded, self._outside(base_name), platform)
 
     def _expanded(self, word: str, stage: c.Stage) -> str:
         try:
@@ -190,7 +192,12 @@ class _Planner:
             raise DockerfileError(error.message, stage.location) from None
 
     def _platform(self, stage: c.Stage) -> Platform:
-        text = self._expanded(stage.platform, stage)
+        try:
+            text = self.shared.expand(stage.platform).text
+        except InvalidArgument as error:
+            raise DockerfileError(
+                f"failed to process arguments for platform : {error.message}", stage.location
+            ) from None
         known = tuple(self.shared.values)
         unset = next((n for n in sorted(self.shared.expand(stage.platform).unmatched) if suggest(n, known)), "")
         if not text:
@@ -202,16 +209,12 @@ class _Planner:
             message = f"failed to parse platform {stage.platform}: {did_you_mean(error.message, unset, known)}"
             raise DockerfileError(message, stage.location) from None
 
-    def _outside(self, name: str, at: c.Stage | c.Command) -> Source:
+    def _outside(self, name: str) -> Source:
         if name == SCRATCH:
             return Source("scratch", name)
         context = self.contexts.get(context_name(name))
         if context is not None and context_name(name) != "context":
             return Source("context", context)
-        try:
-            references.parse_normalized(name)
-        except InvalidArgument as error:
-            raise DockerfileError(f"failed to parse stage name {quote(name)}: {error.message}", at.location) from None
         return Source("image", name)
 
     def _with_triggers(self, planned: PlannedStage, before: Sequence[PlannedStage]) -> PlannedStage:
@@ -232,9 +235,7 @@ class _Planner:
             if isinstance(command, c.Copy) and command.from_:
                 sources[position] = (self._copy_source(command),)
             elif isinstance(command, c.Run) and command.mounts:
-                sources[position] = tuple(
-                    self._named(mount.from_, command) if mount.from_ else None for mount in command.mounts
-                )
+                sources[position] = tuple(self._named(mount.from_) if mount.from_ else None for mount in command.mounts)
         return replace(planned, sources=sources)
 
     def _copy_source(self, command: c.Copy) -> Source:
@@ -254,11 +255,11 @@ class _Planner:
             if not 0 <= number < len(self.stages):
                 raise DockerfileError(f"invalid stage index {command.from_}", command.location)
             return Source("stage", command.from_, number)
-        return self._named(command.from_, command)
+        return self._named(command.from_)
 
-    def _named(self, name: str, command: c.Command) -> Source:
+    def _named(self, name: str) -> Source:
         index = self.any_name.get(name.lower())
-        return Source("stage", name, index) if index is not None else self._outside(name, command)
+        return Source("stage", name, index) if index is not None else self._outside(name)
 
 
 def _target(planned: Sequence[PlannedStage], target: str) -> int:
@@ -280,6 +281,19 @@ def _closure(planned: Sequence[PlannedStage], target: int) -> list[int]:
             needed.add(index)
             waiting += planned[index].needs()
     return sorted(needed)
+
+
+def _check_names(stage: PlannedStage) -> None:
+    """What is no stage and no context must be an image's name."""
+    places = ((stage.stage.commands[position].location, sources) for position, sources in stage.sources.items())
+    for location, sources in ((stage.stage.location, (stage.base,)), *places):
+        for source in sources:
+            if source is not None and source.kind == "image":
+                try:
+                    references.parse_normalized(source.name)
+                except InvalidArgument as error:
+                    message = f"failed to parse stage name {quote(source.name)}: {error.message}"
+                    raise DockerfileError(message, location) from None
 
 
 def _check_order(stage: PlannedStage) -> None:

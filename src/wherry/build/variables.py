@@ -7,13 +7,13 @@ A stage sees a global ARG only where it declares it again. `--build-arg` wins ov
 share one set of names: the later one wins for what follows, and only ENV goes into the image.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from wherry.build import commands as c
 from wherry.build.errors import DockerfileError
-from wherry.build.exposed import parse_ports
+from wherry.build.exposed import MAX_PORTS, parse_ports
 from wherry.build.runmounts import parse_mount
 from wherry.build.shellwords import Expansion, Lexer
 from wherry.errors import InvalidArgument
@@ -33,7 +33,7 @@ MAX_ENVIRONMENT = 8 << 20
 _C = TypeVar("_C", bound=c.Command)
 _T = TypeVar("_T", bound=c.Transfer)
 
-Report = Callable[[c.Command | c.Stage, str, Sequence[str]], None]
+Report = Callable[[c.Command, str, Collection[str]], None]
 """Called with an instruction, a name it asks for that is not set, and the names that are."""
 
 
@@ -60,6 +60,7 @@ class Globals:
         self.build_args = dict(build_args)
         self.lexer = Lexer(escape)
         self.declared: list[str] = []
+        self._ports = 0
         self.values: dict[str, str] = {}
         predefined = {
             "BUILDPLATFORM": str(build_platform),
@@ -83,6 +84,7 @@ class Globals:
         Raises:
             DockerfileError: a default that cannot be expanded.
         """
+        size = 0
         for arg in meta_args:
             for pair in arg.args:
                 self.declared.append(pair.key)
@@ -93,8 +95,10 @@ class Globals:
                     except InvalidArgument as error:
                         raise DockerfileError(error.message, arg.location) from None
                 if value is not None:
+                    size += len(pair.key) + len(value)
+                    if size > MAX_ENVIRONMENT:
+                        raise _too_long(arg)
                     self.values[pair.key] = value
-                    _check_size(self.values, arg.location)
 
     def expand(self, word: str) -> Expansion:
         """A word of a FROM line with its variables replaced.
@@ -104,12 +108,21 @@ class Globals:
         """
         return self.lexer.expand(word, self.values)
 
+    def count_ports(self, count: int, command: c.Command) -> None:
+        """Note how many ports an EXPOSE named.
+
+        Raises:
+            DockerfileError: the Dockerfile names more than `MAX_PORTS`.
+        """
+        self._ports += count
+        if self._ports > MAX_PORTS:
+            raise DockerfileError(f"EXPOSE names more than {MAX_PORTS} ports", command.location)
+
     def proxies(self) -> dict[str, str]:
         """The proxy variables that `--build-arg` gave."""
         return {name: value for name, value in self.build_args.items() if name in PROXY_ARGS}
 
 
-@dataclass(slots=True)
 class StageScope:
     """The variables of a stage as it is walked through, instruction after instruction.
 
@@ -120,10 +133,13 @@ class StageScope:
         used_build_args: names of `--build-arg` that a declaration took up.
     """
 
-    shared: Globals
-    env: dict[str, str]
-    args: list[c.ArgPair]
-    used_build_args: set[str]
+    def __init__(self, shared: Globals, env: dict[str, str], args: list[c.ArgPair], used_build_args: set[str]) -> None:
+        self.shared = shared
+        self.env = env
+        self.args = args
+        self.used_build_args = used_build_args
+        self._declared = {pair.key for pair in args}
+        self._size = sum(len(key) + len(value) for key, value in env.items())
 
     @classmethod
     def begin(cls, shared: Globals, env: Mapping[str, str]) -> "StageScope":
@@ -147,12 +163,12 @@ class StageScope:
         Raises:
             DockerfileError: a word that cannot be expanded, or values that are wrong; located.
         """
-        known = {pair.key for pair in self.args}
 
         def on_unset(expansion: Expansion) -> None:
-            if report is not None:
-                for name in sorted(expansion.unmatched - known - _NOT_IN_ENVIRONMENT):
-                    report(command, name, list(self.env))
+            if report is not None and expansion.unmatched:
+                unknown = expansion.unmatched - self._declared - _NOT_IN_ENVIRONMENT
+                for name in sorted(unknown):
+                    report(command, name, self.env)
 
         try:
             if isinstance(command, c.Arg):
@@ -164,9 +180,16 @@ class StageScope:
             raise DockerfileError(error.message, command.location) from None
         if isinstance(expanded, c.Env):
             for pair in expanded.pairs:
-                self.env[pair.key] = pair.value
-            _check_size(self.env, command.location)
+                self._set(pair.key, pair.value, command)
+        elif isinstance(expanded, c.Expose):
+            self.shared.count_ports(len(expanded.ports), command)
         return expanded
+
+    def _set(self, key: str, value: str, command: c.Command) -> None:
+        self._size += len(value) - len(self.env[key]) if key in self.env else len(key) + len(value)
+        if self._size > MAX_ENVIRONMENT:
+            raise _too_long(command)
+        self.env[key] = value
 
     def _declare(self, command: c.Arg, on_unset: Callable[[Expansion], None]) -> c.Arg:
         out: list[c.ArgPair] = []
@@ -182,10 +205,10 @@ class StageScope:
                 value = expansion.text
             effective = replace(pair, value=value)
             if value is not None and pair.key not in _NOT_IN_ENVIRONMENT:
-                self.env[pair.key] = value
+                self._set(pair.key, value, command)
             self.args.append(effective)
+            self._declared.add(pair.key)
             out.append(effective)
-            _check_size(self.env, command.location)
         return replace(command, args=tuple(out))
 
     def arg_words(self) -> list[str]:
@@ -196,9 +219,8 @@ class StageScope:
         return [f"|{len(shown)}", *(f"{key}={value}" for key, value in shown.items())] if shown else []
 
 
-def _check_size(values: Mapping[str, str], location: tuple[int, int]) -> None:
-    if sum(len(key) + len(value) for key, value in values.items()) > MAX_ENVIRONMENT:
-        raise DockerfileError(f"the variables are longer than {MAX_ENVIRONMENT} characters together", location)
+def _too_long(command: c.Command) -> DockerfileError:
+    return DockerfileError(f"the variables are longer than {MAX_ENVIRONMENT} characters together", command.location)
 
 
 def expand(
