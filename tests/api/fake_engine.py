@@ -16,6 +16,7 @@ from wherry.errors import (
     Forbidden,
     ImageNotFound,
     NetworkNotFound,
+    NotFound,
     Unauthorized,
     VolumeNotFound,
 )
@@ -511,6 +512,21 @@ class FakeEvents:
             self.closed.set()
 
 
+class FakeServices:
+    """One service."""
+
+    async def listing(self) -> JsonList:
+        return [{"Name": "web"}]
+
+    async def inspect(self, name: str) -> Json:
+        if name != "web":
+            raise NotFound(f"No such service: {name}")
+        return {"Name": name, "Members": []}
+
+    async def statistics(self) -> JsonList:
+        return [{"Service": "web", "Member": "", "Total": 3}]
+
+
 class FakeEngine(SimpleNamespace):
     """The facade."""
 
@@ -525,5 +541,6 @@ class FakeEngine(SimpleNamespace):
         self.build = FakeBuild()
         self.networks = FakeNetworks()
         self.volumes = FakeVolumes()
+        self.services = FakeServices()
         self.system = FakeSystem()
         self.events = FakeEvents()

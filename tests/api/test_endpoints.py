@@ -461,6 +461,16 @@ def test_image_import_and_bootstrap(server: Any, sock: socket.socket) -> None:
     assert ask(sock, "POST", "/v1.41/wherry/v1/bootstrap").status == 404
 
 
+def test_services(sock: socket.socket) -> None:
+    """Our calls about services: the list, one, its counts; one that is not there is a 404."""
+    assert ask(sock, "GET", "/wherry/v1/proxy/services").json == [{"Name": "web"}]
+    assert ask(sock, "GET", "/wherry/v1/proxy/service?name=web").json == {"Name": "web", "Members": []}
+    answer = ask(sock, "GET", "/wherry/v1/proxy/service?name=db")
+    assert (answer.status, answer.json) == (404, {"message": "No such service: db"})
+    assert ask(sock, "GET", "/wherry/v1/proxy/service").status == 400
+    assert ask(sock, "GET", "/wherry/v1/proxy/statistics").json[0]["Total"] == 3
+
+
 def test_other_endpoints(sock: socket.socket) -> None:
     """Networks, system, exec, and the empty list of plugins."""
     assert ask(sock, "GET", "/networks").json[0]["Name"] == "bridge"

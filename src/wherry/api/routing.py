@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, build, containers, copies, images, networks, ours, streams, system, volumes
+from wherry.api import absent, build, containers, copies, images, networks, ours, proxy, streams, system, volumes
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -103,6 +103,9 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
     ("GET", "/wherry/v1/tags"): images.remote_tags,
+    ("GET", "/wherry/v1/proxy/services"): proxy.services,
+    ("GET", "/wherry/v1/proxy/service"): proxy.service,
+    ("GET", "/wherry/v1/proxy/statistics"): proxy.statistics,
     ("GET", "/wherry/v1/copy/offer"): copies.offer,
     ("POST", "/wherry/v1/copy/missing"): copies.missing,
     ("GET", "/wherry/v1/copy/blob"): copies.read,

@@ -111,6 +111,14 @@ GROUPS = {
             "rm": ("volumes", "Remove one or more volumes"),
         },
     ),
+    "proxy": (
+        "Look at services behind the load balancer",
+        {
+            "inspect": ("proxy", "Display detailed information on one or more services"),
+            "ls": ("proxy", "List services"),
+            "stats": ("proxy", "Display what services and their containers have done"),
+        },
+    ),
     "system": ("Manage Wherry", {"events": COMMANDS["events"], "info": TOP["info"]}),
 }
 
@@ -123,4 +131,5 @@ SYNONYMS = {
     "image": {"list": "ls", "remove": "rm"},
     "network": {"list": "ls", "remove": "rm"},
     "volume": {"list": "ls", "remove": "rm"},
+    "proxy": {"list": "ls"},
 }

@@ -10,7 +10,9 @@ from wherry.containers.claims import Claims
 from wherry.containers.model import Container, Exec, Record
 from wherry.containers.ports import AdoptMonitor, Image, Layers, RunWorker, SandboxNetwork, SpawnMonitor
 from wherry.containers.records import Registry
+from wherry.errors import NotSupported
 from wherry.paths import Roots
+from wherry.proxy.labels import Service
 from wherry.volumes.store import Volumes
 
 log = logging.getLogger("wherry.containers")
@@ -100,6 +102,10 @@ class Context:
         self.execs: dict[str, Exec] = {}
         self.closing = False
         self.start_again: Callable[[Container], Awaitable[None]] = _unwired
+        self.check_service: Callable[[Service], None] = _no_services
+        """Raises when no container of that service may be created."""
+        self.leave_service: Callable[[Container], Awaitable[None]] = _unserved
+        """Called before a container is told to stop; returns when nothing more is asked of it."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def keep(self, task: "asyncio.Task[Any]") -> None:
@@ -126,6 +132,14 @@ class Context:
             container.id,
             {**labels, "image": container.record.config.image, "name": container.name, **attributes},
         )
+
+
+def _no_services(service: Service) -> None:
+    raise NotSupported(f"there is no load balancer here for service {service.name}")
+
+
+async def _unserved(_container: Container) -> None:
+    return None
 
 
 async def _unwired(container: Container) -> None:

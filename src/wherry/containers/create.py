@@ -9,6 +9,7 @@ from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
 from wherry.errors import InvalidArgument
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
+from wherry.proxy import labels
 from wherry.store.atomic import fsync_dir
 from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig
 
@@ -38,6 +39,9 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     config = merge.merge(request, merge.settings_of(image.raw_config))
     warnings = validate(config, host, context.machine)
     points = data.gather(context, config, host)
+    service = labels.parse(labels.own_labels(request.labels))
+    if service is not None:
+        context.check_service(service)
     priming.soon()
     id_ = names.new_id()
     chosen = _reserve(context, wanted, id_)
@@ -58,6 +62,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
             args=words[1:],
             networking=request.networking_config,
             mounts=points,
+            service=service,
         )
         context.check_networks(record)
         container = await _make(context, record)

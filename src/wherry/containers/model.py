@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from wherry.containers.points import Point
+from wherry.proxy.labels import Service
 from wherry.wire.containers import Config, ExecConfig, HostConfig
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Record(Struct):
     networking: dict[str, Any] | None = None
     mounts: list[Point] | None = None
     """What is mounted besides the root; None in records of versions without volumes (`data.points` reads both)."""
+    service: Service | None = None
+    """What the create request's own labels say about load balancing; never what an image's say."""
     wanted: str = "stopped"
     restart_count: int = 0
     started_once: bool = False

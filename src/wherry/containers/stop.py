@@ -84,6 +84,8 @@ async def end_unhealthy(context: Context, container: Container) -> None:
 
 
 async def _stop(context: Context, container: Container, number: int, seconds: int) -> None:
+    if seconds:
+        await context.leave_service(container)
     if not container.running:
         # it ended while its wish was written down
         await container.settled.wait()

@@ -20,6 +20,7 @@ from wherry.engine.helpers import Helpers
 from wherry.engine.images import Images
 from wherry.engine.networks import Networks
 from wherry.engine.placement import Placement
+from wherry.engine.services import Services
 from wherry.engine.system import System
 from wherry.engine.volumes import Volumes
 from wherry.errors import WherryError
@@ -79,19 +80,23 @@ class Engine:
             restore=self._restore,
             check_networks=self._check_networks,
             renamed=self._renamed,
-            publish=self.events.publish,
+            publish=self._publish,
             trash=self._to_trash,
         )
         self._context.start_again = lambda container: start_again(self._context, container)
+        self.services = Services(roots, self.helpers, self._context.registry, self._reach)
+        self._context.check_service = self.services.check
+        self._context.leave_service = self.services.leave
         loop = asyncio.get_running_loop()
         for wrong in await loop.run_in_executor(None, self._storage.volumes.load, self._volumes_wanted):
             log.error("%s; left as it is", wrong)
-        self.networks = Networks(roots, self.config, self._context.registry, self.events.publish)
+        self.networks = Networks(roots, self.config, self._context.registry, self._publish)
         await loop.run_in_executor(None, self.networks.set_up)
         wanted = await adopt.adopt_all(self._context)
         await loop.run_in_executor(None, self.networks.settle)
         await self.networks.reconcile()
         self.networks.watch()
+        self.services.start()
         await self._storage.images.collect()
         self.containers = Containers(self._context)
         self.images = Images(self._storage.images, self._context, self.events, self._registries)
@@ -121,6 +126,7 @@ class Engine:
             if container.monitor is not None:
                 container.monitor.close()
         idle = not any(container.running for container in self._context.registry)
+        self.services.close()
         await self.helpers.close(remove=idle)
         await self.networks.close(remove=idle)
         self._storage.close()
@@ -143,6 +149,13 @@ class Engine:
                 await asyncio.gather(*(one(container) for container in running))
         except TimeoutError:
             log.warning("some containers did not stop within %s seconds", self.config.shutdown_timeout)
+
+    def _reach(self, container: Any) -> str:
+        return self.networks.reach(container)
+
+    def _publish(self, kind: str, action: str, id_: str, attributes: dict[str, str]) -> None:
+        self.events.publish(kind, action, id_, attributes)
+        self.services.on_event(kind, action, id_)
 
     # what the verbs are handed
 

@@ -160,6 +160,19 @@ class Networks:
             return []
         return [Member(endpoint, self._name_of(endpoint.container_id)) for endpoint in network.endpoints]
 
+    def reach(self, container: Container) -> str:
+        """Where the host reaches a running container's ports; empty where it does not."""
+        mode = container.record.host_config.network_mode
+        if mode == "host":
+            return "127.0.0.1"
+        if mode.startswith("container:"):
+            try:
+                return self.reach(self._registry.find(mode.removeprefix("container:")))
+            except WherryError:
+                return ""
+        endpoints = container.network.endpoints if isinstance(container.network, AttachedSandbox) else []
+        return next((address for e in endpoints for address in (e.address, e.address6) if address), "")
+
     def watch_members(self, callback: Callable[[str], None]) -> None:
         """Have `callback` called on the loop, with the network's id, after its members changed."""
         self._watchers.append(callback)

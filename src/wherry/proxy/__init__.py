@@ -1,0 +1,1 @@
+"""HAProxy for services: what labels mean (`labels`), its configuration (`config`), its runtime API (`runtime`)."""
