@@ -387,6 +387,15 @@ class FakeImages:
     async def search(self, term: str, limit: int, filters: Any, auth: str) -> Any:
         return [{"name": term, "description": str(limit)}]
 
+    async def shared_sizes(self) -> dict[str, int]:
+        return {FakeImage.id: 7}
+
+    async def local_manifests(self, ref: str) -> Any:
+        return [{"ID": ref}]
+
+    async def manifests(self, image: str, auth: str, insecure: bool, verbose: bool) -> Any:
+        return {"Ref": image, "insecure": insecure, "verbose": verbose}
+
     async def remote_tags(self, image: str, auth: str) -> Any:
         return ["1", "2"]
 

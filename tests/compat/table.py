@@ -1,6 +1,15 @@
 """The table: every command and request of which this engine says that it does what Docker does."""
 
-from tests.compat import rows_api, rows_changes, rows_images, rows_lifecycle, rows_look, rows_run, rows_volumes
+from tests.compat import (
+    rows_api,
+    rows_changes,
+    rows_image_verbs,
+    rows_images,
+    rows_lifecycle,
+    rows_look,
+    rows_run,
+    rows_volumes,
+)
 from tests.compat.deviations import DEVIATIONS
 from tests.compat.row import Row
 
@@ -11,6 +20,7 @@ ROWS: list[Row] = [
         *rows_api.ROWS,
         *rows_images.ROWS,
         *rows_changes.ROWS,
+        *rows_image_verbs.ROWS,
         *rows_run.ROWS,
         *rows_lifecycle.ROWS,
         *rows_volumes.ROWS,

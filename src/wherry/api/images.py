@@ -9,13 +9,18 @@ from wherry.wire import images as wire
 from wherry.wire.containers import Config
 from wherry.wire.decode import decode
 
+_MANIFESTS_SINCE = (1, 47)
 TAR = "application/x-tar"
 
 
 async def listing(call: Call) -> Reply:
     """GET /images/json."""
     found = await call.engine.images.list(call.filters(), call.flag("all"))
-    lines = [wire.summary(image, call.version) for image in found]
+    shared = await call.engine.images.shared_sizes() if call.flag("shared-size") else None
+    lines = [wire.summary(image, call.version, shared=shared) for image in found]
+    if call.flag("manifests") and call.version >= _MANIFESTS_SINCE:
+        for line in lines:
+            line["Manifests"] = await call.engine.images.local_manifests(line["Id"])
     lines.sort(key=lambda line: line["Created"], reverse=True)
     return json_reply(lines)
 
@@ -169,6 +174,14 @@ async def distribution(call: Call) -> Reply:
 async def login(call: Call) -> Reply:
     """POST /auth."""
     return json_reply(await call.engine.images.login(await call.json(dict) or {}))
+
+
+async def manifests(call: Call) -> Reply:
+    """GET /wherry/v1/manifest?name=…&insecure=1&verbose=1: what a registry has under a name."""
+    name = required(call.text("name"), "the name of an image is needed")
+    return json_reply(
+        await call.engine.images.manifests(name, _auth(call), call.flag("insecure"), call.flag("verbose"))
+    )
 
 
 async def remote_tags(call: Call) -> Reply:

@@ -102,6 +102,7 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 # these have no version: they are ours
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
+    ("GET", "/wherry/v1/manifest"): images.manifests,
     ("GET", "/wherry/v1/tags"): images.remote_tags,
     ("GET", "/wherry/v1/proxy/services"): proxy.services,
     ("GET", "/wherry/v1/proxy/service"): proxy.service,

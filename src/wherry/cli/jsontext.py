@@ -41,21 +41,21 @@ def squeezed(data: bytes) -> str:
     return "".join(_pieces(data))
 
 
-def indented(data: bytes) -> str:
-    """Each value on its line, four spaces a level; empty objects and arrays stay on theirs."""
+def indented(data: bytes, step: str = _INDENT) -> str:
+    """Each value on its line, four spaces (or another `step`) a level; empty objects and arrays stay on theirs."""
     found: list[str] = []
     depth = 0
     opened = False
     for piece in _pieces(data):
         if opened and piece not in ("}", "]"):
             depth += 1
-            found.append("\n" + _INDENT * depth)
+            found.append("\n" + step * depth)
         if piece in ("}", "]") and not opened:
             depth -= 1
-            found.append("\n" + _INDENT * depth)
+            found.append("\n" + step * depth)
         opened = piece in ("{", "[")
         if piece == ",":
-            found.append(",\n" + _INDENT * depth)
+            found.append(",\n" + step * depth)
         elif piece == ":":
             found.append(": ")
         else:

@@ -79,6 +79,7 @@ _IMAGE = {
     "inspect": ("inspect", "Display detailed information on one or more images"),
     "load": COMMANDS["load"],
     "ls": TOP["images"],
+    "prune": ("prune", "Remove unused images"),
     "pull": TOP["pull"],
     "push": TOP["push"],
     "rm": COMMANDS["rmi"],
@@ -89,6 +90,10 @@ _IMAGE = {
 GROUPS = {
     "container": ("Manage containers", _CONTAINER),
     "image": ("Manage images", _IMAGE),
+    "manifest": (
+        "Manage Docker image manifests and manifest lists",
+        {"inspect": ("manifest", "Display an image manifest, or manifest list")},
+    ),
     "network": (
         "Manage networks",
         {

@@ -1,5 +1,6 @@
 """Which servers stand for a registry: mirrors, what is insecure, where the certificates lie."""
 
+import copy
 import ipaddress
 from collections.abc import Iterable, Mapping
 
@@ -132,6 +133,12 @@ class Settings:
     def _mirrors_of(self, host: str) -> list[str]:
         # with a slash at the end, as dockerd gives them
         return [str(url).rstrip("/") + "/" for url in self._mirrors.get(host, ())]
+
+    def with_insecure(self, host: str) -> "Settings":
+        """The same settings, but that plain http may be spoken with `host` (with port): one call asked for it."""
+        changed = copy.copy(self)
+        changed._insecure = {*self._insecure, host.lower()}
+        return changed
 
     def is_insecure(self, host: str) -> bool:
         """Whether plain http may be spoken with `host` (with port): named so, or on this machine."""

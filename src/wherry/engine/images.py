@@ -13,7 +13,7 @@ from wherry.distribution.settings import Settings
 from wherry.engine.events import Events
 from wherry.errors import InvalidReference
 from wherry.images import changes as edits
-from wherry.images.describe import describe
+from wherry.images.describe import describe, manifests
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.images.tag import target
@@ -62,6 +62,17 @@ class Images:
     async def list(self, filters: Filters | None = None, all: bool = False) -> ImageList:
         """Find those that fit; newest first."""
         return self._store.select(filters, all)
+
+    async def shared_sizes(self) -> dict[str, int]:
+        """By image id: bytes of its layers that other images have too."""
+        return self._store.shared_sizes()
+
+    async def local_manifests(self, ref: str) -> JsonList:
+        """The manifests of an image that are here, with sizes and the containers that use them; Docker's entries."""
+        image = self._store.resolve(ref)
+        entry = await self._store.local_manifest(image)
+        entry["ImageData"]["Containers"] = [container for container, _ in self._in_use(image.id)]
+        return [entry]
 
     async def tag(self, source: str, repo: str, tag: str = "") -> None:
         """Let one more name point at an image."""
@@ -222,6 +233,12 @@ class Images:
         """What a registry says of a name: Docker's `Descriptor` and `Platforms`."""
         name = parse_normalized(image).with_default_tag()
         return await describe(self._registries, name, credentials.from_header(auth))
+
+    async def manifests(self, image: str, auth: str, insecure: bool, verbose: bool) -> Json:
+        """What a registry has under a name (`images.describe.manifests`); `insecure` allows it plain http."""
+        name = parse_normalized(image).with_default_tag()
+        registries = self._registries.with_insecure(name.domain) if insecure else self._registries
+        return await manifests(registries, name, credentials.from_header(auth), verbose=verbose)
 
     async def search(self, term: str, limit: int, filters: Filters, auth: str) -> JsonList:
         """Search Docker Hub, or with `HOST/TERM` another registry; Docker's entries."""

@@ -108,6 +108,14 @@ class Images:
         """Return Docker's history entries, newest step first."""
         return history.history(self.resolve(name_or_id))
 
+    def shared_sizes(self) -> dict[str, int]:
+        """By image id: bytes of its layers that other images have too."""
+        return listing.shared_sizes(self._stores)
+
+    async def local_manifest(self, image: Image) -> dict[str, Any]:
+        """Docker's entry for the manifest of an image: `images --tree` shows it."""
+        return await asyncio.to_thread(listing.manifest_entry, self._stores, image)
+
     @property
     def count(self) -> int:
         """How many images are stored."""

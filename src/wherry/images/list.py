@@ -1,7 +1,9 @@
 """`images`: which of the stored ones a listing shows, and by which names."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from wherry.errors import InvalidArgument
 from wherry.images import rfc3339
@@ -9,11 +11,13 @@ from wherry.images.model import Image
 from wherry.images.patterns import Pattern
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
+from wherry.oci import image as documents
+from wherry.oci.digest import Digest
 
 Filters = Mapping[str, Sequence[str]]
 
-_TRUE = frozenset(("1", "true", "t", "T", "TRUE", "True"))
-_FALSE = frozenset(("0", "false", "f", "F", "FALSE", "False"))
+_TRUE = frozenset(("1", "true"))
+_FALSE = frozenset(("0", "false"))
 
 
 def select(stores: Stores, filters: Filters | None = None, *, everything: bool = False) -> list[Image]:
@@ -54,10 +58,47 @@ def prunable(stores: Stores, filters: Filters | None = None) -> list[str]:
             raise InvalidArgument(f"invalid filter '{key}'")
     dangling = filters.pop("dangling", ["true"])
     refused = filters.pop("label!", [])
-    everything = all(_boolean("dangling", value, dangling) is False for value in dangling)
+    everything = not _truth("dangling", dangling)
     images = select(stores, filters if everything else {**filters, "dangling": ["true"]}, everything=True)
     unwanted = [_label(stores, [label]) for label in refused]
     return [image.id for image in images if not any(keep(image) for keep in unwanted)]
+
+
+def shared_sizes(stores: Stores) -> dict[str, int]:
+    """Return, by image id, the bytes of its layers that other images have too, each layer once."""
+    records = stores.records.by_id.values()
+    users = Counter(chain_id for record in records for chain_id in set(record.chain_ids))
+    return {
+        record.id: sum(
+            layer.unpacked
+            for chain_id, layer in dict(zip(record.chain_ids, record.layers, strict=True)).items()
+            if users[chain_id] > 1
+        )
+        for record in records
+    }
+
+
+def manifest_entry(stores: Stores, image: Image) -> dict[str, Any]:
+    """Return Docker's `ImageManifestSummary` of an image, without its containers. Reads a blob: for a thread."""
+    digest = Digest(image.manifest)
+    manifest = documents.read_manifest(stores.blobs.read(digest, documents.MANIFEST_LIMIT))
+    size = stores.blobs.size(digest)
+    content = size + manifest.config.size + sum(layer.size for layer in image.record.layers)
+    platform = {"architecture": image.config.architecture, "os": image.config.os}
+    if image.config.variant:
+        platform["variant"] = image.config.variant
+    return {
+        "ID": image.manifest,
+        "Descriptor": {
+            "mediaType": manifest.media_type or documents.OCI_MANIFEST,
+            "digest": image.manifest,
+            "size": size,
+        },
+        "Available": True,
+        "Size": {"Content": content, "Total": content + image.size},
+        "Kind": "image",
+        "ImageData": {"Platform": platform, "Containers": [], "Size": {"Unpacked": image.size}},
+    }
 
 
 # -- filters
@@ -71,16 +112,16 @@ def _filter(stores: Stores, key: str, values: Sequence[str]) -> Callable[[Image]
 
 
 def _dangling(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
-    wanted = {_boolean("dangling", value, values) for value in values}
-    if len(wanted) > 1:
-        raise InvalidArgument(f"invalid filter 'dangling=[{' '.join(values)}]'")
-    return lambda image: image.dangling in wanted
+    wanted = _truth("dangling", values)
+    return lambda image: image.dangling is wanted
 
 
-def _boolean(key: str, value: str, values: Sequence[str]) -> bool:
-    if value not in _TRUE | _FALSE:
+def _truth(key: str, values: Sequence[str]) -> bool:
+    """Read a filter of truth values as dockerd does: other words beside one that is none are passed over."""
+    true, false = not _TRUE.isdisjoint(values), not _FALSE.isdisjoint(values)
+    if true is false:
         raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
-    return value in _TRUE
+    return true
 
 
 def _label(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:

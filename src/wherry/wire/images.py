@@ -4,7 +4,7 @@ The image's own config document is the source: what Docker's clients read (`Conf
 taken from it as it stands, with the keys that dockerd always writes filled in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -88,12 +88,15 @@ def _rfc3339(nanoseconds: int) -> str:
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
 
 
-def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -> dict[str, Any]:
+def summary(
+    image: ImageFacts, version: tuple[int, ...], containers: int = -1, shared: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Render a line of `GET /images/json`.
 
     Args:
         version: API version, (1, 41).
         containers: how many containers use it, -1: not counted.
+        shared: bytes that other images have too, by id; None: not counted.
     """
     document = _decode(image.raw_config)
     line: dict[str, Any] = {
@@ -104,7 +107,7 @@ def summary(image: ImageFacts, version: tuple[int, ...], containers: int = -1) -
         "ParentId": image.parent,
         "RepoDigests": list(image.repo_digests),
         "RepoTags": list(image.names),
-        "SharedSize": -1,
+        "SharedSize": -1 if shared is None else shared.get(image.id, 0),
         "Size": image.size,
     }
     if version < (1, 43):

@@ -106,9 +106,28 @@ def _images(command: Invocation) -> None:
     if values.args:
         filters.setdefault("reference", []).append(values.args[0])
     format_ = values["format"]
-    items = command.client.call("GET", "/images/json", {"all": values["all"] or None, "filters": filters or None})
+    tree = values["tree"]
+    if tree:
+        for flag, shown in (
+            ("quiet", "quiet"),
+            ("no-trunc", "no-trunc"),
+            ("digests", "show-digest"),
+            ("format", "format"),
+        ):
+            if values[flag]:
+                raise Failure(f"--{shown} is not yet supported with --tree")
+    items = command.client.call(
+        "GET",
+        "/images/json",
+        {"all": values["all"] or None, "filters": filters or None, "manifests": tree or None},
+    )
     trunc = not values["no-trunc"]
     items.sort(key=lambda item: -item.get("Created", 0))
+    if tree:
+        from wherry.cli.commands.image_tree import show
+
+        show(items, untagged=values["all"])
+        return
     if values["quiet"]:
         rows = _named(items, trunc, values["digests"])
         render(format_ if format_ and format_ != "table" else "{{.ID}}", rows, table="{{.ID}}", titles=_TITLES)
@@ -228,6 +247,7 @@ IMAGES = Command(
         FORMAT,
         Flag("no-trunc", "", "bool", "Don't truncate output"),
         Flag("quiet", "q", "bool", "Only show image IDs"),
+        Flag("tree", "", "bool", "List multi-platform images as a tree (EXPERIMENTAL)"),
     ),
     arguments=(0, 1),
     aliases=("image ls", "image list", "images"),
