@@ -6,7 +6,7 @@ from wherry.config import EngineConfig
 from wherry.containers.model import Container
 from wherry.network.endpoint import Endpoint
 from wherry.network.files import parse_extra_hosts, render_hostname, render_hosts
-from wherry.network.resolver import host_resolver, render_resolv_conf
+from wherry.network.resolver import host_resolver, render_embedded, render_resolv_conf
 
 Files = Callable[[], dict[str, str]]
 
@@ -48,11 +48,15 @@ class ContainerFiles:
     def resolv_conf(self, container: Container, endpoints: Sequence[Endpoint], *, same_namespace: bool = False) -> str:
         """Write /etc/resolv.conf."""
         host = container.record.host_config
+        search = host.dns_search or self._config.dns_search
+        options = host.dns_options or self._config.dns_options
+        if any(not endpoint.default_bridge for endpoint in endpoints):
+            return render_embedded(host_resolver(), search=search, options=options)
         return render_resolv_conf(
             host_resolver(),
             dns=host.dns or self._config.dns,
-            search=host.dns_search or self._config.dns_search,
-            options=host.dns_options or self._config.dns_options,
+            search=search,
+            options=options,
             same_namespace=same_namespace,
             ipv6=any(endpoint.address6 for endpoint in endpoints),
         )

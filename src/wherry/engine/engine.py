@@ -18,6 +18,7 @@ from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.helpers import Helpers
 from wherry.engine.images import Images
+from wherry.engine.names import Names
 from wherry.engine.networks import Networks
 from wherry.engine.placement import Placement
 from wherry.engine.services import Services
@@ -92,10 +93,14 @@ class Engine:
             log.error("%s; left as it is", wrong)
         self.networks = Networks(roots, self.config, self._context.registry, self._publish)
         await loop.run_in_executor(None, self.networks.set_up)
+        registry = self._context.registry
+        self.names = Names(self.helpers, self.config, registry, self.networks.members, self.networks.named_on)
+        self.networks.watch_members(self.names.changed)
         wanted = await adopt.adopt_all(self._context)
         await loop.run_in_executor(None, self.networks.settle)
         await self.networks.reconcile()
         self.networks.watch()
+        await self.names.start(network.id for network in self.networks.table)
         self.services.start()
         await self._storage.images.collect()
         self.containers = Containers(self._context)
@@ -127,6 +132,7 @@ class Engine:
                 container.monitor.close()
         idle = not any(container.running for container in self._context.registry)
         self.services.close()
+        self.names.close()
         await self.helpers.close(remove=idle)
         await self.networks.close(remove=idle)
         self._storage.close()
@@ -156,6 +162,8 @@ class Engine:
     def _publish(self, kind: str, action: str, id_: str, attributes: dict[str, str]) -> None:
         self.events.publish(kind, action, id_, attributes)
         self.services.on_event(kind, action, id_)
+        if kind == "container" and action == "start":
+            self.names.started(id_)
 
     # what the verbs are handed
 

@@ -65,7 +65,7 @@ class Names:
         config: EngineConfig,
         containers: Containers,
         members: Callable[[str], Sequence[Member]],
-        networks_of: Callable[[Container], list[str]],
+        networks_of: Callable[[Container], Sequence[str]],
     ) -> None:
         self._config = config
         self._containers = containers
@@ -81,16 +81,25 @@ class Names:
         self._relaying = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._adopted = False
 
-    async def start(self) -> None:
-        """After adoption: find netd where something lives that needs it, and end a left-over one that nobody needs."""
-        if self._relays or any(self._networks_of(container) for container in self._containers):
-            try:
+    async def start(self, networks: Iterable[str] = ()) -> None:
+        """After adoption: find netd where something lives that needs it, and end a left-over one that nobody needs.
+
+        Args:
+            networks: ids of all networks.
+        """
+        for id_ in networks:
+            self.changed(id_)
+        # from here on sockets are lent; a netd that is found again has those of who lived on
+        self._adopted = True
+        try:
+            if self._askers or self._relays:
                 await self._helper.ensure()
-            except WherryError as error:
-                log.error("netd: %s", error)
-        elif self._helper.left:
-            await self._helper.end()
+            elif self._helper.left:
+                await self._helper.end()
+        except WherryError as error:
+            log.error("netd: %s", error)
 
     def close(self) -> None:
         """Let go of netd; what becomes of it is the helpers' business."""
@@ -105,7 +114,7 @@ class Names:
 
     def changed(self, network_id: str) -> None:
         """Something about the members of a network has changed: netd knows it before this returns, if it runs."""
-        members = [member for member in self._members(network_id) if not member.default_bridge]
+        members = [member for member in self._on(network_id) if not member.default_bridge]
         if not members and network_id not in self._told:
             return
         self._tell_network(network_id, members)
@@ -118,6 +127,12 @@ class Names:
     def started(self, id_: str) -> None:
         """A container runs: its sockets are lent to netd."""
         self._lend_all([id_])
+
+    def _on(self, network_id: str) -> Sequence[Member]:
+        try:
+            return self._members(network_id)
+        except WherryError:
+            return ()  # it was removed
 
     def _tell_network(self, id_: str, members: Sequence[Member]) -> None:
         known = self._told.setdefault(id_, {})
@@ -154,7 +169,7 @@ class Names:
             return None
         networks, links, forward = [], {}, False
         for network in self._networks_of(container):
-            mine = next((m for m in self._members(network) if m.container_id == id_), None)
+            mine = next((m for m in self._on(network) if m.container_id == id_), None)
             if mine is None:
                 continue
             forward = forward or not mine.internal
@@ -254,7 +269,7 @@ class Names:
             return
         self._send({"op": "begin"})
         for id_, members in self._told.items():
-            name = next((m.network for m in self._members(id_)), "")
+            name = next((m.network for m in self._on(id_)), "")
             self._send({"op": "network", "id": id_, "name": name})
             for container, value in members.items():
                 self._send(_member(id_, container, value))
@@ -295,7 +310,7 @@ class Names:
     # ---- sockets
 
     def _lend_all(self, ids: Iterable[str]) -> None:
-        for id_ in ids:
+        for id_ in ids if self._adopted else ():
             if id_ in self._askers and id_ not in self._lent:
                 self._lent[id_] = 0
                 self._keep(self._lend(id_))

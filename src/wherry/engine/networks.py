@@ -160,6 +160,13 @@ class Networks:
             return []
         return [Member(endpoint, self._name_of(endpoint.container_id)) for endpoint in network.endpoints]
 
+    def named_on(self, container: Container) -> Sequence[str]:
+        """Ids of the networks of a running container that is served names; it is in one of its user's."""
+        sandbox = container.network
+        if isinstance(sandbox, AttachedSandbox) and sandbox.embedded_dns:
+            return [endpoint.network_id for endpoint in sandbox.endpoints]
+        return ()
+
     def reach(self, container: Container) -> str:
         """Where the host reaches a running container's ports; empty where it does not."""
         mode = container.record.host_config.network_mode

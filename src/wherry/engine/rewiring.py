@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("wherry.network")
 
 _PREFIX = 4  # shorter ones are names
+_EMBEDDED_LINE = "nameserver 127.0.0.11\n"
 
 
 class Rewiring:
@@ -196,8 +197,16 @@ class Rewiring:
     def _write(self, path: str, container: Container, sandbox: AttachedSandbox) -> None:
         write_atomic(path, msgspec.json.encode(sandbox.to_json()), durable=False)
         # in place and not renamed: it is bound into the container
-        with open(f"{self._roots.container(container.id)}/hosts", "w", encoding="utf-8") as file:
+        directory = self._roots.container(container.id)
+        with open(f"{directory}/hosts", "w", encoding="utf-8") as file:
             file.write(self._files.hosts(container, sandbox.endpoints))
+        resolver = self._files.resolv_conf(container, sandbox.endpoints)
+        with open(f"{directory}/resolv.conf", "r+", encoding="utf-8", errors="surrogateescape") as file:
+            # only from one kind of resolver to the other: what somebody wrote into it inside stays
+            if (_EMBEDDED_LINE in file.read()) != (_EMBEDDED_LINE in resolver):
+                file.seek(0)
+                file.truncate()
+                file.write(resolver)
 
     async def _record(self, container: Container, wanted: dict[str, EndpointWish]) -> None:
         record = container.record

@@ -119,7 +119,7 @@ class AttachedSandbox:
         return any(not endpoint.default_bridge for endpoint in self.endpoints)
 
     def plan(self) -> dict[str, Any]:
-        return {"namespace": "new", "endpoints": plans(self.endpoints)}
+        return {"namespace": "new", "endpoints": plans(self.endpoints), "dns": self.embedded_dns}
 
     def fds(self) -> dict[str, int]:
         return {f"port:{index}": held.fd for index, held in enumerate(self._held) if held.fd >= 0}
