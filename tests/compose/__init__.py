@@ -1,0 +1,1 @@
+"""Compose against the engine."""
