@@ -43,6 +43,8 @@ table {family} {table} {{
 {leaving}  }}
 }}
 """
+# what ARP is to IPv4: who may talk must be found first
+_NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 _BRIDGES = """\
 table bridge {table} {{
   chain forward {{
@@ -109,7 +111,7 @@ def render(table: str, networks: Sequence[Protected], passages: Iterable[Passage
     forward += _pairs("iifname . oifname {} accept", [network for network in networks if network.icc])
     apart = [network for network in networks if not network.icc]
     if apart:
-        forward += _passages(passages, family)
+        forward += [*_passages(passages, family), *([_NEIGHBOURS] if ipv6 else [])]
         forward += _pairs("iifname . oifname {} drop", apart)
     internal = [f'"{network.bridge}"' for network in networks if network.internal]
     if internal:
@@ -151,7 +153,7 @@ def render_bridges(table: str, networks: Sequence[Protected], passages: Iterable
     jumps = [f"ip daddr {subnets[0]} jump between"]
     if any(network.subnet6 for network in apart):
         jumps.append(f"ip6 daddr {subnets[1]} jump between")
-    links = [*_passages(passages, "ip"), *_passages(passages, "ip6")]
+    links = [*_passages(passages, "ip"), *_passages(passages, "ip6"), _NEIGHBOURS]
     return _BRIDGES.format(table=table, apart=_lines(jumps), links=_lines(links))
 
 
