@@ -131,6 +131,7 @@ class Engine:
             # the row did to one of them what it was not to do
             self.clear()
             self._stand()
+        self.remove_networks()
         for image in json.loads(self.call("GET", "/images/json")[1]):
             names = image["RepoTags"] or []
             for name in names:
@@ -144,11 +145,18 @@ class Engine:
         for volume in json.loads(self.call("GET", "/volumes")[1])["Volumes"] or []:
             self.call("DELETE", f"/volumes/{volume['Name']}")
 
+    def remove_networks(self) -> None:
+        """Remove the networks that a row made."""
+        for network in json.loads(self.call("GET", "/networks")[1]):
+            if network["Name"] not in ("bridge", "host", "none"):
+                self.call("DELETE", f"/networks/{network['Id']}")
+
     def clear(self) -> None:
-        """Remove every container and volume."""
+        """Remove every container, volume and network."""
         for container in self.containers():
             self.call("DELETE", f"/containers/{container['Id']}?force=1&v=1")
         self.remove_volumes()
+        self.remove_networks()
 
 
 def available() -> bool:

@@ -7,6 +7,7 @@ from tests.compat import (
     rows_images,
     rows_lifecycle,
     rows_look,
+    rows_network,
     rows_run,
     rows_volumes,
 )
@@ -24,5 +25,6 @@ ROWS: list[Row] = [
         *rows_run.ROWS,
         *rows_lifecycle.ROWS,
         *rows_volumes.ROWS,
+        *rows_network.ROWS,
     )
 ]

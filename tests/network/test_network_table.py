@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -19,12 +19,14 @@ from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import add_address, add_bridge, add_route, add_veth, get_link, set_link
 from wherry.network import sandbox
 from wherry.network.bridge import BridgeNetwork
-from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
 from wherry.network.ruleset import Passage, Protected
 from wherry.network.spec import NetworkSpec, now
 from wherry.wire.networks import IpamPool
+
+if TYPE_CHECKING:
+    from wherry.network.endpoint import Endpoint
 
 pytestmark = pytest.mark.root
 
@@ -269,8 +271,8 @@ def tried(request: pytest.FixtureRequest) -> Iterator[tuple[World, dict[tuple[in
     try:
         switches = [Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}") for name in ("iptables", "ip6tables")]
         if world.at("host", switches[0].exists):
-            for switch in switches:
-                world.at("host", lambda switch=switch: switch.write_text(str(int(request.param == "bridged"))))
+            on = str(int(request.param == "bridged"))
+            world.at("host", lambda: [switch.write_text(on) for switch in switches])
         yield world, world.try_all()
     finally:
         world.close()

@@ -94,7 +94,7 @@ def test_connect_and_disconnect_while_it_runs(engine: EngineProcess, command: st
     engine.docker("run", "-d", "--name", "web", "-p", "80", "--network", "n2", *SLEEP)
     port = engine.docker("port", "web", "80").out
     cli("network", "connect", "--ip", "10.231.1.7", "--alias", "y", "n1", "web")
-    assert _addresses(engine, "web") == {"eth0": ["10.231.2.128/24"], "eth1": ["10.231.1.7/24"]}
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.129/24"], "eth1": ["10.231.1.7/24"]}
     assert "default via 10.231.1.1" in _inside(engine, "web", "ip route")
     assert "10.231.1.7\t" in _inside(engine, "web", "cat /etc/hosts")
     assert _networks(engine, "web")["n1"]["Aliases"] == ["y"]
@@ -104,8 +104,8 @@ def test_connect_and_disconnect_while_it_runs(engine: EngineProcess, command: st
     refused = cli("network", "rm", "n1", check=False)
     assert refused.code == 1 and "has active endpoints" in refused.err
     cli("network", "disconnect", "n1", "web")
-    assert _addresses(engine, "web") == {"eth0": ["10.231.2.128/24"]}
-    assert "default via 10.231.2.1" in _inside(engine, "web", "ip route")
+    assert _addresses(engine, "web") == {"eth0": ["10.231.2.129/24"]}
+    assert "default via 10.231.2.128" in _inside(engine, "web", "ip route")
     assert "10.231.1.7" not in _inside(engine, "web", "cat /etc/hosts")
     cli("network", "disconnect", "n2", "web")
     assert _addresses(engine, "web") == {} and engine.docker("port", "web").out == ""

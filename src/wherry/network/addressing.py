@@ -34,7 +34,7 @@ def choose_pools(spec: NetworkSpec, taken: Sequence[str], others: Iterable[str],
     for pool in spec.pools:
         if overlaps(pool.subnet, reserved):
             raise Forbidden("Pool overlaps with other one on this address space")
-        gateway = Pool(pool.subnet, pool.gateway or None).gateway
+        gateway = Pool(pool.subnet, pool.gateway or None, pool.ip_range).gateway
         chosen.append(IpamPool(pool.subnet, pool.ip_range, gateway, pool.auxiliary))
     families = {ip_network(pool.subnet).version for pool in chosen}
     avoid = [*taken, *reserved, *(pool.subnet for pool in chosen)]

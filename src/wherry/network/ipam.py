@@ -74,7 +74,7 @@ class Pool:
 
     Args:
         subnet: `172.17.0.0/16`, `fd00::/64`.
-        gateway: an address of it that nobody gets; without one the first.
+        gateway: an address of it that nobody gets; without one the first of the range, as dockerd does.
         ip_range: the part of it from which addresses are given; all of it where empty.
         reserved: further addresses that nobody gets.
 
@@ -87,8 +87,9 @@ class Pool:
     ) -> None:
         try:
             self._network: Subnet = ip_network(subnet)
-            chosen = ip_address(gateway) if gateway else self._network.network_address + 1
             given = ip_network(ip_range, strict=False) if ip_range else self._network
+            first = max(int(given.network_address), int(self._network.network_address) + 1)
+            chosen = ip_address(gateway) if gateway else _address(first, self._network.version)
             kept = [ip_address(text) for text in reserved]
         except ValueError as error:
             raise InvalidArgument(f"invalid subnet {subnet}: {error}") from None
@@ -174,7 +175,11 @@ class Pool:
 
     def _give(self, number: int, owner: str) -> str:
         self._owners[number] = owner
-        return str(IPv4Address(number) if self._network.version == 4 else IPv6Address(number))
+        return str(_address(number, self._network.version))
+
+
+def _address(number: int, version: int) -> Address:
+    return IPv4Address(number) if version == 4 else IPv6Address(number)
 
 
 def _usable(network: Subnet) -> tuple[int, int]:

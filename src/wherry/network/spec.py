@@ -217,7 +217,7 @@ def _addresses(pool: IpamPool, subnet: Subnet, complaints: list[str]) -> None:
 
 
 def _collisions(pool: IpamPool) -> None:
-    trial = Pool(pool.subnet, pool.gateway or None)
+    trial = Pool(pool.subnet, pool.gateway or None, pool.ip_range)
     subnet = ip_network(pool.subnet)
     if pool.gateway and subnet.num_addresses > 2:
         ends = {str(subnet.network_address)} | ({str(subnet.broadcast_address)} if subnet.version == 4 else set())
