@@ -32,6 +32,7 @@ from wherry.build.graph import (
 )
 from wherry.build.heredocs import Heredoc, heredoc_of, summary
 from wherry.build.remotes import git_source, http_source, is_git, is_http
+from wherry.build.semantics import check
 from wherry.build.stages import Plan, PlannedStage, Source
 from wherry.build.variables import Globals, StageScope
 from wherry.images.model import Image
@@ -162,6 +163,7 @@ class _Converter:
         for position, raw in enumerate(stage.commands):
             command = state.scope.apply(raw)
             before, vertex = state.root, None
+            check(command)
             try:
                 if isinstance(command, c.Run | c.Transfer | c.Workdir):
                     count += 1
@@ -208,9 +210,9 @@ class _Converter:
         return self._of_image(found, base.name, planned)
 
     def _empty(self, root: Vertex | None) -> State:
-        config: Json = {}
+        config: Json = {"Env": [f"PATH={configs.DEFAULT_PATH}"]}
         if self.around.style == "buildkit":
-            config = {"Env": [f"PATH={configs.DEFAULT_PATH}"], "WorkingDir": "/"}
+            config["WorkingDir"] = "/"
         return State(root, config, [], StageScope.begin(self.shared, configs.environment(config)), {})
 
     def _of_image(self, image: Image, name: str, planned: PlannedStage) -> State:
@@ -220,6 +222,8 @@ class _Converter:
         config.pop("OnBuild", None)
         for key in ("Hostname", "Domainname", "Image"):
             config.pop(key, None)
+        if "PATH" not in configs.environment(config):
+            config["Env"] = [*(config.get("Env") or []), f"PATH={configs.DEFAULT_PATH}"]
         root = Vertex(ImageSource(name, image.id), (), "", planned.name) if image.diff_ids else None
         scope = StageScope.begin(self.shared, configs.environment(config))
         history = [entry for entry in document.get("history") or [] if isinstance(entry, dict)]
@@ -285,7 +289,8 @@ class _Converter:
         mounts = []
         for mount, source in zip(command.mounts, sources or (None,) * len(command.mounts), strict=True):
             mounts.append(self._mount(mount, source, state, inputs, command.location))
-        text = configs.told(command, state.config, self.around.style, args=state.scope.arg_words(), words=words)
+        args = state.scope.arg_words(valueless=self.around.style == "buildkit")
+        text = configs.told(command, state.config, self.around.style, args=args, words=words)
         env = dict(state.scope.env)
         op = Exec(
             args=tuple(words),

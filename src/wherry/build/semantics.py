@@ -8,12 +8,11 @@ import signal
 
 from wherry.build import commands as c
 from wherry.build.errors import DockerfileError
+from wherry.build.remotes import is_git, is_http
 from wherry.errors import InvalidReference
 from wherry.oci import digest as digests
 
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
-_SCP = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*@[a-zA-Z0-9][a-zA-Z0-9.-]*:(?!//).+")
-_GIT_PATH = re.compile(r"https?://[^?#]*\.git(?:[?#].*)?", re.DOTALL)
 _SIGNALS = frozenset(one.name.removeprefix("SIG") for one in signal.Signals) | {"CLD", "IOT", "POLL"}
 _REAL_TIME = re.compile(r"RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?")
 
@@ -37,14 +36,9 @@ def check(command: c.Command) -> None:
         raise DockerfileError(message, command.location)
 
 
-def is_git(source: str) -> bool:
-    """Whether a source is a git repository."""
-    return source.startswith(("git://", "ssh://")) or bool(_SCP.fullmatch(source) or _GIT_PATH.fullmatch(source))
-
-
 def is_remote(source: str) -> bool:
     """Whether a source is a download or a git repository."""
-    return source.startswith(("http://", "https://")) or is_git(source)
+    return is_http(source) or is_git(source)
 
 
 def _chmod(text: str) -> str:

@@ -211,11 +211,17 @@ class StageScope:
             out.append(effective)
         return replace(command, args=tuple(out))
 
-    def arg_words(self) -> list[str]:
-        """What an image's history shows before a RUN's words: `|1 name=value`; empty where no ARG was declared."""
+    def arg_words(self, *, valueless: bool = True) -> list[str]:
+        """What an image's history shows before a RUN's words: `|1 name=value`; empty where no ARG was declared.
+
+        Args:
+            valueless: also show those without a value, as BuildKit does and the classic builder does not.
+        """
         shown: dict[str, str] = {}
         for pair in self.args:
-            shown[pair.key] = self.env.get(pair.key, pair.value or "")
+            value = self.env.get(pair.key, pair.value)
+            if value is not None or valueless:
+                shown[pair.key] = value or ""
         return [f"|{len(shown)}", *(f"{key}={value}" for key, value in shown.items())] if shown else []
 
 

@@ -255,14 +255,15 @@ class _Copy:
             os.close(_make_path(self._root, dest + done, owner, entry.mode if entry is not None else _NEW_PARENT))
 
     def _contents(self, real: str, dest: str) -> None:
-        """Copy what is in a directory; one that is there keeps its own owner and mode."""
+        """Copy what is in a directory; one that is made for it gets its time, but 0755 and `--chown`'s owner."""
         there = _is_directory(self._root, dest)
         fd = _make_path(self._root, dest, self._owner)
         source = openat2(self._source, real or ".", os.O_RDONLY | os.O_DIRECTORY, _BENEATH)
         try:
             self._below(source, fd, "", dest)
             if not there:
-                self._finish_directory(source, fd)
+                changed = os.fstat(source).st_mtime_ns
+                os.utime(fd, ns=(changed, changed))
         finally:
             os.close(source)
             os.close(fd)
