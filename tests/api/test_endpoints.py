@@ -99,7 +99,7 @@ def test_golden_error_answer(sock: socket.socket) -> None:
         ("/networks/nope", 404, "network nope not found"),
         ("/events?until=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("/plugins/x/json", 404, 'plugin "x" not found'),
-        ("/containers/c1/attach/ws", 501, "attach over a WebSocket is not supported"),
+        ("/containers/c1/attach/ws", 400, "not websocket protocol"),
         ("/volumes/nope", 404, "get nope: no such volume"),
         ("/system/df", 501, "disk usage is not supported yet"),
         *((f"/{path}", 503, NO_SWARM) for path in ("swarm", "services", "nodes/x", "tasks", "secrets", "configs/x")),

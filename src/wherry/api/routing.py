@@ -8,7 +8,20 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote, unquote_to_bytes
 
-from wherry.api import absent, build, containers, copies, images, networks, ours, proxy, streams, system, volumes
+from wherry.api import (
+    absent,
+    build,
+    containers,
+    copies,
+    images,
+    networks,
+    ours,
+    proxy,
+    streams,
+    system,
+    volumes,
+    websocket,
+)
 from wherry.api.call import Call
 from wherry.api.reply import Answer
 
@@ -65,7 +78,7 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("POST", "containers", "rename"): containers.rename,
     ("POST", "containers", "resize"): containers.resize,
     ("POST", "containers", "attach"): streams.attach,
-    ("GET", "containers", "attach/ws"): streams.attach_websocket,
+    ("GET", "containers", "attach/ws"): websocket.attach,
     ("GET", "containers", "logs"): streams.logs,
     ("POST", "containers", "exec"): streams.exec_create,
     ("GET", "containers", "top"): containers.top,

@@ -5,7 +5,7 @@ from wherry.api.containers import dimensions
 from wherry.api.facade import Ticket
 from wherry.api.hijack import HandedOver, Hijack
 from wherry.api.reply import Answer, Reply, head, json_reply
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.errors import InvalidArgument
 from wherry.wire.containers import AttachOptions, ExecConfig, ExecStart, LogOptions
 
 RAW = "application/vnd.docker.raw-stream"
@@ -48,11 +48,6 @@ async def attach(call: Call) -> HandedOver:
     )
     ticket = await call.engine.containers.attach(call.name, options)
     return await _upgrade(call, hijack, ticket)
-
-
-async def attach_websocket(_call: Call) -> Reply:
-    """GET /containers/{id}/attach/ws."""
-    raise NotSupported("attach over a WebSocket is not supported")
 
 
 async def logs(call: Call) -> HandedOver:

@@ -27,6 +27,7 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
     check_detach_keys(options.detach_keys)
     tty = container.record.config.tty
+    framed = options.multiplexed and not tty
     request = stream_request(
         stdin=options.stdin and container.record.config.open_stdin,
         stdout=options.stdout,
@@ -34,11 +35,13 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
         detach_keys=options.detach_keys,
         tty=tty,
     )
+    request["framed"] = framed
 
     async def connect(fd: int, tail: bytes) -> None:
         if options.logs:
             past = LogOptions(stdout=options.stdout, stderr=options.stderr)
-            await context.run_worker("logs", _log_request(context, container, past), {"client": fd})
+            asked = {**_log_request(context, container, past), "framed": framed}
+            await context.run_worker("logs", asked, {"client": fd})
         if not options.stream:
             os.close(fd)
             return

@@ -261,6 +261,8 @@ class AttachOptions(Struct):
     stderr: bool = False
     logs: bool = False
     detach_keys: str = ""
+    multiplexed: bool = True
+    """Without a terminal, both outputs come in frames that tell them apart."""
 
 
 class LogOptions(Struct):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wherry.api import absent, containers, images, networks, routing, streams, system
+from wherry.api import absent, containers, images, networks, routing, streams, system, websocket
 from wherry.api.version import CURRENT, parse_version
 from wherry.errors import InvalidArgument
 
@@ -16,7 +16,7 @@ from wherry.errors import InvalidArgument
         ("GET", "/containers/json/json", containers.inspect, "json"),
         ("DELETE", "/containers/a/b", containers.remove, "a/b"),
         ("POST", "/containers/x/attach", streams.attach, "x"),
-        ("GET", "/containers/x/attach/ws", streams.attach_websocket, "x"),
+        ("GET", "/containers/x/attach/ws", websocket.attach, "x"),
         ("GET", "/images/hub.c.163.com/public/ubuntu:14.04/json", images.inspect, "hub.c.163.com/public/ubuntu:14.04"),
         ("GET", "/images/get/get", images.save_one, "get"),
         ("GET", "/images/get", images.save_many, ""),

@@ -1,0 +1,176 @@
+"""Attached clients: many at once, slow ones, those that come by a WebSocket, detach or only watch."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.e2e.harness import BIN, EngineProcess, until
+from tests.e2e.terminal import Terminal
+
+pytestmark = pytest.mark.root
+
+COMMANDS = ("docker", str(BIN / "wherry"))
+MEGABYTES = 20
+BURST = f"until [ -e /go ]; do sleep 0.02; done; yes 0123456789abcde | head -c {MEGABYTES << 20}"
+
+
+def attached(engine: EngineProcess, name: str) -> int:
+    """How many sockets of clients the monitor holds."""
+    id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
+    for pid in engine.processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0") == f"wherry-monitor {id_}":
+                links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+                return sum(link.startswith("socket:") for link in links)
+    return 0
+
+
+def test_ten_clients_one_stopped(engine: EngineProcess, tmp_path: Path) -> None:
+    """The container and nine go at full rate; the tenth, stopped by SIGSTOP, gets every byte once it goes on."""
+    engine.docker("run", "-d", "--name", "m1", "busybox", "sh", "-c", BURST)
+    before = attached(engine, "m1")
+    clients = []
+    for number in range(10):
+        with open(tmp_path / f"out{number}", "wb") as out:
+            clients.append(
+                subprocess.Popen(
+                    [COMMANDS[number % 2], "attach", "--no-stdin", "--sig-proxy=false", "m1"],
+                    stdout=out,
+                    env=engine.env,
+                )
+            )
+    try:
+        until(lambda: attached(engine, "m1") == before + 10, "all are attached")
+        stopped = clients.pop(0)
+        stopped.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        engine.docker("exec", "m1", "touch", "/go")
+        engine.docker("wait", "m1")
+        ended = time.monotonic() - began
+        for client in clients:
+            assert client.wait(60) == 0
+        took = time.monotonic() - began
+        print(f"\n{MEGABYTES} MB to nine of ten: container {ended:.2f} s, clients {took:.2f} s")
+        assert took < 30
+        stopped.send_signal(signal.SIGCONT)
+        assert stopped.wait(60) == 0
+    finally:
+        for client in [*clients, stopped]:
+            client.kill()
+            client.wait()
+    wanted = hashlib.sha256((b"0123456789abcde\n" * (MEGABYTES << 16))[: MEGABYTES << 20]).hexdigest()
+    for number in range(10):
+        assert hashlib.sha256((tmp_path / f"out{number}").read_bytes()).hexdigest() == wanted, number
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=["docker", "wherry"])
+def test_a_client_that_only_watches(engine: EngineProcess, command: str) -> None:
+    """Without stdin and signals: what the client gets is its own affair, the container keeps its input and goes on."""
+    engine.docker("run", "-di", "--name", "w1", "busybox", "sh", "-c", "while read x; do echo got $x; done; echo end")
+    before = attached(engine, "w1")
+    pipe = subprocess.PIPE
+    watching = [command, "attach", "--no-stdin", "--sig-proxy=false", "w1"]
+    watcher = subprocess.Popen(watching, stdin=pipe, stdout=pipe, env=engine.env, bufsize=0)
+    typist = subprocess.Popen([command, "attach", "--sig-proxy=false", "w1"], stdin=pipe, stdout=pipe, env=engine.env)
+    try:
+        until(lambda: attached(engine, "w1") == before + 2, "both are attached")
+        assert watcher.stdin is not None
+        assert watcher.stdout is not None
+        assert typist.stdin is not None
+        watcher.stdin.write(b"nothing\n")
+        typist.stdin.write(b"one\n")
+        typist.stdin.flush()
+        assert select.select([watcher.stdout], [], [], 20)[0], "nothing came"
+        assert watcher.stdout.read(100) == b"got one\n"
+    finally:
+        for client in (watcher, typist):
+            client.kill()
+            client.communicate()
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "w1").out == "true\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=["docker", "wherry"])
+def test_detach_keys_of_ones_own(engine: EngineProcess, command: str) -> None:
+    """The client leaves, the container goes on; other keys are the container's."""
+    engine.docker("run", "-dit", "--name", "k1", "busybox", "sh")
+    terminal = Terminal([command, "attach", "--detach-keys", "ctrl-a,x", "k1"], engine.env)
+    try:
+        terminal.type("echo $((40+2))\r")
+        terminal.expect("42")
+        terminal.type(b"\x10\x11")
+        terminal.type(b"\x01x")
+        assert terminal.wait() in (0, 1)  # the docker command takes it for an error
+    finally:
+        terminal.close()
+    assert engine.docker("inspect", "-f", "{{.State.Running}}", "k1").out == "true\n"
+
+
+@contextlib.asynccontextmanager
+async def websocket(engine: EngineProcess, name: str, query: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A WebSocket that is attached."""
+    connector = aiohttp.UnixConnector(engine.roots.socket)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.ws_connect(f"http://docker/v1.45/containers/{name}/attach/ws?{query}") as socket,
+    ):
+        yield socket
+
+
+async def collected(socket: aiohttp.ClientWebSocketResponse, until_: bytes | None = None) -> bytes:
+    """Binary frames joined, to the end or until some text has come."""
+    data = b""
+    async with asyncio.timeout(30):
+        async for message in socket:
+            assert message.type is aiohttp.WSMsgType.BINARY
+            data += message.data
+            if until_ is not None and until_ in data:
+                break
+    return data
+
+
+def test_websocket(engine: EngineProcess) -> None:
+    """Input and output both ways, unframed; the past by `logs`; the end closes; refusals have a status."""
+    engine.docker("run", "-di", "--name", "ws1", "busybox", "sh", "-c", "echo past; while read x; do echo got $x; done")
+
+    async def talk() -> None:
+        async with websocket(engine, "ws1", "stream=1&stdin=1&stdout=1&stderr=1&logs=1") as socket:
+            assert await collected(socket, b"past\n") == b"past\n"
+            await socket.send_str("text\n")
+            assert await collected(socket, b"text\n") == b"got text\n"
+            await socket.send_bytes(b"bytes\n")
+            assert await collected(socket, b"bytes\n") == b"got bytes\n"
+        async with websocket(engine, "ws1", "stream=1&stdout=1") as socket:
+            await asyncio.to_thread(engine.docker, "kill", "ws1")
+            assert await collected(socket) == b""
+            assert socket.close_code == 1000
+        for name, query, status in (("nope", "stream=1", 404), ("ws1", "stream=1&detachKeys=nope", 400)):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                async with websocket(engine, name, query):
+                    pass
+            assert refusal.value.status == status
+
+    asyncio.run(talk())
+
+
+def test_websocket_at_full_rate(engine: EngineProcess) -> None:
+    """Five megabytes arrive whole, though the client begins to read late."""
+    size = 5 << 20
+    engine.docker("run", "-d", "--name", "ws2", "busybox", "sh", "-c", BURST.replace(str(MEGABYTES << 20), str(size)))
+
+    async def read() -> bytes:
+        async with websocket(engine, "ws2", "stream=1&stdout=1") as socket:
+            await asyncio.to_thread(engine.docker, "exec", "ws2", "touch", "/go")
+            await asyncio.sleep(0.3)
+            return await collected(socket)
+
+    assert asyncio.run(read()) == (b"0123456789abcde\n" * (size >> 4))[:size]
