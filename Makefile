@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run test lint bench compat clean
+.PHONY: install peers run test lint bench compat fuzz clean
 
 install:
 	@sh scripts/install.sh "$(PYTHON)" "$(VENV)"
@@ -29,6 +29,10 @@ bench: peers
 
 compat: peers
 	@$(BIN)/python -m tests.compat.run
+
+# ten minutes of random input for what reads strangers' bytes
+fuzz: install
+	@WHERRY_FUZZ_SECONDS=$${WHERRY_FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q tests/fuzz
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -200,7 +200,7 @@ def read_manifest(raw: bytes, media_type: str = "") -> Manifest:
         HostileInput: a limit is broken.
     """
     document = _load(raw, MANIFEST_LIMIT, "manifest")
-    if "manifests" in document or "fsLayers" in document:
+    if _has(document, "manifests", "fslayers"):
         raise InvalidSpec("ambiguous manifest: a manifest must not have the keys of an index or of schema version 1")
     _check_type(document, media_type, MANIFESTS, "manifest")
     manifest = _convert(document, Manifest, "manifest")
@@ -214,7 +214,7 @@ def read_manifest(raw: bytes, media_type: str = "") -> Manifest:
 def read_index(raw: bytes, media_type: str = "") -> Index:
     """Read an image index; arguments and errors are those of `read_manifest`."""
     document = _load(raw, MANIFEST_LIMIT, "index")
-    if any(key in document for key in ("config", "layers", "fsLayers")):
+    if _has(document, "config", "layers", "fslayers"):
         raise InvalidSpec("ambiguous index: an index must not have the keys of a manifest")
     _check_type(document, media_type, INDEXES, "index")
     index = _convert(document, Index, "index")
@@ -350,11 +350,16 @@ def _convert(document: dict[str, Any], kind: type[T], what: str) -> T:
         raise InvalidSpec(f"invalid {what}: {error}") from None
 
 
+def _has(document: dict[str, Any], *keys: str) -> bool:
+    """Whether a document has one of these keys, in any case, as Go would take it."""
+    return any(key.casefold() in keys for key in document)
+
+
 def _check_type(document: dict[str, Any], expected: str, allowed: frozenset[str], what: str) -> None:
     written = document.get("mediaType", "")
     if document.get("schemaVersion") != 2:
         raise InvalidSpec(f"invalid {what}: unsupported schema version {document.get('schemaVersion')!r}")
-    if written and written not in allowed:
+    if not isinstance(written, str) or (written and written not in allowed):
         raise InvalidSpec(f"invalid {what}: unexpected media type {str(written)[:128]!r}")
     if expected and written and expected != written:
         raise InvalidSpec(f"invalid {what}: media type {written!r} is not the announced {expected[:128]!r}")

@@ -162,3 +162,12 @@ def test_chain_ids() -> None:
         first,
         "sha256:9932074217c35353d2e03a3f5a86549f7c67bfeb0ba53e23d69f4d4c8f7958f5",
     ]
+
+
+@pytest.mark.parametrize("key", ["MANIFESTS", "Manifests", "FSLayers"])
+def test_attack_33_a_second_reading_in_another_case(key: str) -> None:
+    """Go takes a key in any case: a manifest must not have an index's keys in any."""
+    descriptor = {"mediaType": image.OCI_CONFIG, "digest": "sha256:" + "a" * 64, "size": 1}
+    raw = json.dumps({"schemaVersion": 2, "config": descriptor, "layers": [], key: []}).encode()
+    with pytest.raises(InvalidSpec, match="ambiguous"):
+        image.read_manifest(raw)
