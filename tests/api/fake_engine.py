@@ -493,6 +493,9 @@ class FakeSystem:
     async def info(self) -> dict[str, Any]:
         return {"ID": "x", "Containers": 1, "NCPU": 2, "OSType": "linux"}
 
+    async def df(self, types: Any, version: tuple[int, ...]) -> dict[str, Any]:
+        return {"types": list(types)}
+
     async def version(self) -> dict[str, Any]:
         return {
             "Version": "0.1.0",

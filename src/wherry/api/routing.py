@@ -35,7 +35,7 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("GET", "/version"): system.version,
     ("GET", "/info"): system.info,
     ("GET", "/events"): system.events,
-    ("GET", "/system/df"): _not("disk usage is"),
+    ("GET", "/system/df"): system.df,
     ("POST", "/auth"): images.login,
     ("POST", "/build"): build.build,
     ("POST", "/build/prune"): build.prune,

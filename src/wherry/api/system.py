@@ -1,4 +1,4 @@
-"""`/_ping`, `/version`, `/info`, `/events`."""
+"""`/_ping`, `/version`, `/info`, `/system/df`, `/events`."""
 
 import platform
 from typing import Any
@@ -14,6 +14,7 @@ _PING = (
     "Builder-Version: 1\r\nCache-Control: no-cache, no-store, must-revalidate\r\n"
     "Pragma: no-cache\r\nSwarm: inactive\r\n"
 )
+_TYPES_SINCE = (1, 42)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -42,6 +43,12 @@ async def version(call: Call) -> Reply:
 async def info(call: Call) -> Reply:
     """GET /info."""
     return json_reply(await call.engine.system.info())
+
+
+async def df(call: Call) -> Reply:
+    """GET /system/df: of the object types that are asked for, all without; older clients always get all."""
+    types = call.texts("type") if call.version >= _TYPES_SINCE else []
+    return json_reply(await call.engine.system.df(types, call.version))
 
 
 def _moment(call: Call, key: str) -> int | None:

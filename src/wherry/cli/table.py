@@ -124,7 +124,10 @@ GROUPS = {
             "stats": ("proxy", "Display what services and their containers have done"),
         },
     ),
-    "system": ("Manage Wherry", {"events": COMMANDS["events"], "info": TOP["info"]}),
+    "system": (
+        "Manage Wherry",
+        {"df": ("df", "Show Wherry disk usage"), "events": COMMANDS["events"], "info": TOP["info"]},
+    ),
 }
 
 # commands that no help lists: programs call them

@@ -15,6 +15,7 @@ from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
 from wherry.engine.build import Build
 from wherry.engine.containers import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.helpers import Helpers
 from wherry.engine.images import Images
@@ -109,7 +110,14 @@ class Engine:
         self.build = Build(
             self._context, self._storage.images, self._storage.build_cache, self.events, self._registries
         )
-        self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe)
+        disk_usage = DiskUsage(
+            self._context,
+            self._storage.images,
+            self.volumes.usage,
+            self.build.usage,
+            lambda: [record for record, _ in self._storage.build_cache.records().values()],
+        )
+        self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe, disk_usage)
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
         self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))

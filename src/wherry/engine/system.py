@@ -5,11 +5,12 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wherry import __version__
 from wherry.containers.context import Context
+from wherry.engine.disk_usage import DiskUsage
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
@@ -22,19 +23,29 @@ class System:
         context: the containers' wiring, for counts and settings.
         image_count: says how many images there are.
         registries: gives Docker's `RegistryConfig`.
+        disk_usage: what `df` asks.
     """
 
     def __init__(
-        self, context: Context, image_count: Callable[[], int], registries: Callable[[], dict[str, object]]
+        self,
+        context: Context,
+        image_count: Callable[[], int],
+        registries: Callable[[], dict[str, object]],
+        disk_usage: DiskUsage,
     ) -> None:
         self._context = context
         self._image_count = image_count
         self._registries = registries
+        self._disk_usage = disk_usage
         self._id = _machine_id()
 
     async def ping(self) -> str:
         """Answer."""
         return "OK"
+
+    async def df(self, types: Iterable[str], version: tuple[int, ...]) -> dict[str, Any]:
+        """What lies on the disk: see `disk_usage`."""
+        return await self._disk_usage.report(types, version)
 
     async def version(self) -> dict[str, Any]:
         """Docker's version JSON; the engine names itself."""

@@ -77,6 +77,12 @@ def _export(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any]
     return export_worker(args, fds)
 
 
+def _measure(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.measure import measure_worker
+
+    return measure_worker(args, fds)
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
     "changes": _changes,
     "context": _context,
@@ -85,6 +91,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "export": _export,
     "layer": _layer,
     "logs": logreader.worker,
+    "measure": _measure,
     "mount-volume": _mount_volume,
     "populate": _populate,
     "remove": removal.worker,

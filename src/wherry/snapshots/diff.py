@@ -2,18 +2,16 @@
 
 import os
 import stat
-from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 
 from wherry.errors import HostileInput, KernelError
-from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from wherry.snapshots.archive import is_opaque, is_whiteout
+from wherry.snapshots.measure import inodes, open_directory
 from wherry.snapshots.tarfields import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _MAX_DEPTH = 256
 ADDED, CHANGED, DELETED = "A", "C", "D"
 
@@ -57,35 +55,11 @@ def usage(dir_fd: int) -> tuple[int, int]:
     Raises:
         KernelError: something could not be read.
     """
-    seen: set[tuple[int, int]] = set()
     total = count = 0
-    # One directory is open at a time, found by its path from the top: a tree may be deeper than descriptors reach.
-    pending = [b"."]
-    while pending:
-        path = pending.pop()
-        fd = _open(dir_fd, path)
-        if fd is None:
-            continue
-        try:
-            for name in _names(fd):
-                try:
-                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-                    key = (found.st_dev, found.st_ino)
-                    if key in seen:
-                        continue
-                    seen.add(key)
-                count += 1
-                if stat.S_ISDIR(found.st_mode):
-                    pending.append(path + b"/" + name)
-                else:
-                    total += found.st_size
-        except OSError as error:
-            raise KernelError("measure", error.errno or 0, os.fsdecode(path)) from error
-        finally:
-            os.close(fd)
+    for found in inodes(dir_fd):
+        count += 1
+        if not stat.S_ISDIR(found.st_mode):
+            total += found.st_size
     return total, count
 
 
@@ -136,7 +110,7 @@ def _directory(
     changes: list[tuple[str, bytes]],
     hidden: frozenset[bytes],
 ) -> None:
-    fd = _open(upper, name)
+    fd = open_directory(upper, name)
     if fd is None:
         return
     under: list[int] = []
@@ -179,7 +153,7 @@ def _descend(lowers: list[int], name: bytes) -> list[int]:
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            child = _open(fd, name) if stat.S_ISDIR(found.st_mode) else None
+            child = open_directory(fd, name) if stat.S_ISDIR(found.st_mode) else None
             if child is None:
                 break
             opened.append(child)
@@ -195,16 +169,6 @@ def _descend(lowers: list[int], name: bytes) -> list[int]:
 def _visible(lowers: list[int]) -> list[bytes]:
     names = sorted({name for fd in lowers for name in _names(fd)})
     return [name for name in names if _find(lowers, name) is not None]
-
-
-def _open(fd: int, name: bytes) -> int | None:
-    """Open a directory below `fd`; None where there is none (any more), or something is mounted on it."""
-    try:
-        return openat2(fd, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _BENEATH)
-    except OSError as error:
-        if error.errno in (ENOENT, ENOTDIR, ELOOP, EXDEV, ENAMETOOLONG):
-            return None
-        raise
 
 
 def _names(fd: int) -> list[bytes]:
