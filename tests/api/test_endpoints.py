@@ -101,7 +101,6 @@ def test_golden_error_answer(sock: socket.socket) -> None:
         ("/plugins/x/json", 404, 'plugin "x" not found'),
         ("/containers/c1/attach/ws", 400, "not websocket protocol"),
         ("/volumes/nope", 404, "get nope: no such volume"),
-        ("/system/df", 501, "disk usage is not supported yet"),
         *((f"/{path}", 503, NO_SWARM) for path in ("swarm", "services", "nodes/x", "tasks", "secrets", "configs/x")),
     ],
 )
