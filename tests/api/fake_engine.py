@@ -11,6 +11,7 @@ from typing import Any
 from wherry.build.build import Request
 from wherry.errors import (
     AlreadyInState,
+    Conflict,
     ContainerNotFound,
     ExecNotFound,
     Forbidden,
@@ -262,6 +263,35 @@ class FakeContainers:
 
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         self.calls.append(("exec_resize", exec_id, height, width))
+
+    async def path_stat(self, ref: str, path: str) -> Json:
+        self._called("path_stat", ref, path)
+        if path == "/nope":
+            raise NotFound(f"Could not find the file {path} in container {ref}")
+        return {"name": "f", "size": 2, "mode": 420, "mtime": "2026-11-24T11:44:44Z", "linkTarget": ""}
+
+    async def copy_out(self, ref: str, path: str) -> SimpleNamespace:
+        async def archive() -> AsyncIterator[bytes]:
+            yield b"a" * 1000
+            if path == "/breaks":
+                raise Conflict("it became shorter")
+            yield b"b" * 10
+
+        return SimpleNamespace(stat=await self.path_stat(ref, path), archive=archive())
+
+    async def copy_in(
+        self,
+        ref: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        keep_kinds: bool = False,
+        as_user: bool = False,
+        chown: str = "",
+    ) -> None:
+        received = b""
+        async for chunk in chunks:
+            received += chunk
+        self._called("copy_in", ref, path, received, keep_kinds, as_user, chown)
 
     async def top(self, ref: str, ps_args: str) -> dict[str, Any]:
         self._called("top", ref, ps_args)

@@ -486,6 +486,12 @@ def test_other_endpoints(sock: socket.socket) -> None:
     made = ask(sock, "POST", "/volumes/create", '{"Name": "data", "DriverOpts": {"type": "x"}}')
     assert (made.status, made.json["Options"]) == (201, {"type": "x"})
     assert ask(sock, "DELETE", "/volumes/data?force=1").status == 204
+    found = ask(sock, "GET", "/containers/c1/archive?path=/f")
+    assert (found.status, len(found.body)) == (200, 1010)
+    assert ask(sock, "GET", "/containers/c1/archive?path=/nope").status == 404
+    assert ask(sock, "GET", "/containers/c1/archive").message == "bad parameter: pathcannot be empty"
+    assert ask(sock, "PUT", "/containers/c1/archive?path=/d&copyUIDGID=1", b"abc", TEXT).status == 200
+    assert ask(sock, "PUT", "/containers/c1/archive?path=/d&copyUIDGID=1&chown=0", b"abc", TEXT).status == 400
     assert ask(sock, "POST", "/networks/prune").json == {"NetworksDeleted": None}
     assert ask(sock, "POST", "/build/prune").json == {"CachesDeleted": None, "SpaceReclaimed": 0}
     answer = ask(sock, "DELETE", "/networks/bridge")

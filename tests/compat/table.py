@@ -3,6 +3,7 @@
 from tests.compat import (
     rows_api,
     rows_changes,
+    rows_copy,
     rows_disk,
     rows_image_verbs,
     rows_images,
@@ -24,6 +25,7 @@ ROWS: list[Row] = [
         *rows_changes.ROWS,
         *rows_image_verbs.ROWS,
         *rows_disk.ROWS,
+        *rows_copy.ROWS,
         *rows_run.ROWS,
         *rows_lifecycle.ROWS,
         *rows_volumes.ROWS,

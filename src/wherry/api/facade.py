@@ -38,6 +38,18 @@ class Ticket(Protocol):
         """Take over `fd`, the client's (non-blocking) socket; `tail` was already read from it."""
 
 
+class Copied(Protocol):
+    """A copy out of a container that has begun."""
+
+    @property
+    def stat(self) -> Json:
+        """Docker's path stat of what was found."""
+
+    @property
+    def archive(self) -> AsyncIterator[bytes]:
+        """A tar stream."""
+
+
 class Containers(Protocol):
     """`engine.containers`."""
 
@@ -61,6 +73,18 @@ class Containers(Protocol):
     async def exec_start_detached(self, exec_id: str, start: ExecStart, /) -> None: ...
     async def exec_inspect(self, exec_id: str, /) -> Json: ...
     async def exec_resize(self, exec_id: str, height: int, width: int, /) -> None: ...
+    async def path_stat(self, ref: str, path: str, /) -> Json: ...
+    async def copy_out(self, ref: str, path: str, /) -> Copied: ...
+    async def copy_in(
+        self,
+        ref: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        keep_kinds: bool,
+        as_user: bool,
+        chown: str,
+        /,
+    ) -> None: ...
     async def top(self, ref: str, ps_args: str, /) -> Json: ...
     def export(self, ref: str, /) -> AsyncGenerator[bytes, None]: ...
     async def changes(self, ref: str, /) -> JsonList: ...

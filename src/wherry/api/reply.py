@@ -127,7 +127,7 @@ class Stream(Answer):
     ends with the connection, so that the client never takes a part for the whole.
     """
 
-    __slots__ = ("_chunked", "_connection", "_finished", "_head_only", "_opened", "_request", "content_type")
+    __slots__ = ("_chunked", "_connection", "_finished", "_head_only", "_opened", "_request", "content_type", "headers")
 
     def __init__(self, request: BaseRequest, content_type: str = JSON) -> None:
         super().__init__()
@@ -137,6 +137,7 @@ class Stream(Answer):
         self._head_only = request.method == "HEAD"
         self._opened = self._finished = False
         self.content_type = content_type
+        self.headers = ""  # further header lines, each with its CRLF
 
     @property
     def opened(self) -> bool:
@@ -151,7 +152,7 @@ class Stream(Answer):
         self._connection.streaming = self
         self.keep_alive = self._chunked and self._request.keep_alive and self._connection.stays_open()
         length = "Transfer-Encoding: chunked\r\n" if self._chunked else ""
-        self._write(head(200, f"Content-Type: {self.content_type}\r\n{length}", self.keep_alive))
+        self._write(head(200, f"Content-Type: {self.content_type}\r\n{length}{self.headers}", self.keep_alive))
 
     def send(self, data: bytes) -> None:
         """Write `data` (opening the stream first) without waiting for the client; for progress callbacks."""

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from wherry.api import (
     absent,
+    archive,
     build,
     containers,
     copies,
@@ -87,9 +88,9 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("GET", "containers", "changes"): containers.changes,
     ("GET", "containers", "stats"): containers.stats,
     ("GET", "containers", "export"): containers.export,
-    ("HEAD", "containers", "archive"): _not("copy is"),
-    ("GET", "containers", "archive"): _not("copy is"),
-    ("PUT", "containers", "archive"): _not("copy is"),
+    ("HEAD", "containers", "archive"): archive.head,
+    ("GET", "containers", "archive"): archive.get,
+    ("PUT", "containers", "archive"): archive.put,
     ("POST", "exec", "start"): streams.exec_start,
     ("POST", "exec", "resize"): streams.exec_resize,
     ("GET", "exec", "json"): streams.exec_inspect,

@@ -17,6 +17,7 @@ TOP = {
 COMMANDS = {
     "attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
     "commit": ("commit", "Create a new image from a container's changes"),
+    "cp": ("cp", "Copy files/folders between a container and the local filesystem"),
     "create": ("run", "Create a new container"),
     "diff": ("commit", "Inspect changes to files or directories on a container's filesystem"),
     "events": ("events", "Get real time events from the server"),
@@ -47,6 +48,7 @@ COMMANDS = {
 _CONTAINER = {
     "attach": COMMANDS["attach"],
     "commit": COMMANDS["commit"],
+    "cp": COMMANDS["cp"],
     "create": COMMANDS["create"],
     "diff": COMMANDS["diff"],
     "exec": TOP["exec"],

@@ -69,13 +69,14 @@ class _Upload:
 class Connection:
     """One connection. Not for use by two threads."""
 
-    __slots__ = ("_buffer", "_upload", "fresh", "gone", "host", "sock")
+    __slots__ = ("_buffer", "_upload", "bodiless", "fresh", "gone", "host", "sock")
 
     def __init__(self, sock: "_socket.socket", host: str, gone: str = "the engine closed the connection") -> None:
         self.sock = sock
         self.host = host
         self.gone = gone  # what to say when the other side ends it
         self.fresh = True
+        self.bodiless = False  # the answer to HEAD tells of a body that does not come
         self._buffer = b""
         self._upload: _Upload | None = None
 
@@ -99,6 +100,7 @@ class Connection:
         upload: int | None = None,
     ) -> None:
         """Send one request; `upload` is a descriptor whose content is the body."""
+        self.bodiless = method == "HEAD"
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host}", "User-Agent: Wherry-Client"]
         if headers:
             lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -220,10 +222,10 @@ class Response:
         self.status = status
         self.headers = headers
         self.owner: Client | None = None
-        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked" and not connection.bodiless
         self._ended = False
         self._left = -1  # until the connection closes
-        if self._chunked or status in (204, 304) or status < 200:
+        if self._chunked or status in (204, 304) or status < 200 or connection.bodiless:
             self._left = 0
         elif "content-length" in headers:
             self._left = int(headers["content-length"])

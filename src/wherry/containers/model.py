@@ -113,6 +113,8 @@ class Container:
         self.netns_fd: int | None = None
         """The descriptor by which the monitor holds the network namespace."""
         self.lock = asyncio.Lock()
+        self.copies: set[asyncio.Future[dict[str, Any]]] = set()
+        """Workers that have its root before them: it is not mounted anew while they do."""
         self.execs: dict[str, Exec] = {}
         self.pending: list[PendingClient] = []
         self.exit_waiters: list[asyncio.Future[dict[str, Any]]] = []

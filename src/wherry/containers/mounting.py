@@ -42,8 +42,11 @@ class Opened:
             self.lock = None
 
 
-async def open_all(context: Context, container: Container) -> Opened:
+async def open_all(context: Context, container: Container, *, tell: bool = True) -> Opened:
     """Open what is mounted in a container.
+
+    Args:
+        tell: whether it is an event that volumes are mounted.
 
     Returns:
         The caller closes it once the monitor has its copies.
@@ -67,7 +70,7 @@ async def open_all(context: Context, container: Container) -> Opened:
         opened.close()
         raise
     for point in data.points(container.record):
-        if point.type == "volume":
+        if tell and point.type == "volume":
             attributes = {
                 "destination": point.target,
                 "propagation": "",

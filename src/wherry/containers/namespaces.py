@@ -81,6 +81,11 @@ def _join(context: Context, reference: str, kind: str, joined: dict[str, int]) -
     return "join"
 
 
+def open_mount(context: Context, container: Container) -> int:
+    """Open the mount namespace of a running container: what its processes see. Raises OSError when it has ended."""
+    return _open(context, container, "shm")
+
+
 def _open(context: Context, other: Container, kind: str) -> int:
     """Open a namespace of a running container's process 1.
 

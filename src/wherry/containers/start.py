@@ -4,7 +4,19 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import exits, health, launch, mounting, namespaces, records, remove, settle, strays, upper
+from wherry.containers import (
+    copying,
+    exits,
+    health,
+    launch,
+    mounting,
+    namespaces,
+    records,
+    remove,
+    settle,
+    strays,
+    upper,
+)
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.priming import Primed
@@ -73,6 +85,7 @@ async def _start(context: Context, container: Container) -> None:
     # taken before anything can fail: a start that comes to nothing is the end of who waited for it
     clients, container.pending = container.pending, []
     try:
+        await copying.settle(context, container)
         if container.record.started_once:
             records.clear_exit(context.roots, container.id)
             upper.ensure_free(f"{context.roots.container(container.id)}/upper")

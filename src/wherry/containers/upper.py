@@ -1,8 +1,25 @@
 """The one guard that private mounts take away: the same upper directory mounted twice is silent corruption."""
 
+import asyncio
 import os
 
 from wherry.errors import Conflict
+
+PATIENCE = 5.0
+
+
+async def free_soon(path: str) -> None:
+    """Wait a little for a worker of ours that has just ended; then as `ensure_free`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE
+    while True:
+        try:
+            ensure_free(path)
+            return
+        except Conflict:
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(0.01)
 
 
 def ensure_free(path: str) -> None:

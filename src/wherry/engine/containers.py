@@ -8,6 +8,7 @@ import msgspec
 
 from wherry.containers import (
     commit,
+    copying,
     create,
     execs,
     export,
@@ -195,6 +196,28 @@ class Containers:
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Set the window of an exec's terminal."""
         await execs.resize(self._context, exec_id, height, width)
+
+    async def path_stat(self, ref: str, path: str) -> dict[str, Any]:
+        """See `containers.copying.stat`."""
+        return await copying.stat(self._context, self._context.registry.find(ref), ref, path)
+
+    async def copy_out(self, ref: str, path: str) -> copying.Copied:
+        """See `containers.copying.get`."""
+        return await copying.get(self._context, self._context.registry.find(ref), ref, path)
+
+    async def copy_in(
+        self,
+        ref: str,
+        path: str,
+        chunks: AsyncIterator[bytes],
+        keep_kinds: bool = False,
+        as_user: bool = False,
+        chown: str = "",
+    ) -> None:
+        """See `containers.copying.put`. With `as_user` all belongs to the container's own user."""
+        container = self._context.registry.find(ref)
+        owner = chown or (container.record.config.user if as_user else "")
+        await copying.put(self._context, container, ref, path, chunks, keep_kinds=keep_kinds, owner=owner)
 
     async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """Processes as ps shows them."""

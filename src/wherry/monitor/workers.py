@@ -4,11 +4,9 @@ A worker is `callable(args, fds) -> result values or None`. Its descriptors are 
 `result`, progress lines (`progress`) and at the end one line of JSON go there: `{"ok": …}` or `{"error": …}`.
 """
 
-import os
-from json import dumps
-
 from wherry.errors import to_wire
 from wherry.monitor import logreader, removal
+from wherry.monitor.progress import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +34,12 @@ def _changes(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any
 
 def _populate(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
     from wherry.monitor.populate import worker
+
+    return worker(args, fds)
+
+
+def _copy(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.monitor.copying import worker
 
     return worker(args, fds)
 
@@ -89,6 +93,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "files": _files,
     "fingerprint": _fingerprint,
     "export": _export,
+    "copy": _copy,
     "layer": _layer,
     "logs": logreader.worker,
     "measure": _measure,
@@ -106,17 +111,6 @@ def run_worker(kind: str, args: "dict[str, Any]", fds: "dict[str, int]") -> None
     try:
         value = KINDS[kind](args, fds)
     except BaseException as error:
-        _report(result, {"error": to_wire(error)})
+        report(result, {"error": to_wire(error)})
         raise
-    _report(result, {"ok": value or {}})
-
-
-def _report(fd: int, value: "dict[str, Any]") -> None:
-    if fd < 0:
-        return
-    data = memoryview(dumps(value).encode() + b"\n")
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-    except OSError:
-        return  # nobody waits for it any more
+    report(result, {"ok": value or {}})

@@ -15,7 +15,6 @@ from wherry.snapshots.remove import remove_tree
 from wherry.snapshots.tar import BLOCK, CHARACTER, FIFO, Entry
 from wherry.snapshots.tarfields import shown
 
-_RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 128  # held open for the files that follow: archives come directory by directory
@@ -30,7 +29,11 @@ class Tree:
     """Writes entries below a root directory.
 
     Args:
-        root_fd: descriptor of an empty directory that nobody else writes to; stays open.
+        root_fd: descriptor of the directory that entries are written below; stays open. A layer's is empty, and nobody
+            else writes to it.
+        within: (descriptor, prefix) where links are resolved, when that is more than the directory itself: in a
+            container they are resolved as a process there would, into other mounts too; the prefix leads from the
+            container's root to the directory.
 
     Paths are relative, without `.`, `..` or empty components (`path_of` makes them so); `b""` is the root.
 
@@ -39,10 +42,12 @@ class Tree:
         OSError: a system call failed.
     """
 
-    __slots__ = ("_open", "_root", "_spilled", "_times")
+    __slots__ = ("_open", "_prefix", "_resolve", "_root", "_spilled", "_times", "_top")
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, within: "tuple[int, bytes] | None" = None) -> None:
         self._root = root_fd
+        self._top, self._prefix = within or (root_fd, b"")
+        self._resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if within else RESOLVE_NO_XDEV)
         self._open: dict[bytes, int] = {b"": root_fd}
         self._times: dict[bytes, int] = {}
         self._spilled = False
@@ -187,7 +192,7 @@ class Tree:
             return fd
         try:
             # The last component may be a link too, here: it is a parent of something.
-            fd = openat2(self._root, path, os.O_RDONLY | os.O_DIRECTORY, _RESOLVE)
+            fd = openat2(self._top, self._prefix + path, os.O_RDONLY | os.O_DIRECTORY, self._resolve)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR, ELOOP):
                 return -1
@@ -249,7 +254,7 @@ class Tree:
     def _write_times(self) -> None:
         for path, mtime in self._times.items():
             try:
-                fd = openat2(self._root, path, _DIRECTORY, _RESOLVE) if path else self._root
+                fd = openat2(self._top, self._prefix + path, _DIRECTORY, self._resolve) if path else self._root
             except OSError as error:
                 if error.errno in (ENOENT, ENOTDIR, ELOOP):
                     continue  # another entry has taken its place

@@ -1,0 +1,187 @@
+"""What is in a container, or in a volume, as a tar stream: for `docker cp` and `GET …/archive`, and for exports.
+
+Unlike `archive`, this reads a tree that may change under its eyes and that other mounts lie in; windows into the kernel
+(/proc, /sys) come as empty directories. Every file is opened by its directory's descriptor, no link is followed.
+"""
+
+import os
+import stat
+from errno import ENODATA, ENOTSUP
+
+from wherry.errors import Conflict, HostileInput, KernelError
+from wherry.snapshots.located import Located, is_window
+from wherry.snapshots.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, Entry
+from wherry.snapshots.tarfields import shown
+from wherry.snapshots.tarwriter import END, headers, padding
+
+_PIECE = 256 * 1024
+_MAX_DEPTH = 256
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NOT_CARRIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
+_TYPES = {
+    stat.S_IFREG: FILE,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFIFO: FIFO,
+}
+
+
+def write_copy(found: Located, out: int) -> int:
+    """Write what was found, and all below it, as a tar archive.
+
+    Changes this process's working directory: for a process of its own.
+
+    Args:
+        found: from `locate`; its name is the first entry's.
+        out: file, pipe or socket; stays open.
+
+    Returns:
+        Bytes of the archive.
+
+    Raises:
+        Conflict: a file became shorter while it was read.
+        HostileInput: the tree is nested more deeply than any archive may be.
+        KernelError: something could not be read or written.
+    """
+    copier = _Copier(out)
+    try:
+        name = os.fsencode(found.name)
+        if found.directory >= 0:
+            copier.directory(found.directory, name if name.endswith(b"/") else name + b"/", 0)
+        else:
+            copier.other(found.parent, os.fsencode(found.base), name, found.status)
+        copier.send(END)
+        copier.flush()
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError("copy", error.errno or 0, str(error.filename or "") or None) from error
+    return copier.size
+
+
+class _Copier:
+    __slots__ = ("_buffer", "_links", "_out", "size")
+
+    def __init__(self, out: int) -> None:
+        self._out = out
+        self._buffer = bytearray()
+        self._links: dict[tuple[int, int], bytes] = {}
+        self.size = 0
+
+    def send(self, data: bytes) -> None:
+        self._buffer += data
+        self.size += len(data)
+        if len(self._buffer) >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        rest = memoryview(bytes(self._buffer))
+        self._buffer.clear()
+        while rest:
+            rest = rest[os.write(self._out, rest) :]
+
+    def directory(self, fd: int, path: bytes, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise HostileInput(f"{shown(path)!r} is more than {_MAX_DEPTH} directories deep", path=shown(path))
+        entry = _entry(path, os.fstat(fd))
+        window = is_window(fd)
+        entry.xattrs = None if window else _xattrs(fd)
+        self._put(entry)
+        if window:
+            return
+        for text in sorted(os.listdir(fd)):
+            name = os.fsencode(text)
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if not stat.S_ISDIR(found.st_mode):
+                    self.other(fd, name, path + name, found)
+                    continue
+                below = os.open(name, _DIRECTORY, dir_fd=fd)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone, or another thing, since the directory was read
+            try:
+                self.directory(below, path + name + b"/", depth + 1)
+            finally:
+                os.close(below)
+
+    def other(self, fd: int, name: bytes, path: bytes, found: os.stat_result) -> None:
+        """Write what is no directory."""
+        if stat.S_ISSOCK(found.st_mode):
+            return  # nobody listens at a socket that was copied
+        entry = _entry(path, found)
+        key = (found.st_dev, found.st_ino)
+        if found.st_nlink > 1:
+            first = self._links.setdefault(key, path)
+            if first != path:
+                entry.type, entry.linkname = HARDLINK, first
+                self._put(entry)
+                return
+        if entry.type == FILE:
+            self._file(fd, name, path)
+            return
+        if entry.type == SYMLINK:
+            entry.linkname = os.readlink(name, dir_fd=fd)
+        # what cannot be opened is named from inside its directory: there may be no /proc to name it by
+        os.fchdir(fd)
+        entry.xattrs = _xattrs(name)
+        self._put(entry)
+
+    def _file(self, fd: int, name: bytes, path: bytes) -> None:
+        file = os.open(name, _FILE, dir_fd=fd)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise Conflict(f"{shown(path)!r} changed while it was read", path=shown(path))
+            entry = _entry(path, found)
+            entry.size = left = found.st_size
+            entry.xattrs = _xattrs(file)
+            self._put(entry)
+            while left:
+                data = os.read(file, min(left, _PIECE))
+                if not data:
+                    raise Conflict(f"{shown(path)!r} became shorter while it was read", path=shown(path))
+                self.send(data)
+                left -= len(data)
+            self.send(padding(found.st_size))
+        finally:
+            os.close(file)
+
+    def _put(self, entry: Entry) -> None:
+        self.send(headers(entry))
+
+
+def _entry(path: bytes, found: os.stat_result) -> Entry:
+    entry = Entry()
+    entry.name = path
+    entry.type = _TYPES[stat.S_IFMT(found.st_mode)]
+    entry.mode = stat.S_IMODE(found.st_mode)
+    entry.uid, entry.gid = found.st_uid, found.st_gid
+    entry.mtime_ns = found.st_mtime_ns
+    if entry.type in (CHARACTER, BLOCK):
+        entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    return entry
+
+
+def _xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
+    follow = isinstance(target, int)
+    try:
+        names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == ENOTSUP:
+            return None
+        raise
+    found: dict[bytes, bytes] = {}
+    for name in names:
+        if name.startswith(_NOT_CARRIED):
+            continue
+        try:
+            value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (ENODATA, ENOTSUP):
+                continue
+            raise
+        found[os.fsencode(name)] = value
+    return found or None

@@ -1,0 +1,61 @@
+"""`docker cp` and the archive calls, where output and errors tell; what lands where is tested beside (tests/volumes)."""
+
+from tests.compat.row import Row, call, look
+
+_SEEN = "docker cp k1:/w - | tar t | sort"
+_MADE = "docker create --name k1 busybox true; mkdir -p $DIR/s/d; echo x > $DIR/s/f; docker cp $DIR/s k1:/w"
+
+ROWS: list[Row] = [
+    look("docker cp c1:/etc/nope -"),
+    look("docker cp c1:/nope/x $DIR/x"),
+    look("docker cp nope:/x -"),
+    look("docker cp c1:/x c1:/y"),
+    look("docker cp a b"),
+    look("docker cp - -"),
+    look("docker cp '' c1:/"),
+    look("docker cp c1:/bin ''"),
+    look("docker cp"),
+    look("docker cp c1:/x"),
+    look("docker cp --nope c1:/x ."),
+    look("docker cp c1:/bin/busybox/ ."),
+    look("docker cp $DIR/no-such c1:/tmp"),
+    look("docker cp c1:/bin/busybox - | tar t"),
+    look("docker cp c1:/bin/sh - | tar tv | sed 's/.* //'"),
+    look("docker cp -L c1:/bin/sh - | tar t"),
+    look("docker cp x1:/bin/busybox - | tar t"),
+    look("docker cp n1:/bin/busybox - | tar t"),
+    look("docker cp p1:/bin/busybox - | tar t"),
+    look("docker cp c1:/bin/busybox /no/such/dir/x"),
+    Row(_SEEN, setup=_MADE),
+    Row("docker cp k1:/w/. - | tar t | sort", setup=_MADE),
+    Row("docker cp k1:/w/d/ - | tar t | sort", setup=_MADE),
+    Row(f"docker cp $DIR/s/. k1:/w; {_SEEN}", setup=_MADE),
+    Row(f"docker cp $DIR/s/f k1:/w/g; {_SEEN}", setup=_MADE),
+    Row("docker cp $DIR/s/f k1:/w/g/", setup=_MADE),
+    Row("docker cp $DIR/s k1:/w/f", setup=_MADE),
+    Row(f"tar c -C $DIR s | docker cp - k1:/w; {_SEEN}", setup=_MADE),
+    Row("tar c -C $DIR s | docker cp - k1:/w/f", setup=_MADE),
+    Row("tar c -C $DIR s | docker cp - k1:/nope", setup=_MADE),
+    Row("docker cp $DIR/s k1:/", setup="mkdir -p $DIR/s; docker create --name k1 --read-only busybox true"),
+    Row("docker cp $DIR/s k1:/v", setup="mkdir -p $DIR/s; docker create --name k1 -v v1:/v:ro busybox true"),
+    Row(
+        "docker cp $DIR/s/. k1:/v; docker run --rm -v v1:/v busybox find /v",
+        setup="mkdir -p $DIR/s/q; docker create --name k1 -v v1:/v busybox true",
+    ),
+    call("HEAD", "/v/containers/c1/archive?path=/bin"),
+    call("HEAD", "/v/containers/c1/archive?path=/nope"),
+    call("GET", "/v/containers/c1/archive?path=/nope"),
+    call("GET", "/v/containers/c1/archive?path="),
+    call("GET", "/v/containers/c1/archive"),
+    call("GET", "/v/containers/nope/archive?path=/"),
+    call("PUT", "/v/containers/c1/archive?path=/nope", b"", {"Content-Type": "application/x-tar"}),
+    call(
+        "PUT",
+        "/v/containers/c1/archive?path=/bin/busybox",
+        b"",
+        {"Content-Type": "application/x-tar"},
+        ignore=("code",),
+    ),
+    call("PUT", "/v/containers/nope/archive?path=/", b"", {"Content-Type": "application/x-tar"}),
+    call("PUT", "/v/containers/c1/archive", b"", {"Content-Type": "application/x-tar"}),
+]
