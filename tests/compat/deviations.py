@@ -11,8 +11,18 @@ IMAGELESS = "a container needs an image; dockerd makes one that cannot start"
 LAYERS = "a layer is one directory: it has no work and no merged directory"
 SELF = "the engine tells of itself: other components, other runtime, no plugins"
 
+FOUND_EARLY = "what is wrong in a Dockerfile is found before anything is built, and told in BuildKit's words"
+RUNTIME = "the runtime's error is told without the names of the programs that passed it on"
+
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
+    "printf 'FROM busybox\\nRUN [\"nope\"]\\n' | DOCKER_BUILDKIT=0 docker build  -": RUNTIME,
+    "printf 'FROM busybox\\nEXPOSE x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
+    "printf 'FROM busybox\\nSTOPSIGNAL nope\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
+    "printf 'FROM busybox\\nWORKDIR ${x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
+    "printf 'FROM $nothing\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
+    "printf 'FROM busybox\\nCOPY --from=9 / /\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
+    "POST /v/build no tar": ARCHIVE,
     "docker image inspect busybox": LAYERS,
     "GET /v/images/busybox/json": LAYERS,
     "GET /v1.24/images/busybox/json": LAYERS,

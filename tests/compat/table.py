@@ -2,6 +2,7 @@
 
 from tests.compat import (
     rows_api,
+    rows_build,
     rows_changes,
     rows_copy,
     rows_disk,
@@ -30,5 +31,6 @@ ROWS: list[Row] = [
         *rows_lifecycle.ROWS,
         *rows_volumes.ROWS,
         *rows_network.ROWS,
+        *rows_build.ROWS,
     )
 ]

@@ -22,6 +22,9 @@ _LIMITS = {
 }
 
 
+_SHOWN = {"buildargs": "build args", "ulimits": "ulimit settings"}
+
+
 async def build(call: Call) -> Stream:
     """POST /build: progress as JSON lines, an error in band."""
     if call.text("version") == "2":
@@ -71,9 +74,12 @@ def _json(call: Call, key: str, kind: type) -> Any:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        raise InvalidArgument(f"error reading {key}: not JSON") from None
+        start = text.lstrip()[:1]
+        known = start in '{["-0123456789tfn'
+        why = "not JSON" if known else f"invalid character '{start}' looking for beginning of value"
+        raise InvalidArgument(f"error reading {_SHOWN.get(key, key)}: {why}") from None
     if value is not None and not isinstance(value, kind):
-        raise InvalidArgument(f"error reading {key}: not what it should be")
+        raise InvalidArgument(f"error reading {_SHOWN.get(key, key)}: not what it should be")
     return value
 
 

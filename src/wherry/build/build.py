@@ -155,6 +155,8 @@ class Build:
         self.solver: Solver
         self.converted: Converted
         self.document: Document
+        self.shared: Globals
+        self._source = b""
         self.on_failure: Callable[[Any, Any], Awaitable[None]] | None = None
 
     async def run(self, narrate: Narrate | None = None) -> Built:
@@ -184,7 +186,7 @@ class Build:
     async def _run(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
         request = self.request
         self.document = self._read()
-        shared, found = await self._plan()
+        self.shared, found = await self._plan()
         executor = self._executor()
         self.solver = Solver(
             executor,
@@ -195,7 +197,7 @@ class Build:
             gate=self.builder.gate,
         )
         stack.push_async_callback(self.solver.close)
-        self.converted = convert(found, shared, self.around)
+        self.converted = convert(found, self.shared, self.around)
         target = self.converted.target
         work = asyncio.ensure_future(self.solver.root(target.root))
         stack.push_async_callback(_settled, work)
@@ -244,7 +246,13 @@ class Build:
                 raise NotFound(f"Cannot locate specified Dockerfile: {request.path}", path=request.path) from None
         if not data.strip():
             raise DockerfileError(f"the Dockerfile ({request.path}) cannot be empty")
-        return parse(data, request.path)
+        self._source = data
+        try:
+            return parse(data, request.path)
+        except DockerfileError as error:
+            if request.style == "classic":
+                raise DockerfileError(f"failed to parse Dockerfile: {error.message}", error.location) from None
+            raise
 
     async def _plan(self) -> tuple[Globals, Plan]:
         request = self.request
@@ -370,10 +378,7 @@ class Build:
             location = error.location
         elif hasattr(self, "converted"):
             location = self.converted.locations.get(str(error.facts.get("vertex")))
-        document = getattr(self, "document", None)
-        source = (
-            document.source if document is not None else (self.request.dockerfile or b"").decode("utf-8", "replace")
-        )
+        source = self._source.decode("utf-8", "surrogateescape")
         if location is not None and source:
             error.facts["excerpt"] = excerpt(source, self.request.path, [location])
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from wherry.build.build import Build
 from wherry.build.convert import Instruction
+from wherry.build.failure import StepFailed
+from wherry.build.graph import Copy, Files
 from wherry.build.progress import Step
+from wherry.errors import NotFound, WherryError
 
 Say = Callable[[str], None]
 _KEPT = 4096  # pieces of output of a step whose turn has not come
@@ -30,12 +33,24 @@ class Narrator:
             if one.vertex is not None and one.vertex.digest not in self._steps:
                 self._steps[one.vertex.digest] = Kept(build.solver.step(one.vertex))
         seen: set[str] = set()
-        for number, one in enumerate(instructions, 1):
-            self._say(f"Step {number}/{len(instructions)} : {one.text}\n")
+        steps = sum(not one.trigger for one in instructions)
+        number = triggers = 0
+        for one in instructions:
+            if not one.trigger:
+                number += 1
+                self._say(f"Step {number}/{steps} : {one.text}\n")
             again = one.vertex is not None and one.vertex.digest in seen
             if one.vertex is not None:
                 seen.add(one.vertex.digest)
             await self._tell(build, one, again)
+            triggers = one.triggers or max(triggers - 1, 0)
+            if one.triggers:
+                self._say(f"# Executing {triggers} build trigger{'s' if triggers > 1 else ''}\n")
+            if not triggers:
+                self._say(f" ---> {await self._id(build, one)}\n")
+        unused = build.shared.unused_build_args()
+        if unused:
+            self._say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
 
     async def _tell(self, build: Build, one: Instruction, again: bool) -> None:
         if one.vertex is not None:
@@ -44,6 +59,8 @@ class Narrator:
             if not again:
                 kept.replay(self._say, one.runs)
             await asyncio.wait([work])
+            if one.runs and kept.step.task:
+                kept.begin()
             if work.cancelled() or work.exception() is not None:
                 # the build ends with it; nothing more is to be told
                 await asyncio.shield(work)
@@ -51,12 +68,13 @@ class Narrator:
                 self._say(" ---> Using cache\n" if _is_step(one) else "")
             elif one.runs and kept.begun:
                 self._say(f" ---> Removed intermediate container {kept.step.task[:12]}\n")
-        self._say(f" ---> {await self._id(build, one)}\n")
 
     @staticmethod
     async def _id(build: Build, one: Instruction) -> str:
         from wherry.build.assemble import short
 
+        if one.root is None and one.vertex is None and not one.config.keys() - {"Env"}:
+            return ""  # FROM scratch
         root = await build.solver.root(one.root)
         return short({"config": one.config, "layers": root.diff_ids})
 
@@ -79,9 +97,10 @@ class Kept:
         for stream, data in kept:
             self._take(stream, data)
         if self.step.task:
-            self._begin()
+            self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Say that it runs, once."""
         if not self.begun and self._runs and self._say is not None:
             self.begun = True
             self._say(f" ---> Running in {self.step.task[:12]}\n")
@@ -91,7 +110,7 @@ class Kept:
             if len(self._kept) < _KEPT:
                 self._kept.append((stream, data))
             return
-        self._begin()
+        self.begin()
         text = data.decode("utf-8", "replace")
         if text:
             self._say(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)
@@ -99,6 +118,22 @@ class Kept:
 
 def _is_step(one: Instruction) -> bool:
     return one.vertex is not None and bool(one.vertex.inputs)
+
+
+def failure(build: Build, error: WherryError) -> str:
+    """The words in which the classic builder says what a step failed of."""
+    if isinstance(error, StepFailed):
+        return error.classic
+    if not isinstance(error, NotFound) or not hasattr(build, "converted"):
+        return error.message
+    at = error.facts.get("vertex")
+    for one in build.converted.instructions:
+        if one.vertex is not None and one.vertex.digest == at and isinstance(one.vertex.op, Files):
+            word = one.text.split()[0].upper()
+            copies = [action for action in one.vertex.op.actions if isinstance(action, Copy)]
+            where = "file not found in build context or excluded by .dockerignore: " if copies[0].context else ""
+            return f"{word} failed: {where}stat {error.message}"
+    return error.message
 
 
 def result(say: Say, id_: str, names: list[Any]) -> None:

@@ -74,6 +74,8 @@ class Instruction:
         config: the configuration with it.
         runs: it is a RUN.
         location: its lines.
+        trigger: it is an ONBUILD trigger of the base.
+        triggers: of a FROM, how many of them follow.
     """
 
     text: str
@@ -82,6 +84,8 @@ class Instruction:
     config: Json
     runs: bool
     location: tuple[int, int]
+    trigger: bool = False
+    triggers: int = 0
 
 
 @dataclass(slots=True)
@@ -156,7 +160,8 @@ class _Converter:
         if state.root is not None and planned.base.kind != "stage":
             state.root.name = state.root.name or f"[{prefix}1/{total}] {stage.original}"
             self.result.locations.setdefault(state.root.digest, stage.location)
-        self._note(stage.original, state.root if planned.base.kind != "stage" else None, state, stage.location)
+        first = state.root if planned.base.kind != "stage" else None
+        self._note(stage.original, first, state, stage.location, triggers=planned.triggers)
         if planned.replaced:
             return state
         count = 1
@@ -175,7 +180,9 @@ class _Converter:
                 raise error.at(command.location) from None
             if vertex is not None:
                 self.result.locations.setdefault(vertex.digest, command.location)
-            self._note(command.original, vertex if state.root is not before else None, state, command.location, command)
+            new = vertex if state.root is not before else None
+            trigger = position < planned.triggers
+            self._note(command.original, new, state, command.location, command, trigger=trigger)
         return state
 
     def _note(
@@ -185,9 +192,13 @@ class _Converter:
         state: State,
         location: tuple[int, int],
         command: c.Command | None = None,
+        *,
+        trigger: bool = False,
+        triggers: int = 0,
     ) -> None:
+        runs = isinstance(command, c.Run)
         self.result.instructions.append(
-            Instruction(text, vertex, state.root, dict(state.config), isinstance(command, c.Run), location)
+            Instruction(text, vertex, state.root, dict(state.config), runs, location, trigger, triggers)
         )
 
     def _begin(self, planned: PlannedStage) -> State:

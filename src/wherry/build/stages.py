@@ -53,6 +53,7 @@ class PlannedStage:
         sources: for each instruction that takes files from elsewhere (by its place in `commands`) the sources: one
             for COPY, one for each mount of RUN (None for a mount without `from`).
         replaced: a named context stands for the whole stage: its instructions are not run.
+        triggers: so many of the first instructions are ONBUILD triggers of the base.
     """
 
     index: int
@@ -62,6 +63,7 @@ class PlannedStage:
     platform: Platform | None
     sources: Mapping[int, tuple[Source | None, ...]] = field(default_factory=dict)
     replaced: bool = False
+    triggers: int = 0
 
     def needs(self) -> set[int]:
         """Numbers of the stages that this one uses."""
@@ -225,7 +227,8 @@ class _Planner:
         if not expressions or planned.replaced:
             return planned
         first = tuple(parse_trigger(expression, planned.stage) for expression in expressions)
-        return replace(planned, stage=replace(planned.stage, commands=(*first, *planned.stage.commands)))
+        stage = replace(planned.stage, commands=(*first, *planned.stage.commands))
+        return replace(planned, stage=stage, triggers=len(first))
 
     def _with_sources(self, planned: PlannedStage) -> PlannedStage:
         if planned.replaced:

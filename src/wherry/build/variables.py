@@ -60,9 +60,10 @@ class Globals:
         self.build_args = dict(build_args)
         self.lexer = Lexer(escape)
         self.declared: list[str] = []
+        self.used_build_args: set[str] = set()
         self._ports = 0
         self.values: dict[str, str] = {}
-        predefined = {
+        self._predefined = {
             "BUILDPLATFORM": str(build_platform),
             "BUILDOS": build_platform.os,
             "BUILDOSVERSION": "",
@@ -75,7 +76,7 @@ class Globals:
             "TARGETVARIANT": target_platform.variant,
             "TARGETSTAGE": target or "default",
         }
-        for name, value in predefined.items():
+        for name, value in self._predefined.items():
             self.values[name] = self.build_args.get(name, value)
 
     def declare(self, meta_args: Sequence[c.Arg]) -> None:
@@ -89,7 +90,9 @@ class Globals:
             for pair in arg.args:
                 self.declared.append(pair.key)
                 value = self.build_args.get(pair.key)
-                if value is None and pair.value is not None:
+                if value is not None:
+                    self.used_build_args.add(pair.key)
+                elif pair.value is not None:
                     try:
                         value = self.lexer.process_word(pair.value, self.values)
                     except InvalidArgument as error:
@@ -107,6 +110,10 @@ class Globals:
             InvalidArgument: it cannot be expanded.
         """
         return self.lexer.expand(word, self.values)
+
+    def unused_build_args(self) -> list[str]:
+        """Names of `--build-arg` that no ARG took up, sorted; the predefined ones need none."""
+        return sorted(self.build_args.keys() - self.used_build_args - self._predefined.keys() - set(PROXY_ARGS))
 
     def count_ports(self, count: int, command: c.Command) -> None:
         """Note how many ports an EXPOSE named.
@@ -197,6 +204,7 @@ class StageScope:
             value = self.shared.build_args.get(pair.key)
             if value is not None:
                 self.used_build_args.add(pair.key)
+                self.shared.used_build_args.add(pair.key)
             elif pair.value is None:
                 value = self.shared.values.get(pair.key)
             else:

@@ -7,7 +7,7 @@ from wherry.build.assemble import Built
 from wherry.build.build import Build as One
 from wherry.build.build import Builder, Request
 from wherry.build.cache import Cache
-from wherry.build.classic import Narrator, result
+from wherry.build.classic import Narrator, failure, result
 from wherry.build.failure import StepFailed
 from wherry.build.sources import Sources
 from wherry.containers.context import Context
@@ -16,7 +16,7 @@ from wherry.distribution.credentials import Credential
 from wherry.distribution.settings import Settings as Registries
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
-from wherry.errors import ImageNotFound
+from wherry.errors import ImageNotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import platform as platforms
@@ -78,8 +78,12 @@ class Build:
             WherryError: before anything was told. A failure after that is told in band.
         """
 
+        held: list[str] = []
+
         def say(text: str) -> None:
-            if text and not quiet:
+            if text and quiet:
+                held.append(text)
+            elif text:
                 progress({"stream": text})
 
         async with self._sources(request) as sources:
@@ -92,8 +96,14 @@ class Build:
             )
             try:
                 built = await build.run(Narrator(say))
-            except StepFailed as error:
-                progress({"errorDetail": {"code": error.code, "message": error.classic}, "error": error.classic})
+            except WherryError as error:
+                if not held and not hasattr(build, "solver"):
+                    raise
+                if held:
+                    progress({"stream": "".join(held)})
+                text = failure(build, error)
+                code = {"code": error.code} if isinstance(error, StepFailed) else {}
+                progress({"errorDetail": {**code, "message": text}, "error": text})
                 return
             progress({"aux": {"ID": built.id}})
             if quiet:
