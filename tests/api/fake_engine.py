@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from wherry.build.build import Request
+from wherry.build.sent import SentContexts
 from wherry.errors import (
     AlreadyInState,
     Conflict,
@@ -22,6 +23,7 @@ from wherry.errors import (
     VolumeNotFound,
 )
 from wherry.oci.platform import Platform
+from wherry.wire.build import BuildRequest
 from wherry.wire.containers import (
     AttachOptions,
     CreateRequest,
@@ -439,6 +441,20 @@ class FakeImages:
 
 class FakeBuild:
     """A builder without anything in it."""
+
+    sent: SentContexts
+
+    async def client(
+        self,
+        wire: BuildRequest,
+        auths: Json,
+        send: Callable[[Json], None],
+        write: Callable[[bytes, int], Awaitable[None]],
+    ) -> None:
+        send({"path": wire.path})
+
+    async def archive(self, chunks: AsyncIterator[bytes]) -> str:
+        return str(sum([len(chunk) async for chunk in chunks]))
 
     async def classic(
         self,

@@ -6,12 +6,16 @@ from typing import Any
 
 import msgspec
 
-from wherry.api.call import Call
+from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
 from wherry.build.build import Request
 from wherry.build.executor import Settings
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.build.sent import Stat
+from wherry.errors import InvalidArgument, NotSupported, WherryError
+from wherry.wire.build import BuildRequest
 
+_STATS = msgspec.json.Decoder(list[Stat])
+_STATS_LIMIT = 1 << 30
 _LIMITS = {
     "memory": "Memory",
     "memswap": "MemorySwap",
@@ -93,6 +97,66 @@ def _auths(call: Call) -> dict[str, Any]:
     except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+async def client(call: Call) -> Stream:
+    """POST /wherry/v1/build: see `engine/build_client.py`."""
+    wire = await call.json(BuildRequest)
+    if wire is None:
+        raise InvalidArgument("a build request is needed")
+    stream = call.stream()
+    stream.open()
+
+    async def write(data: bytes, output: int) -> None:
+        head = msgspec.json.encode({"chunk": len(data), "output": output}) + b"\n"
+        await stream.write(head + data)
+
+    with call.while_client_stays():
+        try:
+            await call.engine.build.client(wire, _auths(call), stream.send_json, write)
+        except WherryError as error:
+            code = error.facts.get("code")
+            stream.send_json(
+                {
+                    "errorDetail": {"message": error.message, **({"code": code} if isinstance(code, int) else {})},
+                    "error": error.message,
+                    "vertex": error.facts.get("vertex"),
+                    "excerpt": error.facts.get("excerpt"),
+                }
+            )
+    await stream.finish()
+    return stream
+
+
+async def context(call: Call) -> Reply:
+    """POST /wherry/v1/build/context?key=…: `[[path, kind, mode, size, mtime, stamp, link], …]` of a directory.
+
+    Answers `{"id", "wanted": [places in the list]}`; those files are sent by PUT, one behind the other.
+    """
+    key = required(call.text("key"), "the name of a directory is needed")
+    try:
+        stats = _STATS.decode(await call.body(_STATS_LIMIT))
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(f"invalid build context: {error}") from None
+    session = await call.engine.build.sent.begin(key, stats)
+    return json_reply({"id": session.id, "wanted": session.wanted})
+
+
+async def contents(call: Call) -> Reply:
+    """PUT /wherry/v1/build/context?id=…: the files that were wanted."""
+    await call.engine.build.sent.receive(call.text("id"), call.chunks())
+    return Reply(204)
+
+
+async def archive(call: Call) -> Reply:
+    """POST /wherry/v1/build/archive: a context as an archive; answers `{"id"}`."""
+    return json_reply({"id": await call.engine.build.archive(call.chunks())})
+
+
+async def release(call: Call) -> Reply:
+    """DELETE /wherry/v1/build/context?id=…: the client does not build."""
+    await call.engine.build.sent.release(call.text("id"))
+    return Reply(204)
 
 
 async def prune(call: Call) -> Reply:

@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, Protocol
 
 from wherry.build.build import Request
+from wherry.build.sent import SentContexts
 from wherry.oci.platform import Platform
+from wherry.wire.build import BuildRequest
 from wherry.wire.containers import (
     AttachOptions,
     Config,
@@ -208,6 +210,11 @@ class Events(Protocol):
 class Build(Protocol):
     """`engine.build`."""
 
+    @property
+    def sent(self) -> SentContexts: ...
+    async def client(
+        self, wire: BuildRequest, auths: Json, send: Progress, write: Callable[[bytes, int], Awaitable[None]], /
+    ) -> None: ...
     async def classic(
         self,
         request: Request,
@@ -218,6 +225,7 @@ class Build(Protocol):
         progress: Progress,
         /,
     ) -> None: ...
+    async def archive(self, chunks: AsyncIterator[bytes], /) -> str: ...
     async def prune(self, filters: Filters, everything: bool, keep: int, /) -> Json: ...
 
 

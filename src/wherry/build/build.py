@@ -16,7 +16,7 @@ from wherry.build.convert import Converted, Surroundings, convert
 from wherry.build.errors import DockerfileError, excerpt
 from wherry.build.excluding import rules
 from wherry.build.executor import Executor, Fetch, Settings
-from wherry.build.graph import ContextSource, Vertex
+from wherry.build.graph import ContextSource, ImageSource, Vertex
 from wherry.build.instructions import parse_stages
 from wherry.build.mounts import CacheLocks, Mounts
 from wherry.build.parser import Document, parse
@@ -157,6 +157,7 @@ class Build:
         self.document: Document
         self.shared: Globals
         self._source = b""
+        self.finished: Callable[[Built], Awaitable[None]] | None = None
         self.on_failure: Callable[[Any, Any], Awaitable[None]] | None = None
 
     async def run(self, narrate: Narrate | None = None) -> Built:
@@ -217,8 +218,22 @@ class Build:
                 if not entry.get("created"):
                     entry["created"] = value["created"]
         built = await asyncio.to_thread(assemble.assemble, stores, value, root)
-        if request.store:
-            await assemble.store(stores, self.claims, built, self.names)
+        step = Step(
+            Vertex(ImageSource("", built.id), (), "exporting to image" if request.store else "exporting"), self.sink
+        )
+        step.start()
+        try:
+            if request.store:
+                await assemble.store(stores, self.claims, built, self.names)
+                step.output(1, f"writing image {built.id} done\n".encode())
+                for name in self.names:
+                    step.output(1, f"naming to {name} done\n".encode())
+            if self.finished is not None:
+                await self.finished(built)
+        except WherryError as error:
+            step.complete(error=error.message)
+            raise
+        step.complete()
         return built
 
     def state_document(self, state: Any, root: Any, created: str) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from typing import Any
 
 from wherry.build.build import Build
 from wherry.build.convert import Instruction
-from wherry.build.failure import StepFailed
-from wherry.build.graph import Copy, Files
+from wherry.build.failure import SourceMissing, StepFailed
 from wherry.build.progress import Step
-from wherry.errors import NotFound, WherryError
+from wherry.errors import WherryError
 
 Say = Callable[[str], None]
 _KEPT = 4096  # pieces of output of a step whose turn has not come
@@ -120,20 +119,11 @@ def _is_step(one: Instruction) -> bool:
     return one.vertex is not None and bool(one.vertex.inputs)
 
 
-def failure(build: Build, error: WherryError) -> str:
+def failure(error: WherryError) -> str:
     """The words in which the classic builder says what a step failed of."""
     if isinstance(error, StepFailed):
         return error.classic
-    if not isinstance(error, NotFound) or not hasattr(build, "converted"):
-        return error.message
-    at = error.facts.get("vertex")
-    for one in build.converted.instructions:
-        if one.vertex is not None and one.vertex.digest == at and isinstance(one.vertex.op, Files):
-            word = one.text.split()[0].upper()
-            copies = [action for action in one.vertex.op.actions if isinstance(action, Copy)]
-            where = "file not found in build context or excluded by .dockerignore: " if copies[0].context else ""
-            return f"{word} failed: {where}stat {error.message}"
-    return error.message
+    return error.classic if isinstance(error, SourceMissing) else error.message
 
 
 def result(say: Say, id_: str, names: list[Any]) -> None:

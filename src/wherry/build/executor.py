@@ -131,8 +131,9 @@ class Executor:
         tree = self._contexts.get(op.name)
         if tree is None:
             raise NotFound(f"no build context {op.name!r} was given", context=op.name)
-        step.start()
-        step.complete()
+        if op.name:  # the build context itself was told of by whoever sent it
+            step.start()
+            step.complete()
         return tree
 
     async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree:

@@ -1,6 +1,6 @@
 """A step that came to nothing."""
 
-from wherry.errors import WherryError
+from wherry.errors import NotFound, WherryError
 
 
 class StepFailed(WherryError):
@@ -26,3 +26,33 @@ class StepFailed(WherryError):
     def classic(self) -> str:
         """The classic builder's words."""
         return f"The command '{self.facts['command']}' returned a non-zero code: {self.code}"
+
+
+class SourceMissing(NotFound):
+    """A COPY or ADD names what is not there.
+
+    Args:
+        path: as written.
+        command: `COPY` or `ADD`.
+        in_context: it was looked for in the build context, not in a stage or image.
+    """
+
+    def __init__(self, path: str, command: str, *, in_context: bool) -> None:
+        shown = "/" + path.lstrip("/").removeprefix("./")
+        super().__init__(
+            f'failed to compute cache key: failed to calculate checksum of ref: "{shown}": not found',
+            path=path,
+            command=command,
+            in_context=in_context,
+        )
+
+    @property
+    def classic(self) -> str:
+        """The classic builder's words."""
+        path, command = self.facts["path"], self.facts["command"]
+        if self.facts["in_context"]:
+            return (
+                f"{command} failed: file not found in build context or excluded by .dockerignore: stat {path}: "
+                "file does not exist"
+            )
+        return f"{command} failed: stat {path}: file does not exist"

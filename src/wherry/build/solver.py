@@ -13,6 +13,7 @@ from typing import Protocol
 
 from wherry.build.cache import Cache, Record
 from wherry.build.context import Tree
+from wherry.build.failure import SourceMissing
 from wherry.build.graph import (
     ContextSource,
     Copy,
@@ -27,7 +28,7 @@ from wherry.build.graph import (
 )
 from wherry.build.progress import Sink, Step
 from wherry.build.root import EMPTY_ROOT, Result, Root
-from wherry.errors import WherryError
+from wherry.errors import NotFound, WherryError
 
 AT_ONCE = max(2, os.cpu_count() or 1)
 
@@ -154,13 +155,17 @@ class Solver:
         base = below if isinstance(below, Root) else EMPTY_ROOT
         linked = isinstance(op, Files) and op.linked
         fresh = self._fresh(vertex)
-        keys = [self._key(op, EMPTY_ROOT if linked else base, inputs)]
-        record = None if fresh else self._cache.find(keys[0])
-        if record is None and isinstance(op, Files):
-            slow = await self._content_key(op, EMPTY_ROOT if linked else base, inputs)
-            if slow:
-                keys.append(slow)
-                record = None if fresh else self._cache.find(slow)
+        try:
+            keys = [self._key(op, EMPTY_ROOT if linked else base, inputs)]
+            record = None if fresh else self._cache.find(keys[0])
+            slow = ""
+            if record is None and isinstance(op, Files):
+                slow = await self._content_key(op, EMPTY_ROOT if linked else base, inputs)
+        except NotFound as error:
+            raise _missing(op, inputs, error) from None
+        if slow:
+            keys.append(slow)
+            record = None if fresh else self._cache.find(slow)
         cached = record is not None
         if record is None:
             async with self._gate:
@@ -204,6 +209,16 @@ class Solver:
             elif source is not None:
                 state.update(f"\0{source.digest(action.sources, action.exclude)}".encode())
         return f"sha256:{state.hexdigest()}"
+
+
+def _missing(op: Exec | Files, inputs: list[Result | None], error: NotFound) -> NotFound:
+    """The error of a source that is not there, with what it was named for."""
+    path = str(error.facts.get("path", ""))
+    for action in op.actions if isinstance(op, Files) else ():
+        if isinstance(action, Copy) and path in action.sources:
+            command = "ADD" if action.unpack else "COPY"
+            return SourceMissing(path, command, in_context=isinstance(inputs[action.input], Tree))
+    return error
 
 
 def _taken(op: Operation, index: int, result: Result | None) -> Iterable[str]:

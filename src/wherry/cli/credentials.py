@@ -11,6 +11,7 @@ from wherry.client.quickjson import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 HUB = "https://index.docker.io/v1/"
@@ -52,6 +53,14 @@ class Config:
                 old = {}
             if old:
                 self._value = {"auths": old}
+
+    def every(self) -> "dict[str, dict[str, str]]":
+        """What is known of all registries that the file names, by registry."""
+        servers: set[str] = set()
+        for section in ("auths", "credHelpers"):
+            entries = self._value.get(section)
+            servers |= set(entries if isinstance(entries, dict) else ())
+        return {server: auth for server in sorted(servers) if (auth := self.get(server))}
 
     def get(self, server: str) -> "dict[str, str]":
         """What is known of a registry, as Docker's AuthConfig; empty where nothing is."""
@@ -151,7 +160,7 @@ def header(name: str) -> "dict[str, str]":
     return {"X-Registry-Auth": encoded(auth)} if auth else {}
 
 
-def encoded(auth: "dict[str, str]") -> str:
+def encoded(auth: "Mapping[str, Any]") -> str:
     """An AuthConfig as a header carries it."""
     from binascii import b2a_base64
 

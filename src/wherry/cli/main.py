@@ -109,7 +109,6 @@ _LATER = "is not supported yet (COMPATIBILITY.md says what is)"
 _PLUGIN = "is a plugin of the docker command: DOCKER_HOST=unix:///run/wherry/wherry.sock docker"
 # commands of Docker that people will try, and what they are told
 ABSENT = {
-    **dict.fromkeys("build builder".split(), _LATER),
     **{name: f"{_PLUGIN} {name}" for name in ("buildx", "compose")},
     **dict.fromkeys("config node plugin secret service stack swarm".split(), "is not supported: there is no swarm"),
     "context": "is not supported: WHERRY_HOST or -H choose the engine",

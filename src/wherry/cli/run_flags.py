@@ -35,14 +35,14 @@ def _label(text: str) -> str:
     return text
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
     from wherry.cli.units import parse_ram
 
     return parse_ram(text)
 
 
 def _swap(text: str) -> int:
-    return -1 if text == "-1" else _size(text)
+    return -1 if text == "-1" else size_of(text)
 
 
 def _cpus(text: str) -> int:
@@ -116,7 +116,7 @@ _ULIMITS = frozenset(
 )
 
 
-def _ulimit(text: str) -> "dict[str, Any]":
+def ulimit_of(text: str) -> "dict[str, Any]":
     name, separator, limits = text.partition("=")
     if not separator:
         raise ValueError(f"invalid ulimit argument: {text}")
@@ -248,8 +248,8 @@ CREATE_FLAGS = (
     Flag("log-driver", "", "string", "Logging driver for the container"),
     Flag("log-opt", "", "list", "Log driver options"),
     Flag("mac-address", "", "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
-    Flag("memory", "m", "bytes", "Memory limit", check=_size),
-    Flag("memory-reservation", "", "bytes", "Memory soft limit", check=_size),
+    Flag("memory", "m", "bytes", "Memory limit", check=size_of),
+    Flag("memory-reservation", "", "bytes", "Memory soft limit", check=size_of),
     Flag(
         "memory-swap",
         "",
@@ -284,14 +284,14 @@ CREATE_FLAGS = (
     ),
     Flag("runtime", "", "string", "Runtime to use for this container"),
     Flag("security-opt", "", "list", "Security Options"),
-    Flag("shm-size", "", "bytes", "Size of /dev/shm", check=_size),
+    Flag("shm-size", "", "bytes", "Size of /dev/shm", check=size_of),
     Flag("stop-signal", "", "string", "Signal to stop the container"),
     Flag("stop-timeout", "", "int", "Timeout (in seconds) to stop a container"),
     Flag("storage-opt", "", "list", "Storage driver options for the container"),
     Flag("sysctl", "", "map", "Sysctl options (default map[])", check=_sysctl),
     Flag("tmpfs", "", "list", "Mount a tmpfs directory"),
     Flag("tty", "t", "bool", "Allocate a pseudo-TTY"),
-    Flag("ulimit", "", "ulimit", "Ulimit options (default [])", check=_ulimit),
+    Flag("ulimit", "", "ulimit", "Ulimit options (default [])", check=ulimit_of),
     Flag("user", "u", "string", "Username or UID (format: <name|uid>[:<group|gid>])"),
     Flag("userns", "", "string", "User namespace to use"),
     Flag("uts", "", "string", "UTS namespace to use"),

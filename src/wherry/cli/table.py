@@ -4,6 +4,7 @@ TOP = {
     "run": ("run", "Create and run a new container from an image"),
     "exec": ("exec", "Execute a command in a running container"),
     "ps": ("ps", "List containers"),
+    "build": ("build", "Build an image from a Dockerfile"),
     "pull": ("pull", "Download an image from a registry"),
     "push": ("pull", "Upload an image to a registry"),
     "images": ("images", "List images"),
@@ -74,6 +75,7 @@ _CONTAINER = {
 }
 
 _IMAGE = {
+    "build": TOP["build"],
     "bootstrap": ("bootstrap", "Make a base image from this machine's Debian packages"),
     "copy": ("copy", "Copy an image to another engine, without a registry"),
     "history": COMMANDS["history"],
@@ -125,6 +127,10 @@ GROUPS = {
             "ls": ("proxy", "List services"),
             "stats": ("proxy", "Display what services and their containers have done"),
         },
+    ),
+    "builder": (
+        "Manage builds",
+        {"build": TOP["build"], "prune": ("build", "Remove build cache")},
     ),
     "system": (
         "Manage Wherry",

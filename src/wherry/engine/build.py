@@ -1,26 +1,30 @@
 """`engine.build`: the builder, joined with containers' sandboxes, registries and the event stream."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from wherry.build import context as contexts
 from wherry.build.assemble import Built
 from wherry.build.build import Build as One
 from wherry.build.build import Builder, Request
 from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
 from wherry.build.failure import StepFailed
+from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
 from wherry.containers.context import Context
 from wherry.distribution import credentials
 from wherry.distribution.credentials import Credential
 from wherry.distribution.settings import Settings as Registries
+from wherry.engine.build_client import ClientBuild
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
 from wherry.errors import ImageNotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import platform as platforms
-from wherry.oci.reference import parse_normalized
+from wherry.oci.reference import Reference, parse_normalized
+from wherry.wire.build import BuildRequest
 
 Json = dict[str, Any]
 Filters = dict[str, list[str]]
@@ -44,13 +48,14 @@ class Build:
         self._events = events
         self._registries = registries
         self.steps = Steps(context)
+        self.sent = SentContexts(f"{context.roots.build}/contexts")
         self.builder = Builder(
             store.stores,
             cache,
             context.roots.build,
             run_worker=context.run_worker,
             run_task=self.steps.run,
-            find_image=self._finder({}),
+            find_image=self.finder({}),
         )
 
     # -- doors
@@ -86,44 +91,73 @@ class Build:
             elif text:
                 progress({"stream": text})
 
-        async with self._sources(request) as sources:
-            if remote:
-                tree = await sources.remote_context(remote, request.path)
-            else:
-                tree = await sources.archive(chunks)
-            build = One(
-                self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=self._finder(auths, progress)
-            )
-            try:
+        build: One | None = None
+        try:
+            async with self.sources(request) as sources:
+                if remote:
+                    tree = await sources.remote_context(remote, request.path)
+                else:
+                    tree = await sources.archive(chunks)
+                finder = self.finder(auths, progress)
+                build = One(self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder)
                 built = await build.run(Narrator(say))
-            except WherryError as error:
-                if not held and not hasattr(build, "solver"):
-                    raise
-                if held:
-                    progress({"stream": "".join(held)})
-                text = failure(build, error)
-                code = {"code": error.code} if isinstance(error, StepFailed) else {}
-                progress({"errorDetail": {**code, "message": text}, "error": text})
-                return
-            progress({"aux": {"ID": built.id}})
-            if quiet:
-                progress({"stream": f"{built.id}\n"})
-            else:
-                result(say, built.id, build.names)
-            self._told(built, build)
+        except WherryError as error:
+            # told when nothing is left to clean: the client goes away at once
+            if build is None or (not held and not hasattr(build, "solver")):
+                raise
+            if held:
+                progress({"stream": "".join(held)})
+            text = failure(error)
+            code = {"code": error.code} if isinstance(error, StepFailed) else {}
+            progress({"errorDetail": {**code, "message": text}, "error": text})
+            return
+        progress({"aux": {"ID": built.id}})
+        if quiet:
+            progress({"stream": f"{built.id}\n"})
+        else:
+            result(say, built.id, build.names)
+        self.told(built, build)
 
-    def _told(self, built: Built, build: One) -> None:
+    def told(self, built: Built, build: One) -> None:
+        """Tell the event stream of the names that a build has set."""
         for name in build.names:
             self._events.publish("image", "tag", built.id, {"name": name.familiar()})
 
-    def _sources(self, request: Request) -> Sources:
+    async def client(
+        self, wire: BuildRequest, auths: Json, send: Progress, write: Callable[[bytes, int], Awaitable[None]]
+    ) -> None:
+        """`POST /wherry/v1/build`; see `build_client.py`. The context is let go of afterwards."""
+        try:
+            await ClientBuild(self, wire, auths, send, write).run()
+        finally:
+            for id_ in (wire.context, *(given.removeprefix("sent:") for given in wire.contexts.values())):
+                await self.sent.release(id_)
+
+    async def archive(self, chunks: AsyncIterator[bytes]) -> str:
+        """Take a context that comes as an archive; returns what it is called by."""
+        overlay = self._store.stores.overlay
+        return self.sent.adopt(await contexts.unpack(overlay, self._context.run_worker, chunks), overlay.abandon)
+
+    async def push(self, name: Reference, auths: Json, progress: Progress) -> None:
+        """Push one name of a result."""
+        await self._store.push(self._registries, name, progress, _credential(auths, name.domain))
+
+    @property
+    def images(self) -> Store:
+        """The images."""
+        return self._store
+
+    def sources(self, request: Request) -> Sources:
+        """What a build fetches; gone with it."""
         return Sources(
             self._store.stores.overlay, self._context.run_worker, agents=request.agents, secrets=request.secrets
         )
 
     # -- images
 
-    def _finder(self, auths: Mapping[str, Any], tell_pull: Progress | None = None) -> Any:
+    def finder(self, auths: Mapping[str, Any], tell_pull: Progress | None = None) -> Any:
+        """Give the function that finds base images with this caller's credentials."""
+
         async def find(name: str, platform: str, pull: bool, tell: Progress) -> Image:
             if not pull:
                 try:

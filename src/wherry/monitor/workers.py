@@ -69,6 +69,12 @@ def _fingerprint(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str,
     return digest_worker(args, fds)
 
 
+def _rootfs(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.mounted import rootfs_worker
+
+    return rootfs_worker(args, fds)
+
+
 def _seal(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
     from wherry.snapshots.seal import worker
 
@@ -100,6 +106,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "mount-volume": _mount_volume,
     "populate": _populate,
     "remove": removal.worker,
+    "rootfs": _rootfs,
     "seal": _seal,
     "unpack": _unpack,
 }

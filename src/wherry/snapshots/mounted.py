@@ -9,12 +9,28 @@ import os
 from wherry.linux.mount import fd_path, make_all_slave, mount
 from wherry.linux.namespace import CLONE_NEWNS, unshare
 from wherry.linux.openat import openat2
+from wherry.snapshots.archive import write_archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _READ_ONLY = 1
+
+
+def rootfs_worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+    """Write joined layers as one archive.
+
+    Args:
+        args: `root` (the mount as JSON), `at` (an empty directory to cover), `newest` (nanoseconds or null).
+        fds: `out`, a pipe or file.
+
+    Returns:
+        the fields of `archive.Written`.
+    """
+    leave_host()
+    root = join_layers(args["root"], args["at"])
+    return write_archive(root, fds["out"], whiteouts=False, newest=args.get("newest")).to_json()
 
 
 def leave_host() -> None:

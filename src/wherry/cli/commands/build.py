@@ -1,0 +1,397 @@
+"""`build`: sends what changed of a directory, shows what the engine does, and takes the results."""
+
+import os
+from binascii import b2a_base64
+
+from wherry.cli import credentials
+from wherry.cli.buildflags import FLAGS, limits, outputs, pairs, secrets, sockets
+from wherry.cli.buildview import failed, view
+from wherry.cli.failure import Failure, file_failure
+from wherry.cli.flags import Command, Flag, Invocation
+from wherry.cli.output import err, line, out, write_all
+from wherry.cli.run_flags import size_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
+_MAX_DOCKERFILE = 2 << 20
+
+
+def _build(command: Invocation) -> int:
+    if command["check"]:
+        return _check(command)
+    place = command.args[0]
+    wanted = outputs(command)
+    shown = view(command["progress"] or os.environ.get("BUILDKIT_PROGRESS") or "auto", command["quiet"])
+    request = _request(command, wanted)
+    _locate(command, place, request, shown)
+    response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
+    sinks = [sink_of(output) for output in wanted]
+    result: dict[str, Any] = {}
+    failure: dict[str, Any] = {}
+    for message in _messages(response, sinks):
+        if "result" in message:
+            result = message["result"]
+        elif message.get("error"):
+            failure = message
+        else:
+            shown.take(message)
+    shown.close()
+    for sink in sinks:
+        if sink is not None:
+            sink.finish(ok=not failure)
+    if failure:
+        text = failed(shown.build, str(failure.get("vertex") or "")) + str(failure.get("excerpt") or "")
+        if text:
+            err(text.rstrip("\n"))
+        raise Failure(f"ERROR: failed to build: failed to solve: {failure['error']}", 1)
+    _tell(command, result)
+    return 0
+
+
+def _check(command: Invocation) -> int:
+    raise Failure(f"{command.path}: --check is not supported yet")
+
+
+def _tell(command: Invocation, result: "dict[str, Any]") -> None:
+    id_ = str(result.get("containerimage.config.digest") or "")
+    if command["iidfile"]:
+        _write(command["iidfile"], id_)
+    if command["metadata-file"]:
+        from wherry.cli.jsontext import indented
+        from wherry.client.quickjson import dumps
+
+        _write(command["metadata-file"], indented(dumps(result).encode()))
+    if command["quiet"]:
+        line(id_)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise file_failure("open", path, error) from None
+
+
+def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, Any]":
+    tags = list(command["tag"])
+    return {
+        "tags": tags,
+        "target": command["target"],
+        "build_args": pairs(command["build-arg"], os.environ),
+        "labels": pairs(command["label"], {}),
+        "no_cache": command["no-cache"],
+        "no_cache_filter": [name for text in command["no-cache-filter"] for name in text.split(",")],
+        "pull": command["pull"],
+        "platform": command["platform"],
+        "network": "" if command["network"] == "default" else command["network"],
+        "hosts": [
+            text.replace("=", ":", 1) if ":" not in text.partition("=")[0] else text for text in command["add-host"]
+        ],
+        "secrets": {
+            id_: b2a_base64(content, newline=False).decode() for id_, content in secrets(command["secret"]).items()
+        },
+        "agents": sockets(command["ssh"]),
+        "allow": command["allow"],
+        "cache_from": [_place(text) for text in command["cache-from"]],
+        "cache_to": [_place(text) for text in command["cache-to"]],
+        "outputs": wanted,
+        "squash": command["squash"],
+        "limits": limits(command),
+        "debug": command["debug"],
+    }
+
+
+def _place(text: str) -> "dict[str, Any]":
+    from wherry.cli.buildflags import csv
+
+    attrs = csv(text, "ref") if "=" in text else {"type": "registry", "ref": text}
+    return {"type": attrs.pop("type", "registry"), "attrs": attrs}
+
+
+def _auths() -> "dict[str, str]":
+    known = credentials.Config().every()
+    return {"X-Registry-Config": credentials.encoded(known)} if known else {}
+
+
+# -- the context
+
+
+def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "Any") -> None:
+    """Find Dockerfile and context, and send them."""
+    dockerfile = command["file"]
+    for text in command["build-context"]:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise Failure(f"invalid context value: {text}, expected key=value")
+        if os.path.isdir(value):
+            value = "sent:" + _send(command, value, None, shown, f"[context {name}] load from client")
+        request.setdefault("contexts", {})[name] = value
+    if place == "-":
+        if dockerfile == "-":
+            raise Failure("invalid argument: can't use stdin for both build context and dockerfile")
+        _from_stdin(command, dockerfile, request)
+        return
+    if place.startswith(_REMOTE):
+        request["remote"], request["path"] = place, dockerfile or "Dockerfile"
+        if dockerfile == "-":
+            request["dockerfile"], request["path"] = _text(0, "stdin"), "Dockerfile"
+        return
+    if not os.path.isdir(place):
+        raise Failure(f'unable to prepare context: path "{place}" not found', 1)
+    if dockerfile == "-":
+        request["dockerfile"], request["path"] = _text(0, "stdin"), "Dockerfile"
+        ignore = _ignore(place, "")
+    else:
+        path = dockerfile or os.path.join(place, "Dockerfile")
+        if not dockerfile and not os.path.exists(path) and os.path.exists(os.path.join(place, "dockerfile")):
+            path = os.path.join(place, "dockerfile")
+        request["dockerfile"], request["path"] = _read(path), os.path.basename(path)
+        ignore = _ignore(place, path)
+    request["context"] = _send(command, place, ignore, shown, "[internal] load build context")
+
+
+def _read(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise Failure(
+                f"ERROR: failed to build: failed to solve: failed to read dockerfile: open {os.path.basename(path)}: "
+                "no such file or directory",
+                1,
+            ) from None
+        raise file_failure("open", path, error) from None
+    try:
+        return _text(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _text(fd: int, shown: str) -> str:
+    pieces, size = [], 0
+    while piece := os.read(fd, 1 << 16):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MAX_DOCKERFILE:
+            raise Failure(f"{shown} is larger than a Dockerfile may be")
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+def _ignore(place: str, dockerfile: str) -> "tuple[Callable[[str], bool], Callable[[str], bool]] | None":
+    candidates = [f"{dockerfile}.dockerignore"] if dockerfile else []
+    for path in (*candidates, os.path.join(place, ".dockerignore")):
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except (FileNotFoundError, IsADirectoryError):
+            continue
+        from wherry.build.ignorefile import Matcher, read_ignorefile
+
+        matcher = Matcher(read_ignorefile(data))
+        return matcher.matches, matcher.may_contain
+    return None
+
+
+def _send(
+    command: Invocation,
+    place: str,
+    ignore: "tuple[Callable[[str], bool], Callable[[str], bool]] | None",
+    shown: "Any",
+    name: str,
+) -> str:
+    from wherry.cli.buildcontext import Directory
+    from wherry.cli.units import human_size
+
+    directory = Directory(place, ignore)
+    vertex = {"digest": f"client:{name}", "name": name, "started": _now()}
+    shown.take({"vertexes": [vertex]})
+    sent = 0
+
+    def told(done: int, _total: int) -> None:
+        nonlocal sent
+        sent = done
+
+    id_ = directory.send(command.client, told)
+    log = b2a_base64(f"transferring context: {human_size(sent)}\n".encode(), newline=False).decode()
+    now = _now()
+    shown.take({"logs": [{"vertex": vertex["digest"], "stream": 1, "data": log, "timestamp": now}]})
+    shown.take({"vertexes": [{**vertex, "completed": now}]})
+    return id_
+
+
+def _now() -> str:
+    import time
+
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f"{seconds % 1:.6f}"[1:] + "Z"
+
+
+def _from_stdin(command: Invocation, dockerfile: str, request: "dict[str, Any]") -> None:
+    """Standard input is a Dockerfile alone, or an archive."""
+    import tempfile
+
+    if os.isatty(0):
+        raise Failure("unable to prepare context: stdin is a terminal: a Dockerfile or an archive is expected", 1)
+    with tempfile.TemporaryFile() as spool:
+        while piece := os.read(0, 1 << 20):
+            spool.write(piece)
+        spool.flush()
+        # by descriptor: what is uploaded begins where the descriptor stands
+        head = os.pread(spool.fileno(), 512, 0)
+        os.lseek(spool.fileno(), 0, os.SEEK_SET)
+        archive = head[257:262] == b"ustar" or head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+        if not archive:
+            request["dockerfile"] = os.pread(spool.fileno(), _MAX_DOCKERFILE, 0).decode("utf-8", "replace")
+            request["path"] = "Dockerfile"
+            return
+        response = command.client.request(
+            "POST", "/wherry/v1/build/archive", upload=spool.fileno(), headers={"Content-Type": "application/x-tar"}
+        )
+        request["context"] = response.json()["id"]
+        request["path"] = dockerfile or "Dockerfile"
+
+
+# -- results
+
+
+def _messages(response: "Any", sinks: "list[Any]") -> "Any":
+    """The messages of an answer; the bytes behind `chunk` lines go to their sinks."""
+    from wherry.client.quickjson import loads
+
+    rest = b""
+    while True:
+        end = rest.find(b"\n")
+        if end < 0:
+            piece = response.read_some()
+            if not piece:
+                return
+            rest += piece
+            continue
+        text, rest = rest[:end], rest[end + 1 :]
+        if not text.strip():
+            continue
+        message = loads(text)
+        if "chunk" not in message:
+            yield message
+            continue
+        left, sink = int(message["chunk"]), sinks[int(message["output"])]
+        while left:
+            if not rest:
+                rest = response.read_some()
+                if not rest:
+                    raise Failure("the engine broke off")
+            data, rest = rest[:left], rest[left:]
+            left -= len(data)
+            sink.write(data)
+
+
+class FileSink:
+    """An output that is one file; it has its name when it is whole."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = 1
+        if path != "-":
+            self._temporary = f"{path}.tmp-{os.getpid()}"
+            try:
+                self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise file_failure("open", path, error) from None
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+        write_all(self._fd, data)
+
+    def finish(self, *, ok: bool) -> None:
+        """All of it is there, or it failed."""
+        if self._path == "-":
+            return
+        os.close(self._fd)
+        if ok:
+            os.replace(self._temporary, self._path)
+        else:
+            os.unlink(self._temporary)
+
+
+class DirectorySink:
+    """An output whose files go into a directory."""
+
+    def __init__(self, path: str) -> None:
+        import tempfile
+
+        self._path = path
+        self._spool = tempfile.TemporaryFile()
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+        self._spool.write(data)
+
+    def finish(self, *, ok: bool) -> None:
+        """Write the files, if all are there."""
+        try:
+            if ok:
+                from wherry.cli.unpacking import unpack
+
+                self._spool.flush()
+                os.lseek(self._spool.fileno(), 0, os.SEEK_SET)
+                os.makedirs(self._path, exist_ok=True)
+                unpack(self._spool.fileno(), self._path)
+        finally:
+            self._spool.close()
+
+
+def sink_of(output: "dict[str, Any]") -> "FileSink | DirectorySink | None":
+    """Where an output's bytes go; None for what stays with the engine."""
+    if output["type"] == "local":
+        return DirectorySink(output["attrs"]["dest"])
+    if output["type"] in ("tar", "oci", "docker"):
+        return FileSink(output["attrs"].get("dest") or "-")
+    return None
+
+
+BUILD = Command(
+    "[OPTIONS] PATH | URL | -",
+    "Build an image from a Dockerfile",
+    _build,
+    FLAGS,
+    arguments=(1, 1),
+    aliases=("image build", "build", "builder build"),
+)
+
+
+def _prune(command: Invocation) -> None:
+    if not command["force"]:
+        kind = "all build cache" if command["all"] else "all dangling build cache"
+        out(f"WARNING! This will remove {kind}. Are you sure you want to continue? [y/N] ")
+        if os.read(0, 256).decode("utf-8", "replace").strip().lower() not in ("y", "yes"):
+            return
+    query = {"all": command["all"], "filters": command.values.filters(), "keep-storage": command["keep-storage"]}
+    report = command.client.call("POST", "/build/prune", query)
+    from wherry.cli.units import human_size
+
+    ids = report.get("CachesDeleted") or []
+    if ids:
+        line("Deleted build cache objects:")
+        for id_ in ids:
+            line(id_)
+        line("")
+    line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
+
+
+PRUNE = Command(
+    "",
+    "Remove build cache",
+    _prune,
+    (
+        Flag("all", "a", "bool", "Remove all unused build cache, not just dangling ones"),
+        Flag("filter", "", "filter", 'Provide filter values (e.g. "until=24h")'),
+        Flag("force", "f", "bool", "Do not prompt for confirmation"),
+        Flag("keep-storage", "", "bytes", "Amount of disk space to keep for cache", check=size_of),
+    ),
+)
+COMMANDS = {"build": BUILD, "image build": BUILD, "builder build": BUILD, "builder prune": PRUNE}

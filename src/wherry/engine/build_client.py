@@ -1,0 +1,156 @@
+"""Builds as `wherry build` asks for them: BuildKit's progress, several results, files streamed back.
+
+An answer is a line of JSON for each message (`build.progress`), then `{"result": {…}}` or `{"error": …}`. The bytes of
+a result that the client writes itself come as `{"chunk": length, "output": n}` lines, so many bytes behind each.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from wherry.build.assemble import Built
+from wherry.build.build import Build as One
+from wherry.build.build import Request
+from wherry.build.executor import Settings
+from wherry.build.outputs import root_archive
+from wherry.build.sources import Sources
+from wherry.errors import InvalidArgument, WherryError
+from wherry.oci.reference import parse_normalized
+from wherry.wire.build import BuildRequest, Output
+
+if TYPE_CHECKING:
+    from wherry.build.context import Tree
+    from wherry.engine.build import Build
+
+Json = dict[str, Any]
+Write = Callable[[bytes, int], Awaitable[None]]
+_KINDS = ("image", "registry", "local", "tar", "oci", "docker")
+
+
+class ClientBuild:
+    """One build of one client.
+
+    Args:
+        build: the engine's.
+        wire: what is asked.
+        auths: credentials by registry.
+        send: takes a message.
+        write: takes bytes of the n-th output.
+    """
+
+    def __init__(
+        self, build: "Build", wire: BuildRequest, auths: Json, send: Callable[[Json], None], write: Write
+    ) -> None:
+        self._build = build
+        self._wire = wire
+        self._auths = auths
+        self._send = send
+        self._write = write
+
+    async def run(self) -> None:
+        """Build, and give the results.
+
+        Raises:
+            WherryError: what is asked is wrong, or a step failed.
+        """
+        wire, build = self._wire, self._build
+        outputs = wire.outputs or [Output("image")]
+        for output in outputs:
+            if output.type not in _KINDS:
+                raise InvalidArgument(f'exporter "{output.type}" could not be found')
+        request = self._request(outputs)
+        async with build.sources(request) as sources:
+            context = await self._context(sources, request)
+            one = One(
+                build.builder,
+                request,
+                context,
+                self._send,
+                fetch=sources.fetch,
+                find_image=build.finder(self._auths),
+            )
+            one.finished = lambda built: self._results(one, built, outputs)
+            built = await one.run()
+            build.told(built, one)
+        self._send({"result": self._result(one, built)})
+
+    def _result(self, one: One, built: Built) -> Json:
+        names = [str(name) for name in one.names]
+        return {
+            "containerimage.config.digest": built.id,
+            "containerimage.digest": built.manifest,
+            **({"image.name": ",".join(names)} if names else {}),
+        }
+
+    def _request(self, outputs: list[Output]) -> Request:
+        wire = self._wire
+        names = list(wire.tags)
+        for output in outputs:
+            if output.type in ("image", "registry"):
+                names += [name for name in output.attrs.get("name", "").split(",") if name and name not in names]
+        store = any(output.type in ("image", "registry", "docker", "oci") for output in outputs)
+        return Request(
+            dockerfile=None if wire.dockerfile is None else wire.dockerfile.encode("utf-8", "surrogateescape"),
+            path=wire.path,
+            tags=names,
+            target=wire.target,
+            build_args=wire.build_args,
+            labels=wire.labels,
+            no_cache=wire.no_cache,
+            no_cache_filter=wire.no_cache_filter,
+            pull=wire.pull,
+            platform=wire.platform,
+            settings=Settings(
+                network=wire.network or "default",
+                hosts=wire.hosts,
+                limits=wire.limits,
+                may=frozenset(wire.allow) | ({"network.host"} if wire.network == "host" else frozenset()),
+            ),
+            secrets={id_: _decoded(text) for id_, text in wire.secrets.items()},
+            agents=wire.agents,
+            style="buildkit",
+            squash=wire.squash,
+            store=store,
+        )
+
+    async def _context(self, sources: Sources, request: Request) -> "Tree | None":
+        wire, sent = self._wire, self._build.sent
+        for name, given in wire.contexts.items():
+            request.contexts[name] = sent.tree(given.removeprefix("sent:")) if given.startswith("sent:") else given
+        if wire.remote:
+            return await sources.remote_context(wire.remote, wire.path)
+        return sent.tree(wire.context) if wire.context else None
+
+    async def _results(self, one: One, built: Built, outputs: list[Output]) -> None:
+        """Give the results, while everything of the build is still held."""
+        build = self._build
+        for number, output in enumerate(outputs):
+            if output.type in ("local", "tar"):
+                newest = one.request.settings.newest
+                pieces = root_archive(build.builder.stores, build.builder.run_worker, built.root, newest)
+                async for piece in pieces:
+                    await self._write(piece, number)
+            elif output.type in ("oci", "docker"):
+                names = [name.familiar() for name in one.names] or [built.id]
+                async for piece in build.images.save(names):
+                    await self._write(piece, number)
+            elif output.type == "registry" or output.attrs.get("push") == "true":
+                await self._push(one)
+
+    async def _push(self, one: One) -> None:
+        if not one.names:
+            raise InvalidArgument("tag is needed when pushing to registry")
+        for name in one.names:
+            await self._build.push(parse_normalized(str(name)), self._auths, self._send_push)
+
+    def _send_push(self, message: Json) -> None:
+        if message.get("errorDetail"):
+            raise WherryError(str(message["errorDetail"].get("message", "")))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidArgument("a secret is not base64") from None

@@ -1,0 +1,162 @@
+"""`wherry build`: contexts of which only the changes are sent, results of every kind, the views."""
+
+import io
+import json
+import os
+import pty
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.build.conftest import Context, tar_of
+from tests.e2e.harness import BIN, Done, EngineProcess
+
+pytestmark = pytest.mark.root
+WHERRY = str(BIN / "wherry")
+
+
+def build(context: Context, dockerfile: str, *flags: str, code: int | None = 0, stdin: bytes | None = None) -> Done:
+    """Build a context with the wherry command, told in lines."""
+    context.write("Dockerfile", dockerfile)
+    argv = (WHERRY, "build", "--progress=plain", *flags)
+    return context.engine.run(*argv, *(() if stdin is not None else (str(context.directory),)), code=code, stdin=stdin)
+
+
+def test_only_what_changed_of_a_context_is_sent(context: Context) -> None:
+    """The first build sends all files, the second none, the third the changed one; the result is right each time."""
+    for number in range(50):
+        context.write(f"d{number % 5}/f{number}", f"{number}" * 1000)
+    dockerfile = "FROM busybox\nCOPY d0 d1 /x/\nRUN cat /x/* | wc -c > /n\n"
+    assert "transferring context: 9" in build(context, dockerfile, "-t", "sent").err
+    assert "transferring context: 0B" in build(context, dockerfile).err
+    context.write("d0/f0", "changed")
+    os.unlink(context.directory / "d1/f1")
+    (context.directory / "d0/link").symlink_to("f0")
+    changed = build(context, dockerfile, "-t", "sent").err
+    assert "transferring context: 7B" in changed
+    assert (
+        context.run("sent", "sh", "-c", "cat /x/f0 /x/link; ls /x/f1 2>&1 | grep -c 'No such'") == "changedchanged1\n"
+    )
+
+
+def test_dockerignore_leaves_out_and_takes_in_again(context: Context) -> None:
+    """What `.dockerignore` names is never sent; a negation takes in again; `<Dockerfile>.dockerignore` wins."""
+    for path in ("a/keep", "a/drop", "b/x", "secret.txt", "main.c"):
+        context.write(path, path)
+    context.write(".dockerignore", "a\n!a/keep\n*.txt\nb/\n")
+    build(context, "FROM busybox\nCOPY . /c\nRUN cd /c && find . -type f | sort > /list\n", "-t", "ignored")
+    shown = context.run("ignored", "cat", "/list").split()
+    assert shown == ["./.dockerignore", "./Dockerfile", "./a/keep", "./main.c"]
+    context.write("Dockerfile.dockerignore", "*\n!main.c\n")
+    build(context, "FROM busybox\nCOPY . /c\nRUN cd /c && find . -type f | sort > /list\n", "-t", "ignored")
+    assert context.run("ignored", "cat", "/list") == "./main.c\n"
+
+
+def test_results_go_where_they_are_asked_to(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
+    """A directory, an archive, an OCI layout, an image: each has the files."""
+    dockerfile = "FROM scratch\nCOPY <<EOF /d/f\nhere\nEOF\n"
+    build(context, dockerfile, "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out/d/f").read_text() == "here\n"
+    build(context, dockerfile, "-o", f"type=tar,dest={tmp_path}/o.tar", "-o", f"type=oci,dest={tmp_path}/oci.tar")
+    with tarfile.open(tmp_path / "o.tar") as archive:
+        assert archive.extractfile("d/f").read() == b"here\n"  # type: ignore[union-attr]
+    with tarfile.open(tmp_path / "oci.tar") as archive:
+        assert "index.json" in archive.getnames()
+    out = engine.run(WHERRY, "build", "-q", "-o", "-", str(context.directory))
+    assert tarfile.open(fileobj=io.BytesIO(out.out.encode())).getnames() == ["d", "d/f"]
+
+
+def test_ids_and_metadata_are_written(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
+    """`--iidfile`, `--metadata-file` and `-q` tell the same image, which has the label and both names."""
+    id_file, metadata = tmp_path / "iid", tmp_path / "meta"
+    flags = (
+        "-q",
+        "--iidfile",
+        str(id_file),
+        "--metadata-file",
+        str(metadata),
+        "--label",
+        "x=y",
+        "-t",
+        "m:1",
+        "-t",
+        "m:2",
+    )
+    done = build(context, "FROM busybox\nCMD true\n", *flags)
+    assert done.out.strip() == id_file.read_text()
+    found = json.loads(metadata.read_text())
+    assert found["containerimage.config.digest"] == id_file.read_text()
+    assert found["image.name"] == "docker.io/library/m:1,docker.io/library/m:2"
+    inspected = json.loads(engine.docker("image", "inspect", "m:2").out)[0]
+    assert (inspected["Id"], inspected["Config"]["Labels"]) == (id_file.read_text(), {"x": "y"})
+
+
+def test_dockerfile_and_context_from_standard_input(context: Context) -> None:
+    """`-` is a Dockerfile alone or an archive, `-f -` a Dockerfile for a directory."""
+    context.write("f", "from the directory")
+    build(context, "", "-", "-t", "stdin:1", stdin=b"FROM busybox\nRUN echo alone > /o\n")
+    assert context.run("stdin:1", "cat", "/o") == "alone\n"
+    archive = tar_of({"other": b"FROM busybox\nCOPY g /o\n", "g": b"from the archive"})
+    build(context, "", "-f", "other", "-t", "stdin:2", "-", stdin=archive)
+    assert context.run("stdin:2", "cat", "/o") == "from the archive"
+    build(context, "", "-f", "-", "-t", "stdin:3", str(context.directory), stdin=b"FROM busybox\nCOPY f /o\n")
+    assert context.run("stdin:3", "cat", "/o") == "from the directory"
+
+
+def test_a_named_context_stands_for_an_image_or_a_stage(context: Context, tmp_path: Path) -> None:
+    """`--build-context` gives a directory or another image for a name."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/m").write_text("more")
+    dockerfile = "FROM base\nCOPY --from=more m /m\nRUN --mount=from=more,target=/mm cat /mm/m > /n\n"
+    flags = (
+        "--build-context",
+        f"more={tmp_path}/more",
+        "--build-context",
+        "base=docker-image://busybox",
+        "-t",
+        "named",
+    )
+    build(context, dockerfile, *flags)
+    assert context.run("named", "cat", "/m", "/n") == "moremore"
+
+
+def test_a_failed_step_is_shown_with_its_place(context: Context) -> None:
+    """The step's output, the lines of the Dockerfile and BuildKit's words stand at the end."""
+    done = build(context, "FROM busybox\nRUN echo why; exit 9\n", code=1)
+    assert "> [2/2] RUN echo why; exit 9:\nwhy\n------\nDockerfile:2" in done.err
+    assert "2 | >>> RUN echo why; exit 9" in done.err
+    assert 'process "/bin/sh -c echo why; exit 9" did not complete successfully: exit code: 9' in done.err
+    missing = build(context, "FROM busybox\nCOPY nope /\n", code=1)
+    assert '"/nope": not found' in missing.err
+
+
+def test_rawjson_is_buildkits_status(context: Context) -> None:
+    """`--progress rawjson` gives a message a line, with digests, names, times and output."""
+    done = build(context, "FROM busybox\nRUN echo raw-output\n", "--progress", "rawjson", "--no-cache")
+    messages = [json.loads(line) for line in done.err.splitlines()]
+    names = {vertex["name"] for message in messages for vertex in message.get("vertexes", ())}
+    assert "[2/2] RUN echo raw-output" in names
+    assert any(message.get("logs") for message in messages)
+
+
+def test_a_terminal_sees_a_list_that_is_drawn_anew(context: Context) -> None:
+    """On a terminal the steps are a list with their times, which ends as FINISHED."""
+    context.write("Dockerfile", "FROM busybox\nRUN echo seen\n")
+    master, slave = pty.openpty()
+    try:
+        pid = os.posix_spawn(
+            WHERRY,
+            [WHERRY, "build", "--no-cache", str(context.directory)],
+            context.engine.env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, slave, 2)],
+        )
+        os.close(slave)
+        shown = b""
+        while b"FINISHED" not in shown:
+            shown += os.read(master, 65536)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        os.close(master)
+    assert b"[+] Building" in shown
+    assert b" => [2/2] RUN echo seen" in shown
