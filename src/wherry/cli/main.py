@@ -105,7 +105,6 @@ def load(module: str, name: str) -> "Command":
     return commands[name]
 
 
-_LATER = "is not supported yet (COMPATIBILITY.md says what is)"
 _PLUGIN = "is a plugin of the docker command: DOCKER_HOST=unix:///run/wherry/wherry.sock docker"
 # commands of Docker that people will try, and what they are told
 ABSENT = {
