@@ -524,6 +524,22 @@ class FakeVolumes:
     async def create(self, name: str, driver: str, options: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
         return {"Name": name, "Driver": driver, "Options": options, "Labels": labels}
 
+    async def export(self, name: str) -> AsyncIterator[bytes]:
+        await self.inspect(name)
+
+        async def archive() -> AsyncIterator[bytes]:
+            yield b"a" * 1000
+
+        return archive()
+
+    async def import_(self, name: str, labels: dict[str, str], chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+        received = b"".join([chunk async for chunk in chunks])
+        return {"Name": name, "Labels": labels, "Received": len(received)}
+
+    async def clone(self, source: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
+        await self.inspect(source)
+        return {"Name": name, "Labels": labels}
+
     async def remove(self, name: str, force: bool) -> None:
         self.calls.append(("remove", name, force))
         await self.inspect(name)

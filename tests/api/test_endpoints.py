@@ -486,6 +486,12 @@ def test_other_endpoints(sock: socket.socket) -> None:
     made = ask(sock, "POST", "/volumes/create", '{"Name": "data", "DriverOpts": {"type": "x"}}')
     assert (made.status, made.json["Options"]) == (201, {"type": "x"})
     assert ask(sock, "DELETE", "/volumes/data?force=1").status == 204
+    assert len(ask(sock, "GET", "/wherry/v1/volumes/export?name=data").body) == 1000
+    assert ask(sock, "GET", "/wherry/v1/volumes/export?name=nope").status == 404
+    brought = ask(sock, "POST", "/wherry/v1/volumes/import?name=new&label=a%3Db", b"abc", TEXT)
+    assert (brought.status, brought.json) == (201, {"Name": "new", "Labels": {"a": "b"}, "Received": 3})
+    assert ask(sock, "POST", "/wherry/v1/volumes/clone?from=data&name=new").json == {"Name": "new", "Labels": {}}
+    assert ask(sock, "POST", "/wherry/v1/volumes/clone?name=new").status == 400
     found = ask(sock, "GET", "/containers/c1/archive?path=/f")
     assert (found.status, len(found.body)) == (200, 1010)
     assert ask(sock, "GET", "/containers/c1/archive?path=/nope").status == 404

@@ -117,6 +117,9 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
     ("GET", "/wherry/v1/manifest"): images.manifests,
+    ("GET", "/wherry/v1/volumes/export"): volumes.export,
+    ("POST", "/wherry/v1/volumes/import"): volumes.import_,
+    ("POST", "/wherry/v1/volumes/clone"): volumes.clone,
     ("GET", "/wherry/v1/tags"): images.remote_tags,
     ("GET", "/wherry/v1/proxy/services"): proxy.services,
     ("GET", "/wherry/v1/proxy/service"): proxy.service,

@@ -1,7 +1,7 @@
 """Volumes: `/volumes`."""
 
-from wherry.api.call import Call
-from wherry.api.reply import Reply, json_reply
+from wherry.api.call import Call, required
+from wherry.api.reply import Reply, Stream, json_reply
 from wherry.wire.volumes import VolumeCreate
 
 
@@ -26,6 +26,37 @@ async def remove(call: Call) -> Reply:
     """DELETE /volumes/{name}."""
     await call.engine.volumes.remove(call.name, call.flag("force"))
     return Reply(204)
+
+
+def _labels(call: Call) -> dict[str, str]:
+    return dict(text.partition("=")[::2] for text in call.texts("label"))
+
+
+async def export(call: Call) -> Stream:
+    """GET /wherry/v1/volumes/export?name=…: a tar stream."""
+    name = required(call.text("name"), "the name of a volume is needed")
+    with call.while_client_stays():
+        archive = await call.engine.volumes.export(name)
+        stream = call.stream("application/x-tar")
+        async for piece in archive:
+            await stream.write(piece)
+    await stream.finish()
+    return stream
+
+
+async def import_(call: Call) -> Reply:
+    """POST /wherry/v1/volumes/import?name=…&label=…: the body is a tar archive."""
+    with call.while_client_stays():
+        made = await call.engine.volumes.import_(call.text("name"), _labels(call), call.chunks())
+    return json_reply(made, 201)
+
+
+async def clone(call: Call) -> Reply:
+    """POST /wherry/v1/volumes/clone?from=…&name=…&label=…."""
+    source = required(call.text("from"), "the name of a volume is needed")
+    with call.while_client_stays():
+        made = await call.engine.volumes.clone(source, call.text("name"), _labels(call))
+    return json_reply(made, 201)
 
 
 async def prune(call: Call) -> Reply:

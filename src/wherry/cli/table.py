@@ -113,7 +113,10 @@ GROUPS = {
     "volume": (
         "Manage volumes",
         {
+            "clone": ("volumes", "Make a volume with the content of another"),
             "create": ("volumes", "Create a volume"),
+            "export": ("volumes", "Write the content of a volume as a tar archive"),
+            "import": ("volumes", "Make a volume of a tar archive"),
             "inspect": ("inspect", "Display detailed information on one or more volumes"),
             "ls": ("volumes", "List volumes"),
             "prune": ("volumes", "Remove unused local volumes"),

@@ -11,7 +11,7 @@ from wherry.containers import mounting, namespaces, pipes, upper
 from wherry.containers.clock import rfc3339
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, Unavailable, WherryError
+from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, WherryError
 
 PATIENCE = 10.0
 
@@ -48,41 +48,19 @@ async def get(context: Context, container: Container, ref: str, path: str) -> Co
     """
     view = _view(context, container)
     args, fds = await view.__aenter__()
-    told: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-    read, write = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(read, False)
-    work = asyncio.ensure_future(
-        _run(context, container, {**args, "action": "get", "path": path}, {**fds, "data": write}, _once(told))
-    )
-    try:
-        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
-        # the worker has its copy, or is gone: its end must be the end of the pipe
-        os.close(write)
-        if not told.done():
-            await work
-            raise Unavailable("the copy ended before it began")
-    except BaseException as error:
-        work.cancel()
-        os.close(read)
+
+    def start(more: dict[str, int], progress: Callable[[Json], None]) -> Awaitable[Json]:
+        request = {**args, "action": "get", "path": path}
+        return _run(context, container, request, {**fds, **more}, progress)
+
+    async def done() -> None:
         await view.__aexit__(None, None, None)
-        if isinstance(error, KernelError):
-            raise worded(error, ref, path) from None
-        raise
 
-    async def archive() -> AsyncIterator[bytes]:
-        try:
-            async for piece in pipes.pieces(read):
-                yield piece
-            await work
-        finally:
-            os.close(read)
-            work.cancel()
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()
-            await view.__aexit__(None, None, None)
-
-    return Copied(_shown(told.result()["stat"]), archive())
+    try:
+        told, archive = await pipes.receive(start, done)
+    except KernelError as error:
+        raise worded(error, ref, path) from None
+    return Copied(_shown(told["stat"]), archive)
 
 
 async def put(
@@ -107,30 +85,16 @@ async def put(
         NotFound, InvalidArgument, HostileInput: in dockerd's words. What was unpacked before stays, as with dockerd.
     """
     async with _view(context, container) as (args, fds):
-        told: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        read, write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(write, False)
         request = {**args, "action": "put", "path": path, "keep_kinds": keep_kinds, "owner": owner}
         request["read_only"] = container.record.host_config.readonly_rootfs
-        work = asyncio.ensure_future(_run(context, container, request, {**fds, "data": read}, _once(told)))
+
+        def start(more: dict[str, int], progress: Callable[[Json], None]) -> Awaitable[Json]:
+            return _run(context, container, request, {**fds, **more}, progress)
+
         try:
-            try:
-                await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                # only the worker reads: when it ends, writing must fail
-                os.close(read)
-            try:
-                await pipes.pour(chunks, write)
-            finally:
-                os.close(write)
-            await work
+            await pipes.send(start, chunks)
         except KernelError as error:
             raise worded(error, ref, path) from None
-        finally:
-            work.cancel()
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()
 
 
 def worded(error: KernelError, ref: str, path: str) -> WherryError:
@@ -162,14 +126,6 @@ def _shown(found: Json) -> Json:
     return {**found, "mtime": rfc3339(found["mtime"])}
 
 
-def _once(told: "asyncio.Future[Json]") -> Callable[[Json], None]:
-    def tell(value: Json) -> None:
-        if not told.done():
-            told.set_result(value)
-
-    return tell
-
-
 async def _run(
     context: Context,
     container: Container,
@@ -177,14 +133,14 @@ async def _run(
     fds: dict[str, int],
     progress: Callable[[Json], None] | None = None,
 ) -> Json:
-    task: asyncio.Future[Json] = asyncio.ensure_future(_as_coroutine(context.run_worker("copy", args, fds, progress)))
+    task = asyncio.ensure_future(_work(context, args, fds, progress))
     container.copies.add(task)
     task.add_done_callback(container.copies.discard)
     return await task
 
 
-async def _as_coroutine(awaitable: Awaitable[Json]) -> Json:
-    return await awaitable
+async def _work(context: Context, args: Json, fds: dict[str, int], progress: Callable[[Json], None] | None) -> Json:
+    return await context.run_worker("copy", args, fds, progress)
 
 
 @asynccontextmanager

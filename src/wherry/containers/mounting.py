@@ -100,7 +100,7 @@ async def _volume(context: Context, container: Container, point: Point, opened: 
             await context.mounting.acquire()
             opened.lock = context.mounting
         if held not in opened.fds:
-            opened.fds[held] = await _namespace(context, container, volume)
+            opened.fds[held] = await namespace_of(context, container, volume)
         opened.sources[point.target] = {"fd": held, "path": directory, "subpath": point.subpath}
     elif driver_options.is_bind(settings):
         directory = settings["device"]
@@ -151,8 +151,12 @@ def _subpath(directory: str, subpath: str) -> int:
         raise InvalidArgument(f"cannot access path {shown}: lstat {shown}: {reason}") from None
 
 
-async def _namespace(context: Context, container: Container, volume: Volume) -> int:
-    """The namespace in which a volume is mounted: another user's, or a new one."""
+async def namespace_of(context: Context, container: Container | None, volume: Volume) -> int:
+    """The namespace in which a volume is mounted: of another user than `container`, or a new one.
+
+    Raises:
+        KernelError: it cannot be mounted.
+    """
     for other in context.registry:
         if other is container or other.monitor is None or volume.name not in data.names_of(other.record):
             continue

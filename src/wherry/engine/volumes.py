@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from wherry.containers import data
+from wherry.containers import data, mounting, pipes
 from wherry.containers.context import Context
 from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, VolumeNotFound
 from wherry.snapshots.diff import usage
-from wherry.volumes.options import is_bind
+from wherry.volumes.options import is_bind, needs_mount
 from wherry.volumes.store import Volume
 
 Json = dict[str, Any]
@@ -111,6 +113,88 @@ class Volumes:
             freed += size
         self._context.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return {"VolumesDeleted": deleted, "SpaceReclaimed": freed}
+
+    async def export(self, name: str) -> AsyncIterator[bytes]:
+        """A volume's content as a tar archive. Files are read one after another: what changes meanwhile may not fit
+        together, so that a database is stopped, or paused, first.
+
+        Raises:
+            VolumeNotFound: it is not there.
+            KernelError: a volume that is mounted cannot be.
+        """
+        args, fds = await self._source(self._store.get(name))
+
+        def start(more: dict[str, int], progress: Callable[[Json], None]) -> Awaitable[Json]:
+            request = {**args, "action": "export"}
+            return self._context.run_worker("volume-copy", request, {**fds, **more}, progress)
+
+        async def done() -> None:
+            for fd in fds.values():
+                os.close(fd)
+
+        _, archive = await pipes.receive(start, done)
+        return archive
+
+    async def import_(self, name: str, labels: dict[str, str], chunks: AsyncIterator[bytes]) -> Json:
+        """Make a volume of a tar archive (plain or compressed): whole, or not at all. Returns Docker's JSON of it.
+
+        Raises:
+            InvalidArgument, Conflict: the name cannot be, or is taken.
+            HostileInput, StoreCorrupt: the archive.
+        """
+        async with self._begun(name, labels) as (volume, fds):
+
+            def start(more: dict[str, int], progress: Callable[[Json], None]) -> Awaitable[Json]:
+                return self._context.run_worker("volume-copy", {"action": "import"}, {**fds, **more}, progress)
+
+            await pipes.send(start, chunks)
+        return self._shown(volume)
+
+    async def clone(self, source: str, name: str, labels: dict[str, str]) -> Json:
+        """Make a volume with another's content: whole, or not at all. Returns Docker's JSON of it.
+
+        Raises:
+            VolumeNotFound: of the source.
+            InvalidArgument, Conflict: the name cannot be, or is taken.
+        """
+        args, fds = await self._source(self._store.get(source))
+        try:
+            async with self._begun(name, labels) as (volume, target):
+                request = {**args, "action": "clone"}
+                await self._context.run_worker("volume-copy", request, {**fds, **target}, None)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+        return self._shown(volume)
+
+    @asynccontextmanager
+    async def _begun(self, name: str, labels: dict[str, str]) -> AsyncIterator[tuple[Volume, dict[str, int]]]:
+        loop = asyncio.get_running_loop()
+        volume, staged = await loop.run_in_executor(None, self._store.begin, name, labels)
+        try:
+            fd = os.open(f"{staged}/_data", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield volume, {"target": fd}
+            finally:
+                os.close(fd)
+        except BaseException:
+            self._store.abandon(staged)
+            raise
+        await loop.run_in_executor(None, self._store.finish, volume, staged)
+        self._context.publish("volume", "create", volume.name, {"driver": "local"})
+
+    async def _source(self, volume: Volume) -> tuple[Json, dict[str, int]]:
+        """What a worker must be told, and given, to read a volume."""
+        if needs_mount(volume.options):
+            async with self._context.mounting:
+                fd = await mounting.namespace_of(self._context, None, volume)
+            return {"path": self._store.data(volume.name)}, {"mount": fd}
+        settings = volume.options or {}
+        path = settings["device"] if is_bind(settings) else self._store.data(volume.name)
+        try:
+            return {}, {"source": os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
+        except OSError as error:
+            raise KernelError("open volume", error.errno or 0, path) from None
 
     async def usage(self) -> JsonList:
         """Docker's JSON of each volume with `UsageData`: `Size` in bytes, and how many containers have it."""

@@ -56,6 +56,12 @@ def _files(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] 
     return worker(args, fds)
 
 
+def _volume_copy(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.monitor.volume_copy import worker
+
+    return worker(args, fds)
+
+
 def _mount_volume(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
     from wherry.monitor.volume_mount import worker
 
@@ -109,6 +115,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "rootfs": _rootfs,
     "seal": _seal,
     "unpack": _unpack,
+    "volume-copy": _volume_copy,
 }
 
 

@@ -29,10 +29,11 @@ class Into:
         keep_kinds: refuse to put a file in the place of a directory, or the other way round.
         shown_at: the directory's path, for errors.
         rename: gives the names in the archive, those of hard links' targets too, other ones.
+        root: whether the archive's own root gives the directory its owner, mode and time.
         attributes: whether extended attributes are written, which takes root's rights.
     """
 
-    __slots__ = ("attributes", "keep_kinds", "owner", "rename", "shown_at")
+    __slots__ = ("attributes", "keep_kinds", "owner", "rename", "root", "shown_at")
 
     def __init__(
         self,
@@ -41,7 +42,9 @@ class Into:
         shown_at: str = "/",
         rename: "Callable[[bytes], bytes] | None" = None,
         attributes: bool = True,
+        root: bool = False,
     ) -> None:
+        self.root = root
         self.owner = owner
         self.keep_kinds = keep_kinds
         self.shown_at = shown_at
@@ -100,7 +103,9 @@ def _write(reader: TarReader, tree: Tree, entry: Entry, how: Into, max_depth: in
     if not name:
         if entry.type != DIRECTORY:
             raise HostileInput(f"archive entry {shown(entry.name)!r} is no directory, and names the root")
-        return  # the directory itself keeps what it has
+        if how.root:
+            tree.directory(b"", b"", entry)
+        return  # else the directory itself keeps what it has
     if how.keep_kinds:
         _check_kind(tree.parent(parent), name, entry, how)
     if entry.type == FILE:

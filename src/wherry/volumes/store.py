@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from wherry.errors import NewerSchema, NotFound, StoreCorrupt, VolumeNotFound
+from wherry.errors import Conflict, NewerSchema, NotFound, StoreCorrupt, VolumeNotFound
 from wherry.paths import Roots
 from wherry.store.atomic import fsync_dir, write_atomic
 from wherry.volumes import names, options
@@ -199,6 +199,46 @@ class Volumes:
         options.check(name, settings or {})
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return Volume(name, created, labels or None, dict(settings) if settings else None)
+
+    def begin(
+        self, name: str, labels: dict[str, str] | None = None, settings: dict[str, str] | None = None
+    ) -> tuple[Volume, str]:
+        """Begin a volume that gets its content before anybody sees it.
+
+        Returns:
+            The volume, and its directory until `finish` or `abandon`.
+
+        Raises:
+            InvalidArgument: the name or an option cannot be.
+            Conflict: there is such a volume.
+            OSError: the disk; nothing is left behind.
+        """
+        volume = self.described(name, labels, settings)
+        if volume.name in self._known:
+            raise Conflict(f"a volume named {volume.name} already exists")
+        staged = f"{self._roots.volumes}/{_NEW}{secrets.token_hex(8)}"
+        try:
+            self._write(staged, volume)
+        except BaseException:
+            self._discard(staged)
+            raise
+        return volume, staged
+
+    def finish(self, volume: Volume, staged: str) -> None:
+        """What was begun is a volume now.
+
+        Raises:
+            Conflict: somebody else has made one of that name meanwhile; what was begun is gone.
+        """
+        with self._lock:
+            if volume.name in self._known or os.path.lexists(self.path(volume.name)):
+                self._discard(staged)
+                raise Conflict(f"a volume named {volume.name} already exists")
+            self._place(staged, volume)
+
+    def abandon(self, staged: str) -> None:
+        """What was begun comes to nothing."""
+        self._discard(staged)
 
     def stage(self, container: str, volume: Volume) -> str:
         """Make a volume that becomes one only with its container; returns its directory.

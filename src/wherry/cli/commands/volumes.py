@@ -3,11 +3,12 @@
 import os
 
 from wherry.cli.commands.common import FORMAT, for_each
-from wherry.cli.failure import Failure
+from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, joined_labels, render
-from wherry.cli.output import line, out
+from wherry.cli.output import line, out, write_all
 from wherry.cli.units import human_size
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +122,66 @@ def _prune(command: Invocation) -> None:
     line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
 
 
+def _labels(command: Invocation) -> str:
+    from wherry.client.http import quote
+
+    return "".join(f"&label={quote(label)}" for label in command["label"])
+
+
+def _export(command: Invocation) -> None:
+    from wherry.client.http import target
+
+    path = command["output"]
+    if not path and os.isatty(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    response = command.client.request("GET", target("/wherry/v1/volumes/export", {"name": command.args[0]}))
+    if not path:
+        while data := response.read_some():
+            write_all(1, data)
+        return
+    # a half-written archive never has the name that was asked for
+    temporary = f"{path}.tmp-{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise file_failure("open", path, error) from None
+    try:
+        while data := response.read_some():
+            write_all(fd, data)
+        os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException as error:
+        os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, WherryError):
+            raise file_failure("write", path, error) from None
+        raise
+    finally:
+        os.close(fd)
+
+
+def _import(command: Invocation) -> None:
+    from wherry.client.http import target
+
+    name, source = command.args
+    fd = 0
+    if source != "-":
+        try:
+            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise file_failure("open", source, error) from None
+    path = target("/wherry/v1/volumes/import", {"name": name}) + _labels(command)
+    headers = {"Content-Type": "application/x-tar"}
+    line(command.client.request("POST", path, upload=fd, headers=headers).json()["Name"])
+
+
+def _clone(command: Invocation) -> None:
+    from wherry.client.http import target
+
+    source, name = command.args
+    path = target("/wherry/v1/volumes/clone", {"from": source, "name": name}) + _labels(command)
+    line(command.client.call("POST", path)["Name"])
+
+
 def _rm(command: Invocation) -> None:
     from wherry.client.http import quote
 
@@ -128,7 +189,29 @@ def _rm(command: Invocation) -> None:
     for_each(command.args, lambda name: command.client.begin("DELETE", f"/volumes/{quote(name)}", query))
 
 
+_LABEL = Flag("label", "", "list", "Set metadata for the new volume")
 COMMANDS = {
+    "volume clone": Command(
+        "[OPTIONS] VOLUME NEW_VOLUME",
+        "Make a volume with the content of another. Stop, or pause, what writes to it first",
+        _clone,
+        (_LABEL,),
+        arguments=(2, 2),
+    ),
+    "volume export": Command(
+        "[OPTIONS] VOLUME",
+        "Write the content of a volume as a tar archive (streamed to STDOUT by default)",
+        _export,
+        (Flag("output", "o", "string", "Write to a file, instead of STDOUT"),),
+        arguments=(1, 1),
+    ),
+    "volume import": Command(
+        "[OPTIONS] VOLUME FILE|-",
+        "Make a volume of a tar archive",
+        _import,
+        (_LABEL,),
+        arguments=(2, 2),
+    ),
     "volume create": Command(
         "[OPTIONS] [VOLUME]",
         "Create a volume",
