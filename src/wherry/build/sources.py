@@ -14,7 +14,8 @@ from wherry.build import context as contexts
 from wherry.build.checkout import checkout
 from wherry.build.context import Tree
 from wherry.build.graph import GitSource, HttpSource
-from wherry.build.ignorefile import Matcher, read_ignorefile
+from wherry.build.ignorefile import Matcher, clean, read_ignorefile
+from wherry.build.lexer import MAX_FILE
 from wherry.build.ports import RunWorker
 from wherry.build.progress import Step
 from wherry.build.remotes import git_source, http_source, is_git, is_http
@@ -112,6 +113,22 @@ class Sources:
             gone = [path for path in tree.view.entries if path != dockerfile and matcher.matches(path)]
             return tree.hiding(gone)
         return tree
+
+    def without_control_files(self, tree: Tree, dockerfile: str) -> tuple[Tree, bytes | None]:
+        """Leave out `.dockerignore` and the Dockerfile where the former names them: the docker command sends them all
+        the same.
+
+        Returns:
+            the tree, and the Dockerfile where it is no longer in it.
+        """
+        try:
+            matcher = Matcher(read_ignorefile(tree.read(".dockerignore", 4 << 20)))
+        except NotFound:
+            return tree, None
+        path = clean(dockerfile)
+        gone = [name for name in (".dockerignore", path) if name in tree.view.entries and matcher.matches(name)]
+        data = tree.read(path, MAX_FILE) if path in gone else None
+        return (tree.hiding(gone) if gone else tree), data
 
     async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree:
         """Get a download or a checkout.

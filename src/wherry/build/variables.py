@@ -223,14 +223,15 @@ class StageScope:
         """What an image's history shows before a RUN's words: `|1 name=value`; empty where no ARG was declared.
 
         Args:
-            valueless: also show those without a value, as BuildKit does and the classic builder does not.
+            valueless: also show those without a value, in the file's order, as BuildKit does; the classic builder sorts.
         """
         shown: dict[str, str] = {}
         for pair in self.args:
             value = self.env.get(pair.key, pair.value)
             if value is not None or valueless:
                 shown[pair.key] = value or ""
-        return [f"|{len(shown)}", *(f"{key}={value}" for key, value in shown.items())] if shown else []
+        words = [f"{key}={value}" for key, value in (shown.items() if valueless else sorted(shown.items()))]
+        return [f"|{len(shown)}", *words] if shown else []
 
 
 def _too_long(command: c.Command) -> DockerfileError:

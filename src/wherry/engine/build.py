@@ -98,6 +98,7 @@ class Build:
                     tree = await sources.remote_context(remote, request.path)
                 else:
                     tree = await sources.archive(chunks)
+                    tree, request.dockerfile = sources.without_control_files(tree, request.path)
                 finder = self.finder(auths, progress)
                 build = One(self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder)
                 built = await build.run(Narrator(say))
