@@ -223,7 +223,7 @@ class StageScope:
         """What an image's history shows before a RUN's words: `|1 name=value`; empty where no ARG was declared.
 
         Args:
-            valueless: also show those without a value, in the file's order, as BuildKit does; the classic builder sorts.
+            valueless: as BuildKit, also those without a value, in the file's order; the classic builder sorts.
         """
         shown: dict[str, str] = {}
         for pair in self.args:
