@@ -419,6 +419,9 @@ class FakeImages:
     async def search(self, term: str, limit: int, filters: Any, auth: str) -> Any:
         return [{"name": term, "description": str(limit)}]
 
+    async def check(self, repair: bool, auth: str, progress: Callable[[Any], None]) -> dict[str, Any]:
+        return {"Findings": [], "repair": repair}
+
     async def shared_sizes(self) -> dict[str, int]:
         return {FakeImage.id: 7}
 

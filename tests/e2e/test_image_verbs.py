@@ -1,6 +1,7 @@
 """The image verbs through both commands: trees, prune, shared sizes, manifests of a registry."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -85,3 +86,32 @@ def test_manifest_inspect(engine: EngineProcess, registry: str) -> None:
     missing = engine.wherry("manifest", "inspect", f"{registry}/team/app:nope", code=1)
     assert missing.err == engine.docker("manifest", "inspect", "--insecure", f"{registry}/team/app:nope", code=1).err
     engine.docker("rmi", name)
+
+
+def test_system_check(own_engine: EngineProcess, registry: str) -> None:
+    """What was damaged is named, and pulled again where a registry has it; of the rest the exit code tells."""
+    engine = own_engine
+    name = f"{registry}/team/check:1"
+    engine.docker("tag", "busybox", name)
+    engine.docker("push", "-q", name)
+    engine.docker("rmi", name, "busybox")
+    engine.docker("pull", "-q", name)
+    assert "all whole" in engine.wherry("system", "check").out
+    assert engine.wherry("system", "check", "-q").out == ""
+    id_ = engine.docker("image", "inspect", "-f", "{{.Id}}", name).out.strip()
+    blob = f"{engine.roots.blobs}/{id_.replace(':', '/')}"
+    os.chmod(blob, 0o600)
+    with open(blob, "r+b") as file:
+        file.write(b"#")
+    found = engine.wherry("system", "check", code=1).out
+    assert f"blob {id_} (of {name}): corrupt" in found
+    assert "1 not as they should be" in found
+    mended = engine.wherry("system", "check", "--repair").out
+    assert "pulled again" in mended
+    assert "all whole, 1 mended" in mended
+    assert engine.docker("run", "--rm", name, "echo", "hi").out == "hi\n"
+    engine.docker("commit", "-c", "LABEL a=b", engine.docker("create", name).out.strip(), "made:1")
+    made = engine.docker("image", "inspect", "-f", "{{.Id}}", "made:1").out.strip()
+    os.unlink(f"{engine.roots.blobs}/{made.replace(':', '/')}")
+    lost = engine.wherry("system", "check", "--repair", code=1).out
+    assert "not mended: it was not pulled from a registry" in lost

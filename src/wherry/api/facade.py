@@ -137,6 +137,7 @@ class Images(Protocol):
         progress: Progress,
         /,
     ) -> str: ...
+    async def check(self, repair: bool, auth: str, progress: Progress, /) -> Json: ...
     async def commit(
         self,
         ref: str,

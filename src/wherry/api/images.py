@@ -184,6 +184,16 @@ async def manifests(call: Call) -> Reply:
     )
 
 
+async def check(call: Call) -> Stream:
+    """POST /wherry/v1/check?repair=1: JSON lines of progress, then `{"aux": report}` (see `images.check`)."""
+    stream = call.stream()
+    with call.while_client_stays():
+        report = await call.engine.images.check(call.flag("repair"), _auth(call), stream.send_json)
+    stream.send_json({"aux": report})
+    await stream.finish()
+    return stream
+
+
 async def remote_tags(call: Call) -> Reply:
     """GET /wherry/v1/tags?name=…: `{"Name", "Tags"}` of a repository in its registry."""
     name = required(call.text("name"), "the name of a repository is needed")

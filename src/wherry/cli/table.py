@@ -137,7 +137,12 @@ GROUPS = {
     ),
     "system": (
         "Manage Wherry",
-        {"df": ("df", "Show Wherry disk usage"), "events": COMMANDS["events"], "info": TOP["info"]},
+        {
+            "check": ("check", "Look whether every image is there and whole"),
+            "df": ("df", "Show Wherry disk usage"),
+            "events": COMMANDS["events"],
+            "info": TOP["info"],
+        },
     ),
 }
 

@@ -19,7 +19,7 @@ from wherry.images.model import Image
 from wherry.images.tag import target
 from wherry.oci import digest as digests
 from wherry.oci.platform import Platform
-from wherry.oci.reference import parse_normalized
+from wherry.oci.reference import Reference, parse_normalized
 from wherry.snapshots.limits import Limits
 from wherry.wire.containers import Config
 from wherry.wire.copies import Missing, Offer
@@ -247,6 +247,14 @@ class Images:
     async def remote_tags(self, image: str, auth: str) -> Names:
         """All tags of a repository in its registry."""
         return await tags(self._registries, parse_normalized(image), credentials.from_header(auth))
+
+    async def check(self, repair: bool, auth: str, progress: Progress) -> Json:
+        """Look whether the store is whole, and mend it (`images.check`); `auth` is for registries."""
+
+        async def pull_again(name: Reference) -> None:
+            await self._store.pull(self._registries, name, lambda _: None, credentials.from_header(auth))
+
+        return await self._store.check(progress, pull_again if repair else None)
 
     async def prune(self, filters: Filters | None = None) -> Json:
         """Remove what nobody uses; returns Docker's report."""

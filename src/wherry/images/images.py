@@ -12,7 +12,22 @@ from typing import TYPE_CHECKING, Any
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
-from wherry.images import bootstrap, commit, copy, history, layers, load, pull, push, remove, resolve, save, sweep, tag
+from wherry.images import (
+    bootstrap,
+    check,
+    commit,
+    copy,
+    history,
+    layers,
+    load,
+    pull,
+    push,
+    remove,
+    resolve,
+    save,
+    sweep,
+    tag,
+)
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
@@ -248,6 +263,10 @@ class Images:
             await self._stores.records.put_all(found, {})
             _log.warning("found %d images that the database did not know; their names are lost", len(found))
         return len(found)
+
+    async def check(self, progress: Progress, pull_again: check.PullAgain | None = None) -> dict[str, Any]:
+        """Look whether all is there and whole, and with `pull_again` mend what can be mended; see `check`."""
+        return await check.check(self._stores, progress, pull_again)
 
     async def collect(self) -> int:
         """Remove snapshots and blobs that nothing needs; only when all containers are known to `layers_in_use`."""

@@ -1,11 +1,12 @@
 """`images`: which of the stored ones a listing shows, and by which names."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound, StoreError
 from wherry.images import rfc3339
 from wherry.images.model import Image
 from wherry.images.patterns import Pattern
@@ -13,6 +14,8 @@ from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
+
+_log = logging.getLogger(__name__)
 
 Filters = Mapping[str, Sequence[str]]
 
@@ -33,7 +36,7 @@ def select(stores: Stores, filters: Filters | None = None, *, everything: bool =
         ImageNotFound: `before` or `since` names no image.
     """
     filters = {key: values for key, values in (filters or {}).items() if values}
-    images = [stores.image(id_) for id_ in stores.records.by_id]
+    images = _readable(stores)
     parents = {image.parent for image in images}
     for key, values in filters.items():
         keep = _filter(stores, key, values)
@@ -44,6 +47,17 @@ def select(stores: Stores, filters: Filters | None = None, *, everything: bool =
         # of an image with several names only those that were asked for are shown
         images = [image.shown_as([name for name in image.names if _matches(name, patterns)]) for image in images]
     return sorted(images, key=lambda image: (-rfc3339.seconds(image.created), image.id))
+
+
+def _readable(stores: Stores) -> list[Image]:
+    """All images but those whose config is damaged: one bad blob does not hide the others (`system check` mends it)."""
+    images = []
+    for id_ in stores.records.by_id:
+        try:
+            images.append(stores.image(id_))
+        except (StoreError, NotFound) as error:
+            _log.warning("image %s cannot be shown: %s", Digest(id_).short, error)
+    return images
 
 
 def prunable(stores: Stores, filters: Filters | None = None) -> list[str]:
