@@ -1,0 +1,72 @@
+"""CVE-2023-26054 and its kin (attack 44): a secret is in the step's memory, and nowhere else."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.build.conftest import Context
+from tests.build.test_wherry import build
+from tests.e2e.harness import EngineProcess
+
+pytestmark = pytest.mark.root
+CANARY = "c4n4ry-9f8e7d6c5b"
+
+
+def _places_with(needle: str, *tops: str) -> list[str]:
+    """Files that hold a text, compressed layers among them."""
+    done = subprocess.run(["grep", "-rlaF", needle, *tops], capture_output=True, text=True, check=False)
+    found = done.stdout.split()
+    for top in tops:
+        for path in Path(top).rglob("*"):
+            if path.is_file() and path.stat().st_size and path.read_bytes()[:2] == b"\x1f\x8b":
+                plain = subprocess.run(["zcat", "-f", str(path)], capture_output=True, check=False).stdout
+                if needle.encode() in plain:
+                    found.append(str(path))
+    return found
+
+
+def test_a_secret_is_in_no_layer_log_history_cache_key_or_file(
+    context: Context, tmp_path: Path, engine: EngineProcess
+) -> None:
+    """The step reads it by file and by variable; no artefact of the build and no file of the engine has it."""
+    (tmp_path / "secret").write_text(CANARY)
+    dockerfile = (
+        "FROM busybox\n"
+        "RUN --mount=type=secret,id=token,mode=0440,gid=7 --mount=type=secret,id=token,env=TOKEN "
+        'test "$(cat /run/secrets/token)" = "$TOKEN" && test ${#TOKEN} = 17 && '
+        "stat -c '%a %g' /run/secrets/token > /seen && cat /run/secrets/token | md5sum > /sum\n"
+    )
+    done = build(context, dockerfile, "-t", "secret", "--secret", f"id=token,src={tmp_path}/secret")
+    assert CANARY not in done.err + done.out
+    assert context.run("secret", "cat", "/seen") == "440 7\n"
+    assert context.run("secret", "sh", "-c", "ls /run/secrets 2>&1 | grep -c 'No such'") == "1\n"
+    assert CANARY not in engine.docker("history", "--no-trunc", "secret").out
+    assert CANARY not in engine.docker("image", "inspect", "secret").out
+    assert _places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
+    (tmp_path / "secret").write_text("another-secret-xx")
+    assert "CACHED" in build(context, dockerfile, "--secret", f"id=token,src={tmp_path}/secret").err
+
+
+def test_a_missing_secret_is_empty_or_refused(context: Context) -> None:
+    """Without it the mount is left out, with `required` the step fails and names it."""
+    build(context, "FROM busybox\nRUN --mount=type=secret,id=none test ! -e /run/secrets/none\n")
+    done = build(context, "FROM busybox\nRUN --mount=type=secret,id=none,required true\n", code=1)
+    assert "secret none: not found" in done.err
+
+
+def test_an_agents_socket_is_in_the_step_only(context: Context, tmp_path: Path) -> None:
+    """The socket of `--ssh` can be reached by the step, by its variable; nothing of it is in the layer."""
+    path = str(tmp_path / "agent")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        dockerfile = "FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK > /where\n"
+        build(context, dockerfile, "-t", "agent", "--ssh", f"default={path}")
+    assert context.run("agent", "cat", "/where").startswith("/run/buildkit/ssh_agent.")
+    assert context.run("agent", "sh", "-c", "ls /run/buildkit 2>&1 | grep -c 'No such'") == "1\n"
+    denied = build(context, "FROM busybox\nRUN --mount=type=ssh,required true\n", code=1)
+    assert "unset ssh forward key default" in denied.err
+    assert os.path.exists(path)
