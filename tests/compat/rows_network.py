@@ -6,12 +6,13 @@ _NEW = "docker network create --subnet 10.221.1.0/24 nn1"
 _TWO = f"{_NEW}; docker network create --subnet 10.221.2.0/24 --ip-range 10.221.2.128/25 nn2"
 _UP = "docker run -d --name k1 --network nn1 busybox sleep 9999"
 _NETWORKS = "docker inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{$e.IPAddress}} {{$e.Aliases}} {{$e.MacAddress}};{{end}}' k1"
+_DB = "docker run -d --name k1 -h dbhost --expose 5432 --expose 53/udp --expose 8000-8003 -e FOO=bar -e HOME=/x busybox sleep 9999"
 _SINCE = (26, 0)
 _ID = ((r"br-[0-9a-f]{12}", "<bridge>"), (r"\b[0-9a-f]{64}\b", "<id>"), (r"\b[0-9a-f]{12}\b", "<short>"))
 
 
 def _net(line: str, setup: str = _NEW, **rest: object) -> Row:
-    return Row(line, setup=setup, since=_SINCE, normalise=_ID, **rest)  # type: ignore[arg-type]
+    return Row(line, setup=setup, since=_SINCE, **{"normalise": _ID, **rest})  # type: ignore[arg-type]
 
 
 def _create(flags: str, name: str = "nn1") -> Row:
@@ -138,6 +139,27 @@ ROWS: list[Row] = [
     _net(
         "docker run --rm --network nn1 -p 18080:80 busybox sh -c 'ip route | wc -l'",
         setup="docker network create --internal nn1",
+    ),
+    # links
+    _net("docker run --rm --name k2 --link k1:db busybox sh -c 'env | grep ^DB | sort; grep db /etc/hosts'", setup=_DB),
+    _net(
+        "docker run --rm --link k1 busybox sh -c 'env | grep ^K1 | sort'",
+        setup=_DB,
+        normalise=((r"NAME=/[a-z]+_[a-z]+/", "NAME=/<name>/"), *_ID),
+    ),
+    _net("docker run --rm --link nope:x busybox true", setup=""),
+    _net("docker run --rm --link k1:d:e busybox true", setup=_DB),
+    _net("docker create --name k2 --link x1:x busybox true; docker start k2", setup=""),
+    _net(
+        "docker create --name k2 --link k1:a --link k1:b busybox >/dev/null; docker rm --link k2/a; docker inspect -f '{{.HostConfig.Links}}' k2",
+        setup=_DB,
+    ),
+    _net("docker rm --link k1/zz", setup=_DB),
+    _net("docker run --rm --network host --link k1:db busybox true", setup=_DB),
+    _net("docker run --rm --network none --link k1:db busybox true", setup=_DB),
+    _net(
+        "docker create --name k2 --network nn1 --link k1:db busybox; docker inspect -f '{{json .HostConfig.Links}} {{.NetworkSettings.Networks.nn1.Links}}' k2",
+        setup=f"{_NEW}; {_DB}",
     ),
     # raw requests
     _post("create", "{}"),

@@ -20,8 +20,6 @@ def wishes_of(record: Record) -> dict[str, EndpointWish]:
         found[mode] = parse_wish(own)
         if record.config.mac_address and not found[mode].mac_address:
             found[mode].mac_address = record.config.mac_address
-        if record.host_config.links and not found[mode].links and mode != "bridge":
-            found[mode].links = list(record.host_config.links)
     for name, value in asked.items():
         found[name] = parse_wish(value)
     return found

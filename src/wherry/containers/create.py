@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from wherry.containers import clock, data, merge, names, priming, records
+from wherry.containers import clock, data, links, merge, names, priming, records
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
@@ -64,6 +64,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
             mounts=points,
             service=service,
         )
+        links.settle(context.registry, record)
         context.check_networks(record)
         container = await _make(context, record)
     except BaseException:

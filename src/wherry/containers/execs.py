@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from wherry.containers import names, priming
+from wherry.containers import links, names, priming
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
@@ -38,7 +38,8 @@ def create(context: Context, container: Container, config: ExecConfig) -> str:
     argv = as_list(config.cmd)
     if not argv:
         raise InvalidArgument("No exec command specified")
-    process = exec_process(container.record.config, container.record.host_config, config, argv, context.machine)
+    own = links.with_environment(context.registry, container.record)
+    process = exec_process(own, container.record.host_config, config, argv, context.machine)
     found = Exec(names.new_id(), container.id, config, process)
     container.execs[found.id] = found
     context.execs[found.id] = found

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import asked, clock, data, health, launch, merge
+from wherry.containers import asked, clock, data, health, launch, links, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.wire.network_settings import network_settings as wire_settings
@@ -39,7 +39,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": [e.id for e in container.execs.values() if e.running] or None,
-        "HostConfig": _host_config(container),
+        "HostConfig": {**_host_config(container), "Links": links.shown(context.registry, record)},
         "GraphDriver": _graph(context, container),
         **(_sizes(context, container) if size else {}),
         "Mounts": data.shown(context, record),

@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any
 
-from wherry.containers import health
+from wherry.containers import health, links
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
@@ -37,7 +37,7 @@ def prepare(
         SpecRequest(
             id=record.id,
             name=record.name,
-            config=record.config,
+            config=links.with_environment(context.registry, record),
             host_config=record.host_config,
             argv=[record.path, *record.args],
             hostname=record.config.hostname,

@@ -180,8 +180,6 @@ def _host(host: HostConfig) -> None:
 
 def _not_yet(host: HostConfig) -> None:
     """A flag that is accepted must work."""
-    if host.links:
-        raise NotSupported("links are not supported: --link")
     if host.cgroup_parent:
         raise NotSupported(f"--cgroup-parent is not supported: {host.cgroup_parent}")
 

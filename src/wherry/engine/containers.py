@@ -13,6 +13,7 @@ from wherry.containers import (
     execs,
     export,
     inspect,
+    links,
     listing,
     names,
     records,
@@ -27,7 +28,7 @@ from wherry.containers import (
 )
 from wherry.containers.context import Context
 from wherry.containers.ticket import Ticket
-from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning, NotSupported
+from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning
 from wherry.oci import platform as platforms
 from wherry.wire.containers import (
     AttachOptions,
@@ -109,7 +110,9 @@ class Containers:
     async def remove(self, ref: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """See `containers.remove`. `volumes`: the anonymous ones go too."""
         if link:
-            raise NotSupported("links are not supported yet")
+            record = links.remove(self._context.registry, ref)
+            await asyncio.get_running_loop().run_in_executor(None, records.save, self._context.roots, record)
+            return
         await remove.remove(self._context, self._context.registry.find(ref), force=force, volumes=volumes)
 
     async def rename(self, ref: str, name: str) -> None:

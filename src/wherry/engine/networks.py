@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wherry.config import EngineConfig
+from wherry.containers import links
 from wherry.containers.model import Container, Record
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.records import Registry
@@ -52,7 +53,12 @@ class Networks:
         self.firewall = Firewall(roots.scope)
         self._guard: Guard | None = None
         self._watchers: list[Callable[[str], None]] = []
-        files = ContainerFiles(config, lambda: self.table.bridge.gateway, lambda _container: [])
+        self._tasks: set[asyncio.Task[None]] = set()
+
+        def linked(container: Container) -> list[tuple[str, str]]:
+            return links.hosts(registry, container.record)
+
+        files = ContainerFiles(config, lambda: self.table.bridge.gateway, linked)
         self._attachments = Attachments(self.table, registry, files, self, self.host_ports)
         self._rewiring = Rewiring(roots, self._attachments, files, self, self.host_ports)
 
@@ -108,6 +114,8 @@ class Networks:
         Raises:
             NetworkNotFound, Conflict, PortUnavailable…: in dockerd's words; nothing stays allotted.
         """
+        if container.record.host_config.links and container.record.host_config.network_mode == "bridge":
+            links.check(self._registry, container.record)
         sandbox = self._attachments.make(container)
         if isinstance(sandbox, AttachedSandbox):
             for endpoint in sandbox.endpoints:
@@ -136,11 +144,30 @@ class Networks:
         if lived:
             self._event("disconnect", network, container=endpoint.container_id)
 
+    async def let_through(self, owner: str, endpoints: Sequence[Endpoint]) -> None:
+        """Where containers of the default network are kept apart, let an owner's links through."""
+        if self.table.bridge.spec.icc:
+            return
+        own = next((endpoint.address for endpoint in endpoints if endpoint.default_bridge), "")
+        wanted = links.passages(self._registry, self._registry.find(owner).record, own) if own else []
+        await asyncio.get_running_loop().run_in_executor(None, self.firewall.set_passages, owner, wanted)
+
     def moved(self, endpoints: Sequence[Endpoint]) -> None:
         """Tell who watches that these came, went or changed."""
         for network_id in dict.fromkeys(endpoint.network_id for endpoint in endpoints):
             for watcher in self._watchers:
                 watcher(network_id)
+            if network_id == self.table.bridge.id:
+                self._linked_moved()
+
+    def _linked_moved(self) -> None:
+        """An address on the default network came or went: the hosts files of who is linked follow."""
+        linked = [one for one in self._registry if one.running and one.record.host_config.links]
+        if linked:
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._rewiring.refresh(linked))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def renamed(self, container: Container, old: str) -> None:
         """A container that was called `old` has another name: who looks it up by name must find it by that."""

@@ -27,7 +27,7 @@ from wherry.store.atomic import write_atomic
 from wherry.wire.networks import EndpointWish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 log = logging.getLogger("wherry.network")
 
@@ -196,10 +196,8 @@ class Rewiring:
 
     def _write(self, path: str, container: Container, sandbox: AttachedSandbox) -> None:
         write_atomic(path, msgspec.json.encode(sandbox.to_json()), durable=False)
-        # in place and not renamed: it is bound into the container
+        self._write_hosts(container, sandbox)
         directory = self._roots.container(container.id)
-        with open(f"{directory}/hosts", "w", encoding="utf-8") as file:
-            file.write(self._files.hosts(container, sandbox.endpoints))
         resolver = self._files.resolv_conf(container, sandbox.endpoints)
         with open(f"{directory}/resolv.conf", "r+", encoding="utf-8", errors="surrogateescape") as file:
             # only from one kind of resolver to the other: what somebody wrote into it inside stays
@@ -207,6 +205,21 @@ class Rewiring:
                 file.seek(0)
                 file.truncate()
                 file.write(resolver)
+
+    def _write_hosts(self, container: Container, sandbox: AttachedSandbox) -> None:
+        # in place and not renamed: it is bound into the container
+        with open(f"{self._roots.container(container.id)}/hosts", "w", encoding="utf-8") as file:
+            file.write(self._files.hosts(container, sandbox.endpoints))
+
+    async def refresh(self, containers: "Sequence[Container]") -> None:
+        """Write the hosts files of running containers again: whom they are linked to has moved."""
+        loop = asyncio.get_running_loop()
+        for container in containers:
+            sandbox = container.network
+            if isinstance(sandbox, AttachedSandbox):
+                async with sandbox.changing:
+                    if not sandbox.released:
+                        await loop.run_in_executor(None, self._write_hosts, container, sandbox)
 
     async def _record(self, container: Container, wanted: dict[str, EndpointWish]) -> None:
         record = container.record

@@ -23,6 +23,9 @@ class Wiring(Protocol):
     def release(self, endpoint: Endpoint, *, lived: bool = True) -> None:
         """Give an endpoint's addresses back; of one that never lived nobody is told."""
 
+    async def let_through(self, owner: str, endpoints: Sequence[Endpoint]) -> None:
+        """Where containers are kept apart, let an owner's links through; without endpoints no more."""
+
     def moved(self, endpoints: Sequence[Endpoint]) -> None:
         """Tell who watches that these came, went or changed."""
 
@@ -155,10 +158,10 @@ class AttachedSandbox:
 
     async def publish(self) -> None:
         self._wiring.moved(self.endpoints)
-        if not self.ports:
-            return
         async with self.changing:
             if not self.released:
+                await self._wiring.let_through(self._owner, self.endpoints)
+            if self.ports and not self.released:
                 await asyncio.get_running_loop().run_in_executor(
                     None, self._wiring.firewall.publish, self._owner, self.ports
                 )
@@ -180,6 +183,7 @@ class AttachedSandbox:
                 await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
             self._wiring.host_ports.release(self._owner, [held.port for held in self._held])
             endpoints, self.endpoints = self.endpoints, []
+            await self._wiring.let_through(self._owner, [])
             for endpoint in endpoints:
                 self._wiring.release(endpoint)
             self._wiring.moved(endpoints)
