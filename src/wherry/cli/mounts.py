@@ -68,6 +68,8 @@ def parse_mount(text: str) -> "dict[str, Any]":
             options["BindOptions"]["NonRecursive"] = _bool(key, value)
         elif key == "bind-create-src":
             options["BindOptions"]["CreateMountpoint"] = _bool(key, value)
+        elif key == "idmap":
+            options["BindOptions"]["IDMap"] = _idmap(value)
         elif key == "bind-recursive":
             _bind_recursive(value, options["BindOptions"])
         elif key == "volume-subpath":
@@ -98,12 +100,7 @@ def parse_mount(text: str) -> "dict[str, Any]":
     kinds = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
     for kind, name in kinds.items():
         if options[name] and mount["Type"] != kind:
-            first = next(key for key in (f.partition("=")[0] for f in fields_of(text)) if key.startswith(f"{kind}-"))
-            raise ValueError(
-                f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'"
-                if first
-                else f"unexpected options for {mount['Type']}"
-            )
+            raise ValueError(f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'")
         if options[name]:
             mount[name] = options[name]
     if not mount["Type"]:
@@ -118,6 +115,16 @@ def _bool(key: str, value: str) -> bool:
         return parse_bool(value)
     except ValueError:
         raise ValueError(f"invalid value for {key}: {value}") from None
+
+
+def _idmap(value: str) -> str:
+    """`idmap=me`, which is ours: files of the container's root belong to the caller. Or `uid:gid`."""
+    if value == "me":
+        return f"{os.getuid()}:{os.getgid()}"
+    uid, colon, gid = value.partition(":")
+    if not colon or not (uid.isdigit() and gid.isdigit()):
+        raise ValueError(f'invalid value for idmap: {value} (must be "me" or UID:GID)')
+    return value
 
 
 def _bind_recursive(value: str, options: "dict[str, Any]") -> None:

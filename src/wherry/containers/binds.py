@@ -13,6 +13,7 @@ from wherry.wire.containers import HostConfig, MountPoint
 
 _PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _LABELS = frozenset({"z", "Z"})
+_HIGHEST_ID = (1 << 31) - 1
 _IGNORED = frozenset({"cached", "delegated", "consistent"})
 
 
@@ -193,7 +194,18 @@ def _bind(mount: MountPoint, target: str, wrong: str) -> Point:
         recursive=recursive,
         read_only_recursive=not plain,
         create=bool(options.get("CreateMountpoint")),
+        idmap=_idmap(options.get("IDMap"), wrong),
     )
+
+
+def _idmap(value: object, wrong: str) -> str:
+    """`BindOptions.IDMap`, which is ours: `uid:gid` of the host."""
+    if not value:
+        return ""
+    ids = str(value).split(":")
+    if len(ids) != 2 or not all(part.isascii() and part.isdigit() and int(part) <= _HIGHEST_ID for part in ids):
+        raise InvalidArgument(f"{wrong}IDMap must be two numbers, uid:gid: {value}")
+    return f"{int(ids[0])}:{int(ids[1])}"
 
 
 def _volume(mount: MountPoint, target: str, wrong: str) -> Point:

@@ -16,6 +16,7 @@ from wherry.errors import InvalidArgument, KernelError, NotFound, WherryError
 from wherry.linux.channel import pair
 from wherry.linux.files import O_PATH, RESOLVE_BENEATH, open_in_root
 from wherry.oci.mount import Mount
+from wherry.runtime.idmaps import as_root
 from wherry.volumes import options as driver_options
 from wherry.volumes.store import Volume
 
@@ -61,6 +62,8 @@ async def open_all(context: Context, container: Container, *, tell: bool = True)
             if point.type == "bind":
                 data.prepare_bind(point)
                 opened.mounts.append(point.bound(point.source))
+                if point.idmap:
+                    _map_owners(point, opened)
             elif point.type == "image":
                 layers = context.layers.mounts(point.chain_ids or [], None, None)[0]
                 opened.mounts.append(Mount(point.target, layers.type, layers.source, layers.options))
@@ -84,6 +87,17 @@ def let_go(context: Context, container: Container) -> None:
     """Tell that a container's volumes are not mounted any more; what is to be unmounted went with its monitor."""
     for name in sorted(data.names_of(container.record)):
         context.publish("volume", "unmount", name, {"container": container.id, "driver": "local"})
+
+
+def _map_owners(point: Point, opened: Opened) -> None:
+    """A bind whose files belong to root here and to somebody else on the host."""
+    name = f"mount:{point.target}"
+    try:
+        opened.fds[name] = os.open(point.source, O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, point.source) from None
+    uid, gid = (int(part) for part in point.idmap.split(":"))
+    opened.sources[point.target] = {"fd": name, "uid_map": as_root(uid), "gid_map": as_root(gid)}
 
 
 async def _volume(context: Context, container: Container, point: Point, opened: Opened) -> None:

@@ -34,6 +34,8 @@ class Point(Struct, omit_defaults=True):
     """Whether a missing source of a bind is made as a directory (`-v` does, `--mount` only when told)."""
     copy: bool = True
     """Whether an empty volume is filled with what the image has at the target."""
+    idmap: str = ""
+    """Of a bind: `uid:gid` of the host, whose files are root's in the container."""
     subpath: str = ""
     labels: dict[str, str] | None = None
     """For a volume that is made with the container."""

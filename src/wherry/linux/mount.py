@@ -55,6 +55,7 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+MOUNT_ATTR_IDMAP = 0x100000
 
 _MOVE_BY_FD = 0x04 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
 _FSCONFIG_SET_FLAG = 0
@@ -168,6 +169,19 @@ def set_attributes(
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     if _mount_setattr(_SYS_MOUNT_SETATTR, fd, b"", flags, attr, _ATTR_SIZE) < 0:
         raise _fail("mount_setattr", shown or None)
+
+
+def map_owners(tree: int, namespace: int, *, recursive: bool = False) -> None:
+    """Make a detached mount show its owners through a user namespace's id maps (MOUNT_ATTR_IDMAP, Linux 5.12): what
+    the disk has as an id inside of it is shown as what that is outside.
+
+    Raises:
+        KernelError: EINVAL where the file system does not do that, or the mount is mapped already.
+    """
+    attr = _MountAttr(MOUNT_ATTR_IDMAP, 0, 0, namespace)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    if _mount_setattr(_SYS_MOUNT_SETATTR, tree, b"", flags, attr, _ATTR_SIZE) < 0:
+        raise _fail("mount_setattr idmap")
 
 
 def new_filesystem(fstype: str, source: str, options: "tuple[str, ...]", attributes: int = 0) -> int:

@@ -109,10 +109,7 @@ def _make_view(view: "dict[str, Any]", fds: "dict[str, int]") -> None:
             Mount(entry["destination"], entry["type"], entry["source"], tuple(entry["options"]))
             for entry in view["root_mounts"]
         ],
-        sources={
-            target: Source(fds[entry["fd"]], entry.get("path") or "", entry.get("subpath") or "")
-            for target, entry in view["sources"].items()
-        },
+        sources={target: Source.from_json(entry, fds) for target, entry in view["sources"].items()},
     )
     _, trees = rootfs.open_sources(plan)
     unshare(CLONE_NEWNS)

@@ -285,10 +285,7 @@ def taken(values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
 
 
 def _sources(values: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Source]":
-    return {
-        target: Source(fds[entry["fd"]], entry.get("path") or "", entry.get("subpath") or "")
-        for target, entry in (values.get("sources") or {}).items()
-    }
+    return {target: Source.from_json(entry, fds) for target, entry in (values.get("sources") or {}).items()}
 
 
 def _mount(entry: "dict[str, Any]") -> Mount:

@@ -1,10 +1,13 @@
 """What a bind mount brings in, where that is more than a path: a descriptor, or a place in another mount namespace."""
 
+import errno
 import os
 
+from wherry.errors import KernelError, NotSupported
 from wherry.linux import mount as m
 from wherry.linux.files import O_PATH, RESOLVE_BENEATH, open_in_root
 from wherry.runtime.elsewhere import clone_from
+from wherry.runtime.idmaps import make_user_namespace
 
 
 class Source:
@@ -15,14 +18,22 @@ class Source:
         path: absolute path in that namespace; empty: `fd` is the thing itself.
         subpath: relative; what is mounted lies there, below the directory. A stranger writes to that directory: the
             path never leads out of it.
+        owners: lines of an id map (`<on disk> <shown> <how many>`) through which owners are shown; empty: as they are.
     """
 
-    __slots__ = ("fd", "path", "subpath")
+    __slots__ = ("fd", "owners", "path", "subpath")
 
-    def __init__(self, fd: int, path: str = "", subpath: str = "") -> None:
+    def __init__(self, fd: int, path: str = "", subpath: str = "", owners: "tuple[str, str]" = ("", "")) -> None:
         self.fd = fd
         self.path = path
         self.subpath = subpath
+        self.owners = owners
+
+    @classmethod
+    def from_json(cls, entry: "dict[str, str]", fds: "dict[str, int]") -> "Source":
+        """As a launch message has it, its descriptor by name."""
+        owners = (entry.get("uid_map") or "", entry.get("gid_map") or "")
+        return cls(fds[entry["fd"]], entry.get("path") or "", entry.get("subpath") or "", owners)
 
 
 def clone_source(source: Source, *, recursive: bool) -> int:
@@ -30,7 +41,28 @@ def clone_source(source: Source, *, recursive: bool) -> int:
 
     Raises:
         KernelError: it is not there (any more).
+        NotSupported: its owners cannot be shown otherwise.
     """
+    tree = _clone(source, recursive)
+    if any(source.owners):
+        try:
+            namespace = make_user_namespace(*source.owners)
+            try:
+                m.map_owners(tree, namespace, recursive=recursive)
+            finally:
+                os.close(namespace)
+        except KernelError as error:
+            os.close(tree)
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+                raise
+            raise NotSupported(
+                "id-mapped mounts are not supported by this kernel or by the file system of the source "
+                f"(or of one mounted below it): {os.strerror(error.errno or 0).lower()}"
+            ) from None
+    return tree
+
+
+def _clone(source: Source, recursive: bool) -> int:
     if not source.path:
         return _copy(source.fd, source.subpath, recursive)
 

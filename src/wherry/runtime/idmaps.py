@@ -1,0 +1,58 @@
+"""User namespaces that nobody lives in: what an id-mapped mount takes its map from (mount_setattr(2))."""
+
+import os
+
+from wherry.errors import KernelError
+from wherry.linux.clone import clone, reap
+from wherry.linux.namespace import CLONE_NEWUSER, open_namespace
+from wherry.linux.process import pidfd_send_signal
+from wherry.linux.signals import SIGKILL
+
+HIGHEST = 0xFFFFFFFE
+
+
+def make_user_namespace(uid_map: str, gid_map: str) -> int:
+    """A user namespace with these maps (user_namespaces(7)), as a descriptor.
+
+    Raises:
+        KernelError: the kernel refuses.
+    """
+    pid, pidfd = clone(CLONE_NEWUSER)
+    if pid == 0:
+        while True:
+            os.read(_never(), 1)
+    try:
+        for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+            try:
+                fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, text.encode())
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise KernelError(f"write {name}", error.errno or 0) from None
+        return open_namespace("user", pid)
+    finally:
+        pidfd_send_signal(pidfd, SIGKILL)
+        reap(pidfd)
+        os.close(pidfd)
+
+
+def _never() -> int:
+    """A descriptor that has nothing to read until its reader is killed."""
+    read, write = os.pipe2(0)
+    os.set_inheritable(write, False)
+    return read
+
+
+def as_root(own: int) -> str:
+    """The map that shows what belongs to `own` as root's, and makes root's files `own`'s; other ids stay, root's own
+    files belong to nobody.
+
+    Args:
+        own: an id of the host.
+    """
+    if own == 0:
+        return f"0 0 {HIGHEST + 1}\n"
+    parts = [(1, 1, own - 1), (own, 0, 1), (own + 1, own + 1, HIGHEST - own)]
+    return "".join(f"{disk} {shown} {count}\n" for disk, shown, count in parts if count > 0)
