@@ -21,9 +21,13 @@ from wherry.wire import images as wire
 T = TypeVar("T")
 
 
-async def unpack(source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
+async def unpack(
+    source_fd: int, target_dir_fd: int, expect_diff_id: str | None, *, sync: bool = True
+) -> dict[str, Any]:
     """Unpack in a thread what the engine unpacks in a worker."""
-    applied = await asyncio.to_thread(apply_layer, source_fd, target_dir_fd, None, expect_diff_id=expect_diff_id)
+    applied = await asyncio.to_thread(
+        apply_layer, source_fd, target_dir_fd, None, expect_diff_id=expect_diff_id, sync=sync
+    )
     return applied.to_json()
 
 

@@ -204,10 +204,11 @@ class Engine:
     ) -> dict[str, Any]:
         return await self._live_spawner.run_worker(kind, args, fds, progress)
 
-    async def _unpack(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
-        return await self._live_spawner.run_worker(
-            "unpack", {"expect_diff_id": expect_diff_id}, {"source": source_fd, "target": target_dir_fd}
-        )
+    async def _unpack(
+        self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None, *, sync: bool = True
+    ) -> dict[str, Any]:
+        args = {"expect_diff_id": expect_diff_id, "sync": sync}
+        return await self._live_spawner.run_worker("unpack", args, {"source": source_fd, "target": target_dir_fd})
 
     async def _write_layer(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> dict[str, Any]:
         return await self._live_spawner.run_worker("layer", args, {"tree": tree_fd, "blob": blob_fd, "copy": copy_fd})

@@ -13,7 +13,7 @@ from typing import Any
 
 from wherry.distribution.source import Source
 from wherry.errors import DigestMismatch, NotFound, Unavailable
-from wherry.images.layers import AT_ONCE, unpack_layer, verify_diff_id
+from wherry.images.layers import AT_ONCE, Batch, verify_diff_id
 from wherry.images.stores import Stores
 from wherry.oci.digest import Digest
 from wherry.oci.image import Descriptor
@@ -68,10 +68,13 @@ def is_here(stores: Stores, layer: Layer) -> bool:
     )
 
 
-async def fetch_layer(stores: Stores, source: Source | None, gates: Gates, layer: Layer, tell: Tell) -> int:
+async def fetch_layer(
+    stores: Stores, source: Source | None, gates: Gates, batch: Batch, layer: Layer, tell: Tell
+) -> int:
     """Make blob and snapshot of a layer; what is there already is not fetched, nor unpacked.
 
     Args:
+        batch: which the snapshot becomes visible with.
         source: where blobs come from; None where they must be here already.
         tell: progress, in Docker's words.
 
@@ -90,7 +93,7 @@ async def fetch_layer(stores: Stores, source: Source | None, gates: Gates, layer
             return stores.overlay.size(layer.chain_id)
         if stores.blobs.exists(digest):
             tell("Download complete", 0, 0)
-            return await _unpack(stores, gates, stores.blobs.open(digest), layer, tell)
+            return await _unpack(stores, gates, batch, stores.blobs.open(digest), layer, tell)
         if source is None:
             raise NotFound(f"blob {digest}: not found", digest=digest)
         if gates.downloads.locked():
@@ -101,13 +104,13 @@ async def fetch_layer(stores: Stores, source: Source | None, gates: Gates, layer
         if digest.algorithm != "sha256":
             await asyncio.to_thread(ingest.commit, digest, layer.descriptor.size)
             tell("Download complete", 0, 0)
-            return await _unpack(stores, gates, stores.blobs.open(digest), layer, tell)
+            return await _unpack(stores, gates, batch, stores.blobs.open(digest), layer, tell)
         # its digest is right: the disk makes it durable while it is being unpacked
         fd = ingest.read_fd()
         storing = asyncio.ensure_future(asyncio.to_thread(ingest.commit, digest, layer.descriptor.size))
         tell("Download complete", 0, 0)
         try:
-            return await _unpack(stores, gates, fd, layer, tell)
+            return await _unpack(stores, gates, batch, fd, layer, tell)
         finally:
             await _until_done(storing)
             storing.result()
@@ -211,7 +214,7 @@ def _write(ingest: Ingest, parts: list[bytes]) -> None:
         ingest.write(part)
 
 
-async def _unpack(stores: Stores, gates: Gates, fd: int, layer: Layer, tell: Tell) -> int:
+async def _unpack(stores: Stores, gates: Gates, batch: Batch, fd: int, layer: Layer, tell: Tell) -> int:
     """Unpack from `fd`, which it closes."""
     try:
         async with gates.unpacking:
@@ -221,7 +224,7 @@ async def _unpack(stores: Stores, gates: Gates, fd: int, layer: Layer, tell: Tel
             else:
                 watching = asyncio.ensure_future(_watch(fd, layer.descriptor.size, tell))
                 try:
-                    size = await unpack_layer(stores, fd, layer.chain_id, layer.diff_id, layer.parent)
+                    size = await batch.unpack(fd, layer.chain_id, layer.diff_id, layer.parent)
                 finally:
                     watching.cancel()
         tell("Pull complete", 0, 0)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from wherry.errors import DigestMismatch, StoreCorrupt
 from wherry.images.model import Image
@@ -11,6 +11,7 @@ from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
+from wherry.snapshots.overlay import Staged
 
 T = TypeVar("T")
 AT_ONCE = max(2, os.cpu_count() or 1)
@@ -30,24 +31,66 @@ async def unpack_layer(stores: Stores, source_fd: int, chain_id: str, diff_id: s
     Raises:
         DigestMismatch, HostileInput, StoreCorrupt: the layer is not what it should be; nothing is left of it.
     """
-    overlay = stores.overlay
-    if overlay.exists(chain_id):
-        return overlay.size(chain_id)
-    staging = overlay.stage()
-    try:
-        dir_fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            applied = await stores.unpack(source_fd, dir_fd, diff_id)
-        finally:
-            os.close(dir_fd)
-        if applied["diff_id"] != diff_id:
-            raise DigestMismatch(f"layer content is {applied['diff_id']}, expected {diff_id}")
-        size = int(applied["size"])
-        await asyncio.to_thread(overlay.commit, staging, chain_id, size, diff_id=diff_id, parent=parent)
-    except BaseException:
-        overlay.abandon(staging)
-        raise
+    if stores.overlay.exists(chain_id):
+        return stores.overlay.size(chain_id)
+    async with Batch(stores) as batch:
+        size = await batch.unpack(source_fd, chain_id, diff_id, parent)
+        await batch.commit()
     return size
+
+
+class Batch:
+    """Layers that become visible together, made durable by one sync for all of them.
+
+    A sync for each would make the others' files wait for the journal again and again. An async context manager: what
+    was not committed when it ends is thrown away.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._staged: list[Staged] = []
+
+    async def unpack(self, source_fd: int, chain_id: str, diff_id: str, parent: str | None) -> int:
+        """Unpack a layer; arguments and errors are those of `unpack_layer`."""
+        overlay = self._stores.overlay
+        tree = overlay.stage()
+        try:
+            dir_fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                applied = await self._stores.unpack(source_fd, dir_fd, diff_id, sync=False)
+            finally:
+                os.close(dir_fd)
+            if applied["diff_id"] != diff_id:
+                raise DigestMismatch(f"layer content is {applied['diff_id']}, expected {diff_id}")
+        except BaseException:
+            overlay.abandon(tree)
+            raise
+        size = int(applied["size"])
+        self._staged.append(Staged(tree, chain_id, size, diff_id, parent))
+        return size
+
+    async def commit(self) -> None:
+        """Make all layers visible, and durable what was written before. Raises `KernelError`."""
+        staged = self._staged
+        await whole(asyncio.to_thread(self._stores.overlay.commit_all, staged))
+        self._staged = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for layer in self._staged:
+            self._stores.overlay.abandon(layer.tree)
+
+
+async def whole(work: Awaitable[T]) -> T:
+    """Wait for work in a thread also when cancelled: what it works on must not be taken away meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def ensure(stores: Stores, image: Image) -> None:

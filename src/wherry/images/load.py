@@ -10,7 +10,7 @@ from wherry.images import archives
 from wherry.images.archives import Layer, Planned
 from wherry.images.feed import Source, read_in_thread
 from wherry.images.indexes import survey
-from wherry.images.layers import gather_limited, unpack_layer, verify_diff_id
+from wherry.images.layers import Batch, gather_limited, verify_diff_id, whole
 from wherry.images.members import LIMITS, Member, Members, read_archive
 from wherry.images.stores import Progress, Stores
 from wherry.oci import digest as digests
@@ -66,15 +66,11 @@ async def store_images(stores: Stores, images: list[Planned], progress: Progress
         async with await stores.leases.take() as lease:
             with stores.pinned(chain_ids):
                 await lease.add(*blobs)
-                # the disk makes the blobs durable while their layers are being unpacked
-                storing = asyncio.ensure_future(asyncio.to_thread(_store_blobs, stores.blobs, images))
-                try:
-                    sizes = await _unpack(stores, images, chains, (lambda _: None) if quiet else progress)
-                finally:
-                    await asyncio.wait([storing])
-                    failed = storing.exception()
-                if failed is not None:
-                    raise failed
+                async with Batch(stores) as batch:
+                    sizes = await _unpack(stores, batch, images, chains, (lambda _: None) if quiet else progress)
+                    # one sync for blobs and layers: each of its own would make the others wait for the journal
+                    await batch.commit()
+                    await whole(asyncio.to_thread(_store_blobs, stores.blobs, images))
                 records = [_record(image, chain, sizes) for image, chain in zip(images, chains, strict=True)]
                 names = {str(name): str(image.id) for image in images for name in image.names}
                 indexes = await asyncio.to_thread(_indexes, stores, images)
@@ -179,7 +175,7 @@ def inflate(fd: int, blobs: Blobs) -> Ingest:
 
 
 def _store_blobs(blobs: Blobs, images: list[Planned]) -> None:
-    """Make the blobs visible under their digests; a lease holds them. Blocks: for a thread."""
+    """Make the blobs visible under their digests; a lease holds them, what is large is synced. Blocks: for a thread."""
     for image in images:
         for layer in image.layers:
             digest = layer.descriptor.verified
@@ -190,14 +186,17 @@ def _store_blobs(blobs: Blobs, images: list[Planned]) -> None:
                 member.store(blobs, Digest(text))
         blobs.write(image.raw_config, image.id)
         blobs.write(image.raw_manifest, image.manifest_digest)
+    blobs.sync_names()
 
 
 def _digests(image: Planned) -> list[str]:
     return [image.id, image.manifest_digest, *(layer.descriptor.digest for layer in image.layers), *image.beside]
 
 
-async def _unpack(stores: Stores, images: list[Planned], chains: list[list[str]], progress: Progress) -> dict[str, int]:
-    """Make all snapshots; returns their sizes by chain id."""
+async def _unpack(
+    stores: Stores, batch: Batch, images: list[Planned], chains: list[list[str]], progress: Progress
+) -> dict[str, int]:
+    """Unpack all layers that have no snapshot yet; returns their sizes by chain id."""
     wanted: dict[str, tuple[Layer, str | None]] = {}
     for image, chain in zip(images, chains, strict=True):
         parent = None
@@ -206,13 +205,15 @@ async def _unpack(stores: Stores, images: list[Planned], chains: list[list[str]]
             parent = chain_id
 
     def call(chain_id: str, layer: Layer, parent: str | None) -> Callable[[], Awaitable[int]]:
-        return lambda: _one(stores, chain_id, layer, parent, progress)
+        return lambda: _one(stores, batch, chain_id, layer, parent, progress)
 
     sizes = await gather_limited([call(chain_id, *what) for chain_id, what in wanted.items()])
     return dict(zip(wanted, sizes, strict=True))
 
 
-async def _one(stores: Stores, chain_id: str, layer: Layer, parent: str | None, progress: Progress) -> int:
+async def _one(
+    stores: Stores, batch: Batch, chain_id: str, layer: Layer, parent: str | None, progress: Progress
+) -> int:
     fd = _open_layer(stores.blobs, layer)
     try:
         if stores.overlay.exists(chain_id):
@@ -222,7 +223,7 @@ async def _one(stores: Stores, chain_id: str, layer: Layer, parent: str | None, 
         short, size = digests.parse(layer.diff_id).short, layer.descriptor.size
         message = {"status": "Loading layer", "id": short}
         progress({**message, "progressDetail": {"current": 0, "total": size}})
-        unpacked = await unpack_layer(stores, fd, chain_id, layer.diff_id, parent)
+        unpacked = await batch.unpack(fd, chain_id, layer.diff_id, parent)
         progress({**message, "progressDetail": {"current": size, "total": size}})
         return unpacked
     finally:

@@ -58,13 +58,15 @@ class Member:
     def store(self, blobs: Blobs, expected: Digest) -> None:
         """Make the content a blob under `expected` (another algorithm's digest is computed again).
 
+        A large one was synced before, and `Blobs.sync_names` comes after it.
+
         Raises:
             DigestMismatch: it is something else.
         """
         if self.data is not None:
             blobs.write(self.data, expected)
         elif self.ingest is not None:
-            self.ingest.commit(expected, self.size)
+            self.ingest.commit(expected, self.size, synced=True)
             self.ingest = None
 
 

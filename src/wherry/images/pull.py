@@ -21,6 +21,7 @@ from wherry.errors import (
 )
 from wherry.images.fetch import Gates, Layer, all_of, fetch_layer, forget, is_here
 from wherry.images.indexes import NESTING, blobs_of, fitting, survey
+from wherry.images.layers import Batch
 from wherry.images.load import discard
 from wherry.images.stores import Progress, Stores
 from wherry.oci import image as documents
@@ -350,10 +351,13 @@ async def _fetch(
     for layer in layers:
         state = "Pulling fs layer" if layer in missing else "Already exists"
         progress({"status": state, "progressDetail": {}, "id": layer.descriptor.verified.short})
-    sizes = await all_of(
-        fetch_layer(stores, source, gates, layer, _teller(progress, layer.descriptor.verified.short))
-        for layer in missing
-    )
+    async with Batch(stores) as batch:
+        sizes = await all_of(
+            fetch_layer(stores, source, gates, batch, layer, _teller(progress, layer.descriptor.verified.short))
+            for layer in missing
+        )
+        if missing:
+            await batch.commit()
     found = dict(zip((layer.chain_id for layer in missing), sizes, strict=True))
     return {layer.chain_id: found.get(layer.chain_id, stores.overlay.size(layer.chain_id)) for layer in layers}
 

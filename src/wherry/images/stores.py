@@ -24,6 +24,7 @@ class Unpack(Protocol):
         source_fd: the layer blob, compressed or not, at its beginning; stays the caller's.
         target_dir_fd: an empty directory; stays the caller's.
         expect_diff_id: what the uncompressed stream must hash to; None takes what comes.
+        sync: make it durable; else the caller does, before anything refers to it.
 
     Returns:
         `{"diff_id", "size", …}`: digest of the uncompressed stream, bytes of file content.
@@ -32,7 +33,9 @@ class Unpack(Protocol):
         DigestMismatch, HostileInput: the layer is not what it should be.
     """
 
-    def __call__(self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None) -> Awaitable[dict[str, Any]]: ...
+    def __call__(
+        self, source_fd: int, target_dir_fd: int, expect_diff_id: str | None, *, sync: bool = True
+    ) -> Awaitable[dict[str, Any]]: ...
 
 
 class WriteLayer(Protocol):

@@ -16,6 +16,7 @@ import stat
 from errno import EEXIST, ENOENT, ENOTEMPTY
 
 from wherry.errors import InvalidArgument, KernelError, NewerSchema, StoreCorrupt
+from wherry.linux.libc import check, libc
 from wherry.oci.mount import Mount
 from wherry.paths import Roots
 from wherry.snapshots.remove import remove_tree
@@ -28,6 +29,19 @@ _SCHEMA = 1
 _META_LIMIT = 64 * 1024
 # Set whatever the kernel's defaults are: with any of them on, a layer is no plain tree that can be carried away.
 _OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
+
+
+class Staged:
+    """A layer whose tree is written and not yet synced: what `commit_all` makes visible."""
+
+    __slots__ = ("chain_id", "diff_id", "parent", "size", "tree")
+
+    def __init__(self, tree: str, chain_id: str, size: int, diff_id: str | None, parent: str | None) -> None:
+        self.tree = tree
+        self.chain_id = chain_id
+        self.size = size
+        self.diff_id = diff_id
+        self.parent = parent
 
 
 class Overlay:
@@ -81,33 +95,71 @@ class Overlay:
         Raises:
             KernelError: a system call failed; the staged layer is still there.
         """
-        target, tree = self._directory(chain_id), staging
-        staging = self._staged(tree)
-        meta = {"v": _SCHEMA, "chain_id": chain_id, "parent": parent, "diff_id": diff_id, "size": size}
-        step = "write layer"
+        layer = Staged(staging, chain_id, size, diff_id, parent)
+        target, private = self._directory(chain_id), self._staged(staging)
         try:
-            fd = os.open(f"{staging}/meta.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(fd, json.dumps(meta).encode() + b"\n")
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            _fsync(tree)
+            self._write_meta(layer, sync=True)
             _fsync(staging)
-            step = "commit layer"
-            try:
-                os.rename(staging, target)
-            except OSError as error:
-                # rename(2) replaces an empty directory only: a layer that is there stays.
-                if error.errno not in (EEXIST, ENOTEMPTY):
-                    raise
-                self.abandon(tree)
+            _fsync(private)
+            self._show(layer)
             _fsync(self._roots.snapshots)
         except KernelError:
             raise
         except OSError as error:
-            raise KernelError(step, error.errno or 0, target) from error
+            raise KernelError("commit layer", error.errno or 0, target) from error
         return f"{target}/fs"
+
+    def commit_all(self, layers: "Sequence[Staged]") -> None:
+        """Make staged layers visible that nobody synced: one sync of their file system makes all durable before it.
+
+        What else was written to that file system before the call is durable too when it returns.
+
+        Raises:
+            KernelError: a system call failed; the layers from that one on are still staged.
+        """
+        try:
+            for layer in layers:
+                self._write_meta(layer, sync=False)
+            fd = os.open(self._roots.ingest, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                check(libc.syncfs(fd), "syncfs", self._roots.ingest)
+            finally:
+                os.close(fd)
+            for layer in layers:
+                self._show(layer)
+            if layers:
+                _fsync(self._roots.snapshots)
+        except KernelError:
+            raise
+        except OSError as error:
+            raise KernelError("commit layers", error.errno or 0, self._roots.snapshots) from error
+
+    def _write_meta(self, layer: Staged, *, sync: bool) -> None:
+        meta = {
+            "v": _SCHEMA,
+            "chain_id": layer.chain_id,
+            "parent": layer.parent,
+            "diff_id": layer.diff_id,
+            "size": layer.size,
+        }
+        path = f"{self._staged(layer.tree)}/meta.json"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, json.dumps(meta).encode() + b"\n")
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _show(self, layer: Staged) -> None:
+        """Give a layer, which is durable, its name."""
+        try:
+            os.rename(self._staged(layer.tree), self._directory(layer.chain_id))
+        except OSError as error:
+            # rename(2) replaces an empty directory only: a layer that is there stays.
+            if error.errno not in (EEXIST, ENOTEMPTY):
+                raise
+            self.abandon(layer.tree)
 
     def abandon(self, staging: str) -> None:
         """Remove a staged layer with whatever is in it; that it is gone is no error.

@@ -63,7 +63,12 @@ class Applied:
 
 
 def apply_layer(
-    source_fd: int, dir_fd: int, limits: Limits | None = None, *, expect_diff_id: str | None = None
+    source_fd: int,
+    dir_fd: int,
+    limits: Limits | None = None,
+    *,
+    expect_diff_id: str | None = None,
+    sync: bool = True,
 ) -> Applied:
     """Read a layer (tar, plain or compressed) to its end and write it below a directory, durably.
 
@@ -72,6 +77,7 @@ def apply_layer(
         dir_fd: an empty directory that nobody else uses; stays open. It gets the metadata of the layer's root.
         limits: ceilings; the defaults where None.
         expect_diff_id: `sha256:<hex>` that the inflated archive must have.
+        sync: make it durable; whoever unpacks several layers does that for all of them together, before any counts.
 
     Raises:
         HostileInput: the archive breaks a ceiling, or an entry cannot be what it says.
@@ -81,14 +87,14 @@ def apply_layer(
         After each of them the directory holds a partial tree, which the caller removes (`remove_tree`).
     """
     limits = limits or Limits()
-    return _apply(Stream(source_fd, limits), dir_fd, limits, expect_diff_id)
+    return _apply(Stream(source_fd, limits), dir_fd, limits, expect_diff_id, sync=sync)
 
 
 def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     """Run `apply_layer` as a process of its own, confined. Nothing can be imported in it afterwards.
 
     Args:
-        args: `{"limits": {…}, "expect_diff_id": str | null}`.
+        args: `{"limits": {…}, "expect_diff_id": str | null, "sync": bool}`.
         fds: `source`, `target` (the directory); what else is in it stays open.
 
     Returns:
@@ -102,12 +108,13 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         # The first bytes name the decompressor, whose module must be imported while there is a path to it.
         stream = Stream(fds["source"], limits)
         confine(fds["target"], limits.max_bytes)
-        return _apply(stream, fds["target"], limits, args.get("expect_diff_id")).to_json()
+        expected, sync = args.get("expect_diff_id"), bool(args.get("sync", True))
+        return _apply(stream, fds["target"], limits, expected, sync=sync).to_json()
     except MemoryError:
         raise HostileInput("layer asks for more memory than a worker has") from None
 
 
-def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | None) -> Applied:
+def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | None, *, sync: bool) -> Applied:
     reader = TarReader(stream, limits)
     tree = Tree(dir_fd)
     try:
@@ -120,7 +127,8 @@ def _apply(stream: Stream, dir_fd: int, limits: Limits, expect_diff_id: str | No
         raise DigestMismatch(
             f"layer content is {stream.digest}, expected {expect_diff_id}", got=stream.digest, expected=expect_diff_id
         )
-    check(libc.syncfs(dir_fd), "syncfs")
+    if sync:
+        check(libc.syncfs(dir_fd), "syncfs")
     return Applied(
         stream.digest, reader.total + links, reader.entries, stream.compressed_digest, stream.compressed_size
     )

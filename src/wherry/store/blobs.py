@@ -91,6 +91,11 @@ class Blobs:
             ingest.write(data)
             return ingest.commit(digest, len(data))
 
+    def sync_names(self) -> None:
+        """Make the names of blobs durable that were committed as `synced`."""
+        for algorithm in digests.ALGORITHMS:
+            fsync_dir(f"{self.root}/{algorithm}")
+
     def ingest(self, ref: str | None = None) -> "Ingest":
         """Begin to write a blob.
 
@@ -215,12 +220,13 @@ class Ingest:
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._verifier = Verifier()
 
-    def commit(self, expected: Digest | None = None, size: int | None = None) -> Digest:
+    def commit(self, expected: Digest | None = None, size: int | None = None, *, synced: bool = False) -> Digest:
         """Verify what was written and make it visible. Idempotent for a blob that is already there.
 
         Args:
             expected: the digest it must have; None takes sha256 of what came.
             size: the length it must have.
+            synced: what was written is durable already, and the caller makes the blob's name so (`Blobs.sync_names`).
 
         Raises:
             DigestMismatch: it is something else; nothing becomes visible, and the ingest is gone.
@@ -230,7 +236,7 @@ class Ingest:
         except DigestMismatch:
             self.abort()
             raise
-        return self._make_visible(digest)
+        return self._make_visible(digest, synced=synced)
 
     def write_fd(self) -> int:
         """Return a new descriptor for a worker that writes the whole content, and hashes it while it does.
@@ -251,14 +257,16 @@ class Ingest:
             raise DigestMismatch(f"unexpected size {found}, expected {size}: {digest}", expected=size, found=found)
         return self._make_visible(digest)
 
-    def _make_visible(self, digest: Digest) -> Digest:
+    def _make_visible(self, digest: Digest, *, synced: bool = False) -> Digest:
         target = self._blobs.path(digest)
         if not os.path.exists(target):
             self._reopen()
             os.fchmod(self._fd, 0o444)
-            os.fsync(self._fd)
+            if not synced:
+                os.fsync(self._fd)
             os.rename(self.path, target)
-            fsync_dir(os.path.dirname(target))
+            if not synced:
+                fsync_dir(os.path.dirname(target))
         self._finish()
         return digest
 
