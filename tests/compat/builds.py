@@ -89,7 +89,7 @@ class Side:
 
     def build(self, dockerfile: Path, name: str) -> Outcome:
         """Build one context; the image is removed again."""
-        extra = ["--progress=plain", "--provenance=false"] if self.buildkit else ["--rm"]
+        extra = ["--no-cache", *(["--progress=plain", "--provenance=false"] if self.buildkit else ["--rm"])]
         try:
             done = self.run("build", *extra, "-t", name, "-f", str(dockerfile), str(dockerfile.parent))
         except subprocess.TimeoutExpired:

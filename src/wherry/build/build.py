@@ -10,6 +10,7 @@ from typing import Any
 from wherry.build import assemble
 from wherry.build.assemble import Built
 from wherry.build.cache import Cache
+from wherry.build.checking import base_image
 from wherry.build.config import Style
 from wherry.build.context import Tree
 from wherry.build.convert import Converted, Surroundings, convert
@@ -17,7 +18,10 @@ from wherry.build.errors import DockerfileError, excerpt
 from wherry.build.excluding import rules
 from wherry.build.executor import Executor, Fetch, Settings
 from wherry.build.graph import ContextSource, ImageSource, Vertex
+from wherry.build.ignorefile import Matcher
 from wherry.build.instructions import parse_stages
+from wherry.build.lint import Surroundings as LintSurroundings
+from wherry.build.lint import lint
 from wherry.build.mounts import CacheLocks, Mounts
 from wherry.build.parser import Document, parse
 from wherry.build.ports import FindImage, RunTask, RunWorker
@@ -58,6 +62,7 @@ class Request:
         agents: sockets by id.
         contexts: by name: an image's name, an address, or a tree.
         style: whose words history has.
+        ignore: patterns of the context's `.dockerignore`, for lint.
         squash: one layer of what the build added.
         store: keep the result as an image.
     """
@@ -77,6 +82,7 @@ class Request:
     agents: dict[str, str] = field(default_factory=dict)
     contexts: "dict[str, str | Tree]" = field(default_factory=dict)
     style: Style = "buildkit"
+    ignore: list[str] = field(default_factory=list)
     squash: bool = False
     store: bool = True
 
@@ -199,6 +205,8 @@ class Build:
         )
         stack.push_async_callback(self.solver.close)
         self.converted = convert(found, self.shared, self.around)
+        if request.style == "buildkit":
+            self._warn()
         target = self.converted.target
         work = asyncio.ensure_future(self.solver.root(target.root))
         stack.push_async_callback(_settled, work)
@@ -246,6 +254,27 @@ class Build:
             created=created,
             epoch=self.request.settings.newest is not None,
         )
+
+    def _warn(self) -> None:
+        """Tell what lint finds in the stages that are built; it may ask to fail the build."""
+        request, around = self.request, self.around
+        images = {name: base_image(image) for name, image in around.images.items()}
+        images |= {name: base_image(found) for name, found in around.contexts.items() if isinstance(found, Image)}
+        surroundings = LintSurroundings(
+            build_args=request.build_args,
+            target=request.target,
+            target_platform=self._platform or platforms.host(),
+            contexts=list(request.contexts),
+            ignore=Matcher(request.ignore) if request.ignore else None,
+            images=images,
+            all_stages=False,
+        )
+        report = lint(self._source, surroundings, request.path)
+        if report.findings:
+            self.sink({"warnings": report.warnings()})
+        failure = report.failure()
+        if failure is not None:
+            raise failure
 
     # -- what comes before the work
 

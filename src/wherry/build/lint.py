@@ -55,7 +55,9 @@ class Surroundings:
         target_platform: what is built for.
         contexts: names of `--build-context`.
         ignore: the context's `.dockerignore`, or None.
-        images: what is known of images, by the name that FROM gives (after expansion).
+        images: what is known of images, by the name that FROM gives (after expansion). What an image that is not
+            here has in its environment nobody knows: nothing is said of variables in stages on top of it.
+        all_stages: also read stages that the target does not need.
     """
 
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Surroundings:
     contexts: Sequence[str] = ()
     ignore: Matcher | None = None
     images: Mapping[str, BaseImage] = field(default_factory=dict)
+    all_stages: bool = True
 
 
 def lint(data: bytes, around: Surroundings, name: str = "Dockerfile") -> LintReport:
@@ -248,6 +251,7 @@ class _StageState:
 
     scope: StageScope
     has_shell: bool
+    known: bool
     workdir_set: bool = False
     last: dict[str, c.Command] = field(default_factory=dict)
 
@@ -263,7 +267,8 @@ class _Walk:
         self.states: dict[int, _StageState] = {}
 
     def run(self) -> None:
-        indices = self.whole.needed if self.around.target else range(len(self.whole.stages))
+        every = self.around.all_stages and not self.around.target
+        indices = range(len(self.whole.stages)) if every else self.whole.needed
         for index in indices:
             self._lint_platform(self.whole.stages[index])
         for index in indices:
@@ -289,15 +294,17 @@ class _Walk:
         base = planned.base
         if base.kind == "stage" and base.stage in self.states:
             state = self.states[base.stage]
-            return _StageState(state.scope.child(), state.has_shell, state.workdir_set)
+            return _StageState(state.scope.child(), state.has_shell, state.known, state.workdir_set)
+        known = base.kind == "scratch" or base.name in self.around.images
         image = self.around.images.get(base.name, BaseImage())
         env = {**image.env} if "PATH" in image.env else {**image.env, "PATH": DEFAULT_PATH}
-        return _StageState(StageScope.begin(self.shared, env), bool(image.shell))
+        return _StageState(StageScope.begin(self.shared, env), bool(image.shell), known)
 
     def _one(self, command: c.Command, state: _StageState, *, outside: bool) -> None:
         def undefined(_command: c.Command, name: str, known: Collection[str]) -> None:
             hint = suggest(name, known)
-            self._add("UndefinedVar", command, name, hint="$" + hint if hint else "")
+            if state.known:
+                self._add("UndefinedVar", command, name, hint="$" + hint if hint else "")
 
         expanded = state.scope.apply(command, undefined)
         check(expanded)

@@ -6,6 +6,7 @@ Rules are switched in three places: `# check=skip=A,B;error=true` at the head of
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from wherry.build.errors import DockerfileError, Location, excerpt
 from wherry.build.gotext import parse_bool, quote
@@ -153,9 +154,46 @@ class LintReport:
             out.append(excerpt(self.source, self.name, [finding.location]))
         return "".join(out)
 
+    def warnings(self) -> list[dict[str, Any]]:
+        """The findings as BuildKit's progress messages have them (`warnings`)."""
+        return [
+            {
+                "level": 1,
+                "short": finding.short(),
+                "detail": [finding.rule.description],
+                "url": finding.rule.url,
+                "range": [_range(finding.location)],
+            }
+            for finding in self.findings
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """The report as BuildKit's lint request answers it."""
+        found: dict[str, Any] = {
+            "warnings": [
+                {
+                    "ruleName": finding.rule.name,
+                    "description": finding.rule.description,
+                    "url": finding.rule.url,
+                    "detail": finding.detail,
+                    "location": {"ranges": [_range(finding.location)]},
+                }
+                for finding in self.findings
+            ],
+            "sources": [{"filename": self.name, "language": "Dockerfile"}],
+        }
+        if self.error is not None:
+            place = [_range(self.error.location)] if self.error.location else []
+            found["buildError"] = {"message": self.error.message, "location": {"ranges": place}}
+        return found
+
     def error_text(self) -> str:
         """The error with its place; "" without one."""
         if self.error is None:
             return ""
         place = [self.error.location] if self.error.location else []
         return f"{self.error.message}\n{excerpt(self.source, self.name, place)}"
+
+
+def _range(location: Location) -> dict[str, Any]:
+    return {"start": {"line": location[0]}, "end": {"line": location[1]}}

@@ -54,10 +54,12 @@ class Build:
 
     def __init__(self) -> None:
         self.vertexes: dict[str, Vertex] = {}
+        self.warnings: list[dict[str, Any]] = []
 
     def take(self, message: "dict[str, Any]") -> "list[tuple[Vertex, str, Any]]":
         """Take a message; returns (vertex, `started`, `done`, `error`, `line`…; what) of what is new."""
         news: list[tuple[Vertex, str, Any]] = []
+        self.warnings += message.get("warnings") or ()
         for entry in message.get("vertexes") or ():
             news += self._vertex(entry)
         for entry in message.get("statuses") or ():
@@ -232,6 +234,15 @@ class Quiet:
 
     def close(self) -> None:
         """Nothing more comes."""
+
+
+def warned(build: Build) -> str:
+    """What lint found, as it is told at the end of a build; "" where it found nothing."""
+    found = build.warnings
+    if not found:
+        return ""
+    lines = "".join(f" - {entry.get('short', '')}\n" for entry in found)
+    return f"\n {len(found)} warning{'s' if len(found) > 1 else ''} found:\n{lines}"
 
 
 def view(kind: str, quiet: bool) -> "Plain | Terminal | Raw | Quiet":

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from wherry.build.assemble import Built
+from wherry.build.build import DOCKERFILE_LIMIT, Request
 from wherry.build.build import Build as One
-from wherry.build.build import Request
+from wherry.build.checking import check
 from wherry.build.executor import Settings
 from wherry.build.outputs import root_archive
 from wherry.build.sources import Sources
@@ -62,6 +63,9 @@ class ClientBuild:
         request = self._request(outputs)
         async with build.sources(request) as sources:
             context = await self._context(sources, request)
+            if wire.check:
+                self._check(request, context)
+                return
             one = One(
                 build.builder,
                 request,
@@ -74,6 +78,24 @@ class ClientBuild:
             built = await one.run()
             build.told(built, one)
         self._send({"result": self._result(one, built)})
+
+    def _check(self, request: Request, context: "Tree | None") -> None:
+        data = request.dockerfile
+        if data is None:
+            if context is None:
+                raise InvalidArgument("the build has neither a context nor a Dockerfile")
+            data = context.read(request.path, DOCKERFILE_LIMIT)
+        report = check(
+            data,
+            request.path,
+            self._build.images.resolve,
+            build_args=request.build_args,
+            target=request.target,
+            platform=request.platform,
+            contexts=list(request.contexts),
+            ignore=request.ignore,
+        )
+        self._send({"check": {**report.document(), "text": report.text(), "error": report.error_text()}})
 
     def _result(self, one: One, built: Built) -> Json:
         names = [str(name) for name in one.names]
@@ -110,6 +132,7 @@ class ClientBuild:
             secrets={id_: _decoded(text) for id_, text in wire.secrets.items()},
             agents=wire.agents,
             style="buildkit",
+            ignore=wire.ignore,
             squash=wire.squash,
             store=store,
         )

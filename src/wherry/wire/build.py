@@ -33,6 +33,8 @@ class BuildRequest(Struct, omit_defaults=True):
         allow: entitlements.
         limits: Docker's HostConfig keys.
         debug: keep a failed step until the caller has looked at it.
+        check: only lint; the answer is `{"check": …}`.
+        ignore: patterns of the context's `.dockerignore`, for lint.
     """
 
     context: str = ""
@@ -60,3 +62,4 @@ class BuildRequest(Struct, omit_defaults=True):
     limits: dict[str, Any] = field(default_factory=dict)
     debug: bool = False
     check: bool = False
+    ignore: list[str] = field(default_factory=list)

@@ -25,7 +25,7 @@ def read(
         build_platform=AMD64,
         target_platform=AMD64,
         ignore=Matcher(ignore) if ignore is not None else None,
-        images=images or {},
+        images={"x": BaseImage(), "y": BaseImage()} if images is None else images,
     )
     return lint(text.encode(), around)
 
@@ -207,6 +207,11 @@ def test_findings_may_be_an_error() -> None:
     assert str(failure) == "lint violation found for rules: LegacyKeyValueFormat, JSONArgsRecommended"
     assert read("FROM x\nENV a b\n").failure() is None
     assert read("# check=error=true\nFROM x\n").failure() is None
+
+
+def test_nothing_is_said_of_variables_on_top_of_an_unknown_image() -> None:
+    text = "FROM x AS a\nCOPY $b /\nFROM a\nCOPY $c /\nFROM scratch\nCOPY $d /\n"
+    assert [f.location[0] for f in read(text, images={}).findings] == [6]
 
 
 def test_text() -> None:

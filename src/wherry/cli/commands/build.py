@@ -5,7 +5,7 @@ from binascii import b2a_base64
 
 from wherry.cli import credentials
 from wherry.cli.buildflags import FLAGS, limits, outputs, pairs, secrets, sockets
-from wherry.cli.buildview import failed, view
+from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import err, line, out, write_all
@@ -40,6 +40,10 @@ def _build(command: Invocation) -> int:
         else:
             shown.take(message)
     shown.close()
+    silent = command["quiet"] or command["progress"] in ("quiet", "rawjson")
+    warning = "" if silent else warned(shown.build)
+    if warning:
+        err(warning.rstrip("\n"))
     for sink in sinks:
         if sink is not None:
             sink.finish(ok=not failure)
@@ -53,7 +57,30 @@ def _build(command: Invocation) -> int:
 
 
 def _check(command: Invocation) -> int:
-    raise Failure(f"{command.path}: --check is not supported yet")
+    """Lint: nothing is sent but the Dockerfile and the patterns of `.dockerignore`."""
+    request = {**_request(command, []), "check": True}
+    _locate(command, command.args[0], request, None)
+    response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
+    for message in _messages(response, []):
+        if message.get("error"):
+            raise Failure(f"ERROR: {message['error']}", 1)
+        if "check" in message:
+            return _report(message["check"])
+    raise Failure("the engine broke off")
+
+
+def _report(report: "dict[str, Any]") -> int:
+    count = len(report["warnings"])
+    if count:
+        line(f"Check complete, {f'{count} warnings have' if count > 1 else '1 warning has'} been found!")
+        out(report["text"])
+    if report.get("buildError"):
+        if count:
+            line("")
+        raise Failure(f"ERROR: {report['error']}".rstrip("\n"), 1)
+    if not count:
+        line("Check complete, no warnings found.")
+    return int(count > 0)
 
 
 def _tell(command: Invocation, result: "dict[str, Any]") -> None:
@@ -122,14 +149,14 @@ def _auths() -> "dict[str, str]":
 
 
 def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "Any") -> None:
-    """Find Dockerfile and context, and send them."""
+    """Find Dockerfile and context, and send them; without a view only the Dockerfile is wanted."""
     dockerfile = command["file"]
     for text in command["build-context"]:
         name, equals, value = text.partition("=")
         if not equals:
             raise Failure(f"invalid context value: {text}, expected key=value")
-        if os.path.isdir(value):
-            value = "sent:" + _send(command, value, None, shown, f"[context {name}] load from client")
+        if os.path.isdir(value) and shown is not None:
+            value = "sent:" + _send(command, value, [], shown, f"[context {name}] load from client")
         request.setdefault("contexts", {})[name] = value
     if place == "-":
         if dockerfile == "-":
@@ -152,7 +179,9 @@ def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "
             path = os.path.join(place, "dockerfile")
         request["dockerfile"], request["path"] = _read(path), os.path.basename(path)
         ignore = _ignore(place, path)
-    request["context"] = _send(command, place, ignore, shown, "[internal] load build context")
+    request["ignore"] = ignore
+    if shown is not None:
+        request["context"] = _send(command, place, ignore, shown, "[internal] load build context")
 
 
 def _read(path: str) -> str:
@@ -182,7 +211,8 @@ def _text(fd: int, shown: str) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def _ignore(place: str, dockerfile: str) -> "tuple[Callable[[str], bool], Callable[[str], bool]] | None":
+def _ignore(place: str, dockerfile: str) -> "list[str]":
+    """The patterns of `.dockerignore`; the Dockerfile may have one of its own."""
     candidates = [f"{dockerfile}.dockerignore"] if dockerfile else []
     for path in (*candidates, os.path.join(place, ".dockerignore")):
         try:
@@ -190,23 +220,28 @@ def _ignore(place: str, dockerfile: str) -> "tuple[Callable[[str], bool], Callab
                 data = file.read()
         except (FileNotFoundError, IsADirectoryError):
             continue
-        from wherry.build.ignorefile import Matcher, read_ignorefile
+        from wherry.build.ignorefile import read_ignorefile
 
-        matcher = Matcher(read_ignorefile(data))
-        return matcher.matches, matcher.may_contain
-    return None
+        return read_ignorefile(data)
+    return []
 
 
 def _send(
     command: Invocation,
     place: str,
-    ignore: "tuple[Callable[[str], bool], Callable[[str], bool]] | None",
+    patterns: "list[str]",
     shown: "Any",
     name: str,
 ) -> str:
     from wherry.cli.buildcontext import Directory
     from wherry.cli.units import human_size
 
+    ignore: tuple[Callable[[str], bool], Callable[[str], bool]] | None = None
+    if patterns:
+        from wherry.build.ignorefile import Matcher
+
+        matcher = Matcher(patterns)
+        ignore = matcher.matches, matcher.may_contain
     directory = Directory(place, ignore)
     vertex = {"digest": f"client:{name}", "name": name, "started": _now()}
     shown.take({"vertexes": [vertex]})
