@@ -27,6 +27,7 @@ _KEYS: "dict[str, tuple[type, str]]" = {
     "log-level": (str, "log_level"),
     "live-restore": (bool, "live_restore"),
     "icc": (bool, "icc"),
+    "publish-policy": (str, "publish_policy"),
     "dns": (list, "dns"),
     "dns-opts": (list, "dns_options"),
     "dns-search": (list, "dns_search"),
@@ -65,6 +66,8 @@ class EngineConfig:
         self.log_level = "info"
         self.live_restore = True
         self.icc = True
+        # ours: `host-firewall` has published ports obey the host's own input rules
+        self.publish_policy = ""
         self.dns: list[str] = []
         self.dns_options: list[str] = []
         self.dns_search: list[str] = []
@@ -108,6 +111,8 @@ class EngineConfig:
             raise InvalidArgument(f"{origin}: invalid logging level: {self.log_level}")
         if self.storage_driver not in ("overlay2", "overlay", "overlayfs"):
             raise InvalidArgument(f"{origin}: storage driver not supported: {self.storage_driver}")
+        if self.publish_policy not in ("", "open", "host-firewall"):
+            raise InvalidArgument(f"{origin}: publish-policy: want open or host-firewall, not {self.publish_policy}")
         if self.log_driver not in ("json-file", "none"):
             raise InvalidArgument(f'{origin}: logger: no log driver named "{self.log_driver}" is registered')
 

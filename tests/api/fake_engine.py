@@ -509,6 +509,9 @@ class FakeNetworks:
         await self.inspect(ref)
         self.changes.append((ref, request))
 
+    async def examine(self, ref: str, port: str) -> JsonList:
+        return [{"ok": False, "text": f"{ref} {port}"}]
+
 
 class FakeVolumes:
     """One volume, `data`."""

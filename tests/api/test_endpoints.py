@@ -509,6 +509,9 @@ def test_other_endpoints(sock: socket.socket) -> None:
         assert ask(sock, "POST", f"/networks/bridge/{verb}", b'{"Container":"c1"}').status == 200
         assert ask(sock, "POST", f"/networks/nope/{verb}", b"{}").status == 404
         assert ask(sock, "POST", f"/networks/bridge/{verb}", b'{"Container":1}').status == 400
+    told = ask(sock, "GET", "/wherry/v1/networks/check?container=c1&port=80").json
+    assert told == [{"ok": False, "text": "c1 80"}]
+    assert ask(sock, "GET", "/wherry/v1/networks/check").status == 400
     assert ask(sock, "GET", "/networks/bridge?scope=swarm").status == 404
     assert ask(sock, "GET", "/networks/bridge?verbose=x").status == 400
     assert ask(sock, "POST", "/swarm/leave").message == "This node is not part of a swarm"

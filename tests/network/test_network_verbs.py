@@ -1,6 +1,8 @@
 """Networks of users by the real docker command: made, joined, left, removed, and there again after a crash."""
 
 import json
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,3 +179,56 @@ def test_events_tell_of_networks(engine: EngineProcess) -> None:
     mine = [event for event in events if event["Actor"]["Attributes"]["name"] == "n1"][-4:]
     assert [event["Action"] for event in mine] == ["create", "connect", "disconnect", "destroy"]
     assert [event["Actor"]["Attributes"].get("container") for event in mine] == [None, id_, id_, None]
+
+
+def test_check_says_what_is_wrong(engine: EngineProcess) -> None:
+    """`network check` names what stands in the way: no listener, the wrong listener, nothing published, a lost link."""
+    engine.docker("network", "create", "n1")
+    engine.docker(
+        *("run", "-d", "--name", "web", "--network", "n1", "-p", "80", "-p", "127.0.0.1::81", "busybox"),
+        *("sh", "-c", "httpd -p 80; httpd -p 127.0.0.1:81; exec sleep 999"),
+    )
+
+    def check(*port: str) -> tuple[int, str]:
+        done = engine.wherry("network", "check", "web", *port, check=False)
+        return done.code, done.out
+
+    until(lambda: "something listens on 80/tcp" in check("80")[1], "the server listens")
+    code, told = check("80")
+    assert "from everywhere" in told and "its way out is" in told and "FAIL" not in told.replace("no default route", "")
+    code, told = check("81")
+    assert code == 1 and "for this host only" in told
+    assert "FAIL  81/tcp is listened on for the container's own loopback only" in told
+    code, told = check("82")
+    assert code == 1 and "FAIL  82/tcp is not published" in told and "FAIL  nothing listens on 82/tcp" in told
+    assert engine.wherry("network", "check", "nope", check=False).err.strip().endswith("No such container: nope")
+    assert "invalid" in engine.wherry("network", "check", "web", "x", check=False).err
+    id_ = engine.docker("network", "inspect", "-f", "{{.Id}}", "n1").out[:12]
+    port = next(Path(f"/sys/class/net/br-{id_}/brif").iterdir()).name
+    subprocess.run(["ip", "link", "set", port, "down"], check=True)
+    code, told = check()
+    assert code == 1 and f"FAIL  the link {port} to bridge br-{id_} is down" in told
+    engine.docker("stop", "-t", "0", "web")
+    assert check() == (1, "FAIL  the container is exited, not running\n")
+
+
+def test_a_published_port_is_held(engine: EngineProcess) -> None:
+    """While a container runs nobody else gets its host port, also while the engine is away; afterwards it is free."""
+    engine.docker("run", "-d", "--name", "web", "-p", "18123:80", *SLEEP)
+
+    def taken() -> bool:
+        with socket.socket() as other:
+            try:
+                other.bind(("0.0.0.0", 18123))
+            except OSError:
+                return True
+            return False
+
+    assert taken()
+    engine.kill()
+    assert taken()
+    engine.start()
+    refused = engine.docker("run", "--rm", "-p", "18123:80", "busybox", "true", check=False)
+    assert "Bind for 0.0.0.0:18123 failed: port is already allocated" in refused.err
+    engine.docker("rm", "-f", "web")
+    until(lambda: not taken(), "the port is free")

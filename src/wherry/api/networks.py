@@ -1,6 +1,6 @@
 """Networks: list, inspect, create, remove, prune, connect, disconnect."""
 
-from wherry.api.call import Call
+from wherry.api.call import Call, required
 from wherry.api.reply import Reply, json_reply
 from wherry.errors import InvalidArgument, NetworkNotFound
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
@@ -58,3 +58,9 @@ async def disconnect(call: Call) -> Reply:
     request = await call.json(DisconnectRequest)
     await call.engine.networks.detach(call.name, request or DisconnectRequest())
     return Reply(200)
+
+
+async def check(call: Call) -> Reply:
+    """GET /wherry/v1/networks/check?container=…&port=…: what stands in the way, in words."""
+    container = required(call.text("container"), "the name of a container is needed")
+    return json_reply(await call.engine.networks.examine(container, call.text("port")))

@@ -116,6 +116,7 @@ NAMED: dict[tuple[str, str, str], Handler] = {
 # these have no version: they are ours
 OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/bootstrap"): ours.bootstrap,
+    ("GET", "/wherry/v1/networks/check"): networks.check,
     ("POST", "/wherry/v1/check"): images.check,
     ("GET", "/wherry/v1/manifest"): images.manifests,
     ("GET", "/wherry/v1/volumes/export"): volumes.export,

@@ -101,6 +101,7 @@ GROUPS = {
     "network": (
         "Manage networks",
         {
+            "check": ("network_verbs", "Say in words why a container, or one of its ports, cannot be reached"),
             "connect": ("network_verbs", "Connect a container to a network"),
             "create": ("network_verbs", "Create a network"),
             "disconnect": ("network_verbs", "Disconnect a container from a network"),

@@ -10,7 +10,7 @@ from wherry.containers import links
 from wherry.containers.model import Container, Record
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.records import Registry
-from wherry.engine import network_filters
+from wherry.engine import checkup, network_filters
 from wherry.engine.attachments import Attachments
 from wherry.engine.container_files import ContainerFiles
 from wherry.engine.network_table import Network, NetworkTable
@@ -50,7 +50,8 @@ class Networks:
         self._publish = publish
         self.table = NetworkTable(roots, config)
         self.host_ports = HostPorts()
-        self.firewall = Firewall(roots.scope)
+        self._asks = config.publish_policy == "host-firewall"
+        self.firewall = Firewall(roots.scope, asks=self._asks)
         self._guard: Guard | None = None
         self._watchers: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -302,6 +303,18 @@ class Networks:
             raise
         async with container.lock:
             await self._rewiring.disconnect(network, container)
+
+    async def examine(self, reference: str, port: str = "") -> JsonList:
+        """Say in words what stands between a container, or one of its ports, and the world.
+
+        Returns:
+            `{"ok": bool, "text": str}` for each thing that was looked at.
+
+        Raises:
+            ContainerNotFound: there is no such container.
+            InvalidArgument: `port` is none.
+        """
+        return await checkup.check(self._container(reference), port, self.firewall, asks=self._asks)
 
     def _addressed(self, reference: str) -> Addressed:
         network = self.table.find(reference)

@@ -7,12 +7,15 @@ import ctypes
 import errno
 import os
 import socket
+import struct
 import threading
 
 from wherry.errors import KernelError, NotSupported
+from wherry.linux.netlink import attributes
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
+_NEWGEN, _GEN_PROC_PID = 10 << 8 | 15, 2
 
 
 class RulesetWatch:
@@ -34,20 +37,37 @@ class RulesetWatch:
         """The descriptor to wait on."""
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Take all news; what they say does not matter, nor that some were lost."""
+    def drain(self) -> bool:
+        """Take all news; says whether somebody else than this process may have changed something."""
+        foreign = False
         while True:
             try:
-                self._socket.recv(65536)
+                foreign = not _all_ours(self._socket.recv(65536)) or foreign
             except BlockingIOError:
-                return
+                return foreign
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise KernelError("read the nftables ruleset's news", error.errno or 0) from error
+                foreign = True
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _all_ours(data: bytes) -> bool:
+    """Whether each change in a datagram of news was made by a thread of this process (NFTA_GEN_PROC_PID)."""
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if length < 16:
+            break
+        if kind == _NEWGEN:
+            who = attributes(data[offset + 20 : offset + length]).get(_GEN_PROC_PID, b"")
+            if not os.path.exists(f"/proc/self/task/{int.from_bytes(who, 'big')}"):
+                return False
+        offset += (length + 3) & ~3
+    return True
 
 
 class Nftables:

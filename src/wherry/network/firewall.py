@@ -34,7 +34,7 @@ from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
 from wherry.linux.nftables import Nftables
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import CHAINS, Passage, Protected, elements, render, render_bridges
+from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, elements, render, render_bridges
 
 _FAMILIES = ("ip", "ip6")
 
@@ -46,12 +46,19 @@ class Firewall:
         table: its name (`Roots.scope`); nobody else's may be called so.
         networks: every bridge network.
         open_nftables: gives the way to the kernel; opened at first use, in the namespace of that moment.
+        asks: whether published ports obey the host's own input rules.
     """
 
     def __init__(
-        self, table: str, networks: Sequence[Protected] = (), open_nftables: Callable[[], Nftables] = Nftables
+        self,
+        table: str,
+        networks: Sequence[Protected] = (),
+        open_nftables: Callable[[], Nftables] = Nftables,
+        *,
+        asks: bool = False,
     ) -> None:
         self._table = table
+        self._asks = asks
         self._networks = list(networks)
         self._passages: dict[str, tuple[Passage, ...]] = {}
         self._open = open_nftables
@@ -144,7 +151,8 @@ class Firewall:
             self._rebuild()
             return
         tables = ["ip", "ip6"] if self._ipv6 else ["ip"]
-        flush = [f"flush chain {family} {self._table} {chain}" for family in tables for chain in CHAINS]
+        chains = (*CHAINS, *ASKING_CHAINS) if self._asks else CHAINS
+        flush = [f"flush chain {family} {self._table} {chain}" for family in tables for chain in chains]
         try:
             self._run("\n".join([*flush, *self._rules(), self._bridges()]), "change the firewall table")
         except KernelError as error:
@@ -154,8 +162,8 @@ class Firewall:
 
     def _rules(self) -> list[str]:
         passages = self._all_passages
-        rules = [render(self._table, self._networks, passages)]
-        return [*rules, render(self._table, self._networks, passages, ipv6=True)] if self._ipv6 else rules
+        families = (False, True) if self._ipv6 else (False,)
+        return [render(self._table, self._networks, passages, ipv6=ipv6, asks=self._asks) for ipv6 in families]
 
     @property
     def _all_passages(self) -> list[Passage]:
@@ -174,6 +182,18 @@ class Firewall:
             self._run("\n".join(_fresh("bridge", self._table)), "remove the table of bridges")
         except KernelError:
             return  # a kernel without that family has none of ours either
+
+    def reconsider(self) -> None:
+        """Somebody changed the host's rules: who was admitted by the old ones is to be asked about again.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if not self._asks:
+            return
+        with self._lock:
+            tables = ["ip", "ip6"] if self._ipv6 else ["ip"]
+            self._run("\n".join(f"flush set {family} {self._table} admitted" for family in tables), "ask again")
 
     def present(self) -> bool:
         """Say whether the table is (still) there; after somebody's `flush ruleset` it is not, and wants `rebuild`."""
@@ -223,7 +243,7 @@ class Firewall:
 
     def _change(self, verb: str, ports: Iterable[PublishedPort], what: str) -> None:
         try:
-            self._run(elements(self._table, verb, ports), what)
+            self._run(elements(self._table, verb, ports, asks=self._asks), what)
         except KernelError as error:
             # the table is gone, or an element is not as we recorded it: say the whole truth again
             if error.errno not in (errno.ENOENT, errno.EEXIST):
@@ -233,7 +253,7 @@ class Firewall:
     def _rebuild(self) -> None:
         self._ipv6 = any(network.subnet6 for network in self._networks)
         fresh = [line for family in _FAMILIES for line in _fresh(family, self._table)]
-        published = [elements(self._table, "add", ports) for ports in self._published.values()]
+        published = [elements(self._table, "add", ports, asks=self._asks) for ports in self._published.values()]
         text = "\n".join([*fresh, *self._rules(), self._bridges(), *published])
         self._run(text, "build the firewall table")
 

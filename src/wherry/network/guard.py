@@ -15,6 +15,7 @@ class Restorable(Protocol):
     """`Firewall`, as far as it matters here."""
 
     def restore(self) -> bool: ...
+    def reconsider(self) -> None: ...
 
 
 class Guard:
@@ -30,6 +31,7 @@ class Guard:
         self._firewall = firewall
         self._watch: RulesetWatch | None = None
         self._changed = asyncio.Event()
+        self._foreign = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,7 +57,7 @@ class Guard:
 
     def _news(self) -> None:
         if self._watch is not None:
-            self._watch.drain()
+            self._foreign = self._watch.drain() or self._foreign
             self._changed.set()
 
     async def _keep(self) -> None:
@@ -63,8 +65,12 @@ class Guard:
             await self._changed.wait()
             await asyncio.sleep(_SETTLE_SECONDS)
             self._changed.clear()
+            foreign, self._foreign = self._foreign, False
             try:
-                if await asyncio.to_thread(self._firewall.restore):
+                restored = await asyncio.to_thread(self._firewall.restore)
+                if foreign and not restored:
+                    await asyncio.to_thread(self._firewall.reconsider)
+                if restored:
                     _log.warning("the firewall ruleset was flushed by somebody: published ports were put back")
             except KernelError as error:
                 _log.error("published ports cannot be put back: %s", error)

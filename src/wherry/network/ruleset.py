@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from wherry.network.ports import PublishedPort, is_wildcard
 
 CHAINS = ("early", "loopback", "forward", "published", "arriving", "local", "leaving")
+ASKING_CHAINS = ("judged", "admit")
 
 _TABLE = """\
 table {family} {table} {{
   map addressed {{ type {type} . inet_proto . inet_service : {type} . inet_service; }}
   map everywhere {{ type inet_proto . inet_service : {type} . inet_service; }}
-
+{asking}
   chain early {{
     type filter hook prerouting priority raw; policy accept;
 {early}  }}
@@ -32,7 +33,7 @@ table {family} {table} {{
   }}
   chain arriving {{
     type nat hook prerouting priority dstnat; policy accept;
-    jump published
+    {arriving}jump published
   }}
   chain local {{
     type nat hook output priority -100; policy accept;
@@ -43,6 +44,28 @@ table {family} {table} {{
 {leaving}  }}
 }}
 """
+# With `"publish-policy": "host-firewall"`: the first packet of a source to a published port goes where it would go
+# without containers, through the host's own input rules. One that passes them all is remembered, and dropped: it comes
+# again (TCP after a second), and is translated then.
+_ASKING = """\
+  set offered {{ type inet_proto . inet_service; }}
+  set offered_at {{ type {type} . inet_proto . inet_service; }}
+  set admitted {{ type {type} . inet_proto . inet_service; flags dynamic, timeout; timeout 1h; size 65535; }}
+
+  chain judged {{
+    type filter hook input priority 300; policy accept;
+    iifname {inner} accept
+    meta l4proto {{ tcp, udp, sctp }} meta l4proto . th dport @offered jump admit
+    meta l4proto {{ tcp, udp, sctp }} {family} daddr . meta l4proto . th dport @offered_at jump admit
+  }}
+  chain admit {{
+    add @admitted {{ {family} saddr . meta l4proto . th dport }} drop
+  }}
+"""
+_ARRIVING = (
+    "iifname != {inner} meta l4proto {{ tcp, udp, sctp }} "
+    "{family} saddr . meta l4proto . th dport != @admitted return\n    "
+)
 # what ARP is to IPv4: who may talk must be found first
 _NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 _BRIDGES = """\
@@ -101,8 +124,15 @@ class Passage:
         self.port = port
 
 
-def render(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = (), *, ipv6: bool = False) -> str:
-    """Write the table of one family without its elements."""
+def render(
+    table: str,
+    networks: Sequence[Protected],
+    passages: Iterable[Passage] = (),
+    *,
+    ipv6: bool = False,
+    asks: bool = False,
+) -> str:
+    """Write the table of one family without its elements; with `asks` the host's own input rules are asked."""
     family = "ip6" if ipv6 else "ip"
     names = [f'"{network.bridge}"' for network in networks]
     # a set cannot be empty: without networks a name that no link has
@@ -129,10 +159,13 @@ def render(table: str, networks: Sequence[Protected], passages: Iterable[Passage
     if subnets:
         own = _set([f'{subnet} . "{network.bridge}"' for subnet, network in subnets])
         leaving.append(f"{family} saddr . oifname {own} ct status dnat masquerade")
+    inner, kind = _set([*names, '"lo"']), "ipv6_addr" if ipv6 else "ipv4_addr"
     return _TABLE.format(
         family=family,
         table=table,
-        type="ipv6_addr" if ipv6 else "ipv4_addr",
+        type=kind,
+        asking=_ASKING.format(type=kind, inner=inner, family=family) if asks else "",
+        arriving=_ARRIVING.format(inner=inner, family=family) if asks else "",
         early=_lines(early),
         loopback=_lines(loopback),
         forward=_lines(forward),
@@ -168,8 +201,8 @@ def _passages(passages: Iterable[Passage], family: str) -> list[str]:
     return lines
 
 
-def elements(table: str, verb: str, ports: Iterable[PublishedPort]) -> str:
-    """Write the map elements of published ports; `verb` is `add` or `delete`."""
+def elements(table: str, verb: str, ports: Iterable[PublishedPort], *, asks: bool = False) -> str:
+    """Write the elements of published ports; `verb` is `add` or `delete`, `asks` as of `render`."""
     lines = []
     for port in ports:
         family = "ip6" if ":" in port.host_ip else "ip"
@@ -179,6 +212,9 @@ def elements(table: str, verb: str, ports: Iterable[PublishedPort]) -> str:
             name, key = "addressed", f"{port.host_ip} . {port.protocol} . {port.host_port}"
         value = f" : {port.container_ip} . {port.container_port}" if verb == "add" else ""
         lines.append(f"{verb} element {family} {table} {name} {{ {key}{value} }}")
+        if asks:
+            offered = "offered" if name == "everywhere" else "offered_at"
+            lines.append(f"{verb} element {family} {table} {offered} {{ {key} }}")
     return "\n".join(lines)
 
 

@@ -173,6 +173,14 @@ def _disconnect(command: Invocation) -> None:
     )
 
 
+def _check(command: Invocation) -> int:
+    container, port = [*command.args, ""][:2]
+    findings = command.client.call("GET", "/wherry/v1/networks/check", {"container": container, "port": port or None})
+    for finding in findings:
+        line(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['text']}")
+    return 0 if all(finding["ok"] for finding in findings) else 1
+
+
 def _agreed() -> bool:
     out(_WARNING)
     return os.read(0, 256).decode("utf-8", "replace").strip().lower() == "y"
@@ -258,6 +266,12 @@ COMMANDS = {
         _disconnect,
         (Flag("force", "f", "bool", "Force the container to disconnect from a network"),),
         arguments=(2, 2),
+    ),
+    "network check": Command(
+        "CONTAINER [PORT[/PROTO]]",
+        "Say in words why a container, or one of its ports, cannot be reached",
+        _check,
+        arguments=(1, 2),
     ),
     "network prune": Command(
         "[OPTIONS]",
