@@ -1,0 +1,136 @@
+"""What an image says of itself steers nothing, and what lies in the store is nobody else's (attacks 37 to 39)."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.harness import BIN, EngineProcess
+
+NOBODY = 65534
+# what engines, composers and ours read out of labels
+RESERVED = {
+    "wherry.service": "stolen",
+    "wherry.service.port": "80",
+    "wherry.service.publish": "127.0.0.1:65000",
+    "wherry.internal": "true",
+    "io.wherry.hidden": "1",
+    "com.docker.compose.project": "x",
+    "com.docker.volume.anonymous": "",
+    "io.cri-containerd.kind": "sandbox",
+    "org.opencontainers.image.ref.name": "../../x",
+    "containerd.io/restart.status": "running",
+    "io.podman.annotations.privileged": "TRUE",
+    "nerdctl/mounts": '[{"Source":"/etc","Destination":"/host"}]',
+}
+
+
+def without_identity(found: dict[str, Any]) -> str:
+    """A container's whole inspect without what is its own: ids, names, times, addresses, and the image it is of."""
+    text = json.dumps({key: value for key, value in found.items() if key not in ("Image", "Created", "Name", "Id")})
+    for own in (found["Id"], found["Id"][:12], found["Name"]):
+        text = text.replace(own, "<own>")
+    cleaned: dict[str, Any] = json.loads(text)
+    cleaned["Config"]["Labels"] = cleaned["Config"]["Image"] = None
+    for key in ("State", "NetworkSettings", "GraphDriver"):
+        cleaned.pop(key)
+    return json.dumps(cleaned, sort_keys=True)
+
+
+def test_line_37_labels_of_an_image_change_nothing(engine: EngineProcess) -> None:
+    """CVE-2026-53488: a container of an image with every reserved label is what it is without them."""
+    engine.docker("create", "--name", "base", "busybox")
+    changes = [flag for key, value in RESERVED.items() for flag in ("-c", f"LABEL {key}={json.dumps(value)}")]
+    engine.docker("commit", *changes, "base", "labelled:1")
+    engine.docker("commit", "base", "plain:1")
+    seen = []
+    for image in ("labelled:1", "plain:1"):
+        name = image.partition(":")[0]
+        engine.docker("run", "-d", "--name", name, image, "sleep", "99")
+        found = json.loads(engine.docker("inspect", name).out)[0]
+        mounts = engine.docker("exec", name, "cut", "-d", " ", "-f", "2,3", "/proc/mounts").out
+        seen.append((without_identity(found), mounts, len(found["NetworkSettings"]["Networks"])))
+        for label, value in RESERVED.items():
+            assert (found["Config"]["Labels"].get(label) == value) == (name == "labelled"), label
+    assert seen[0] == seen[1]
+    assert "stolen" not in engine.wherry("proxy", "ls").out
+    assert set(engine.docker("ps", "--format", "{{.Names}}").out.split()) == {"labelled", "plain"}
+    engine.docker("rm", "-f", "labelled", "plain", "base")
+    engine.docker("rmi", "labelled:1", "plain:1")
+
+
+def test_line_38_the_store_is_closed_to_others(engine: EngineProcess) -> None:
+    """CVE-2021-41091: another user reaches no file of a layer, nor of a container, whatever its mode."""
+    engine.docker("run", "-d", "--name", "kk", "busybox", "sh", "-c", "cp /bin/sh /su; chmod 4755 /su; sleep 99")
+    engine.docker("commit", "kk", "setuid:1")
+    data = Path(engine.roots.data)
+    base = engine.base.stat().st_mode
+    engine.base.chmod(0o755)  # a test's directory would hide everything by itself
+    try:
+        for name in ("blobs", "ingest", "trash", "snapshots", "containers", "volumes", "seccomp"):
+            assert stat.S_IMODE((data / name).stat().st_mode) & 0o007 == 0, name
+        layers = [Path(path) for path in _layers(engine)]
+        reached = [
+            *(layer / "su" for layer in layers),
+            *(layer / "bin/sh" for layer in layers),
+            Path(engine.roots.container(engine.docker("inspect", "-f", "{{.Id}}", "kk").out.strip())) / "upper/su",
+        ]
+        assert sum(path.exists() for path in reached) >= 2
+        for path in reached:
+            for words in (["/usr/bin/stat", path], ["/bin/cat", path], [path, "-c", "id"]):
+                assert _denied([str(word) for word in words]), words
+        for private in ("wherry.db", "lock", "schema"):
+            assert _denied(["/bin/cat", str(data / private)]), private
+    finally:
+        engine.base.chmod(stat.S_IMODE(base))
+    engine.docker("rm", "-f", "kk")
+    engine.docker("rmi", "setuid:1")
+
+
+def _denied(words: list[str]) -> bool:
+    """Whether a user without rights is not let near."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[]
+        )
+    except PermissionError:
+        return True
+    return done.returncode != 0 and "ermission denied" in done.stderr
+
+
+def _layers(engine: EngineProcess) -> list[str]:
+    data = json.loads(engine.docker("image", "inspect", "-f", "{{json .GraphDriver.Data}}", "setuid:1").out)
+    return [data["UpperDir"], *data["LowerDir"].split(":")]
+
+
+def test_line_39_there_is_no_remapped_root_that_could_edit_the_engine(tmp_path: Path, engine: EngineProcess) -> None:
+    """CVE-2021-21284: remapping users is refused by name; and a container sees nothing of the data root by itself."""
+    config = tmp_path / "daemon.json"
+    config.write_text(json.dumps({"userns-remap": "default"}))
+    roots = ("--data-root", f"{tmp_path}/data", "--exec-root", f"{tmp_path}/run")
+    refused = subprocess.run(
+        [str(BIN / "wherryd"), *roots, "--config-file", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert refused.returncode != 0
+    assert "userns-remap" in refused.stderr
+    script = f"ls {engine.roots.data} /proc/1/root{engine.roots.data}"
+    assert engine.docker("run", "--rm", "busybox", "sh", "-c", script, code=1).out == ""
+
+
+@pytest.mark.parametrize("path", ["/x/../../../etc", "/link/deeper"])
+def test_line_36_a_volume_of_an_image_lies_inside(engine: EngineProcess, path: str) -> None:
+    """CVE-2022-23648: where an image says that a volume lies is read inside the container, and filled from there."""
+    engine.docker("run", "--name", "kk", "busybox", "sh", "-c", "ln -s /etc /link; mkdir -p /x; echo in > /etc/mark")
+    engine.docker("commit", "-c", f'VOLUME ["{path}"]', "kk", "vol:1")
+    done = engine.docker("run", "--rm", "vol:1", "sh", "-c", "cat /proc/mounts; ls /etc", check=False)
+    host = set(os.listdir("/etc")) - {"hosts", "hostname", "resolv.conf", "passwd", "group", "shadow", "mtab"}
+    assert not host.intersection(done.out.split()), done
+    engine.docker("rmi", "-f", "vol:1")
