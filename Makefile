@@ -27,6 +27,7 @@ bench: peers
 	@$(BIN)/python bench/run.py
 	@$(BIN)/python bench/images.py
 	@$(BIN)/python bench/registry.py
+	@$(BIN)/python bench/builds.py
 
 compat: peers
 	@$(BIN)/python -m tests.compat.run

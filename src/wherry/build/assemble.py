@@ -15,9 +15,9 @@ from typing import Any
 from wherry.build.cache import Cache, Record
 from wherry.build.config import Json, ordered
 from wherry.build.convert import State
+from wherry.build.held import Held
 from wherry.build.root import Root
 from wherry.images import archives
-from wherry.images.seal import Claims
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -121,13 +121,16 @@ def assemble(stores: Stores, value: Json, root: Root) -> Built:
     return Built(raw_config, archives.make_manifest(raw_config, layers), root)
 
 
-async def store(stores: Stores, claims: Claims, built: Built, names: Iterable[Reference]) -> None:
+async def store(stores: Stores, held: Held, built: Built, names: Iterable[Reference]) -> None:
     """Write the documents and, in one transaction, the record and its names."""
-    await claims.blobs(built.id, built.manifest)
+    held.blobs(built.id, built.manifest)
+    records, wanted = stores.records, [str(name) for name in names]
+    if built.id in records.by_id and all(records.names.get(name) == built.id for name in wanted):
+        return  # every step was known, and the names are what they were
     await asyncio.to_thread(_write, stores, built)
     record = ImageRecord(built.id, built.manifest, built.root.layers, time.time_ns())
     async with stores.changing:
-        await stores.records.put(record, [str(name) for name in names])
+        await records.put(record, wanted)
 
 
 def _write(stores: Stores, built: Built) -> None:

@@ -18,6 +18,7 @@ from wherry.build.errors import DockerfileError, excerpt
 from wherry.build.excluding import rules
 from wherry.build.executor import Executor, Fetch, Settings
 from wherry.build.graph import ContextSource, ImageSource, Vertex
+from wherry.build.held import AllHeld, Held
 from wherry.build.ignorefile import Matcher
 from wherry.build.instructions import parse_stages
 from wherry.build.lint import Surroundings as LintSurroundings
@@ -32,7 +33,6 @@ from wherry.build.stages import Plan, plan
 from wherry.build.variables import Globals
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.images.model import Image
-from wherry.images.seal import Claims, claim
 from wherry.images.stores import Stores
 from wherry.images.tag import target as tag_target
 from wherry.oci import platform as platforms
@@ -116,12 +116,12 @@ class Builder:
         self.find_image = find_image
         self.gate = asyncio.Semaphore(AT_ONCE)
         self.locks = CacheLocks()
-        self.running: set[Claims] = set()
+        self.held = AllHeld(stores)
         os.makedirs(f"{directory}/mounts", mode=0o700, exist_ok=True)
 
     def in_use(self) -> set[str]:
         """Chain ids that running builds stand on."""
-        return {chain for claims in self.running for chain in claims.chain_ids}
+        return self.held.chains()
 
 
 Narrate = Callable[["Build"], Awaitable[None]]
@@ -157,7 +157,7 @@ class Build:
         self._find_image = find_image or builder.find_image
         self._platform = platforms.parse(request.platform) if request.platform else None
         self.names = [parse_tag(tag) for tag in request.tags]
-        self.claims: Claims
+        self.held: Held
         self.solver: Solver
         self.converted: Converted
         self.document: Document
@@ -180,10 +180,9 @@ class Build:
             WherryError: a step failed, an image is not there…; nothing of it is left but finished steps.
         """
         try:
-            async with claim(self.builder.stores) as self.claims, AsyncExitStack() as stack:
-                self.builder.running.add(self.claims)
-                stack.callback(self.builder.running.discard, self.claims)
-                return await self._run(narrate, stack)
+            with self.builder.held.build() as self.held:
+                async with AsyncExitStack() as stack:
+                    return await self._run(narrate, stack)
         except WherryError as error:
             self._show_place(error)
             raise
@@ -232,7 +231,7 @@ class Build:
         step.start()
         try:
             if request.store:
-                await assemble.store(stores, self.claims, built, self.names)
+                await assemble.store(stores, self.held, built, self.names)
                 step.output(1, f"writing image {built.id} done\n".encode())
                 for name in self.names:
                     step.output(1, f"naming to {name} done\n".encode())
@@ -382,7 +381,7 @@ class Build:
         except WherryError as error:
             step.complete(error=error.message)
             raise
-        await self.claims.image(image.record)
+        self.held.image(image.record)
         step.complete()
         return image
 
@@ -400,7 +399,7 @@ class Build:
             contexts[""] = self.context
         executor = Executor(
             builder.stores,
-            self.claims,
+            self.held,
             run_worker=builder.run_worker,
             run_task=builder.run_task,
             mounts=mounts,

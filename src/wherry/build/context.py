@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
+from wherry.build import inmemory
 from wherry.build.ports import RunWorker
 from wherry.errors import HostileInput, KernelError, NotFound
 from wherry.linux.openat import open_in_root
@@ -13,6 +14,8 @@ from wherry.snapshots import selecting
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.treeview import Entry, Excluded, IndexView, resolve
 
+SMALL = 1 << 20
+"""Bytes of an archive that is kept in memory."""
 _INDEX_LIMIT = 1 << 30
 _LINE = msgspec.json.Decoder(tuple[str, str, int, int, int, int, int, str, str, str])
 
@@ -72,6 +75,9 @@ class Tree:
         with os.fdopen(fd, "rb") as file:
             return file.read(limit)
 
+    async def ready(self) -> None:
+        """See to it that the files are on the disk: before `path` and `open`, and before steps use them."""
+
     def open(self) -> int:
         """A descriptor of the directory; the caller closes it."""
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,8 +118,65 @@ def read_index(data: bytes) -> IndexView:
     return IndexView(entries)
 
 
+async def receive(overlay: Overlay, run_worker: RunWorker, chunks: AsyncIterator[bytes]) -> Tree:
+    """Take a context that comes as an archive. One that is small and plain stays in memory until a step needs it.
+
+    Raises:
+        HostileInput, StoreCorrupt: it is not what it should be; nothing is left of it.
+    """
+    head = bytearray()
+    async for chunk in chunks:
+        head += chunk
+        if len(head) > SMALL:
+            return await unpack(overlay, run_worker, _again(bytes(head), chunks))
+    found = inmemory.read(bytes(head))
+    if found is None:
+        return await unpack(overlay, run_worker, _again(bytes(head), chunks))
+    return SmallTree(bytes(head), *found, overlay, run_worker)
+
+
+async def _again(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+class SmallTree(Tree):
+    """A context in memory; written to the disk, by a confined worker, when somebody asks for files."""
+
+    def __init__(
+        self,
+        data: bytes,
+        entries: dict[str, Entry],
+        contents: dict[str, bytes],
+        overlay: Overlay,
+        run_worker: RunWorker,
+    ) -> None:
+        super().__init__("", IndexView(entries))
+        self._data = data
+        self._contents = contents
+        self._overlay = overlay
+        self._run_worker = run_worker
+        self._writing = asyncio.Lock()
+
+    async def ready(self) -> None:
+        async with self._writing:
+            if not self.path:
+                self.path = (await unpack(self._overlay, self._run_worker, _one(self._data))).path
+
+    def read(self, path: str, limit: int) -> bytes:
+        content = self._contents.get(resolve(self.view, path))
+        if content is None or len(content) > limit:
+            raise HostileInput(f"{path} is not a regular file, or larger than {limit} bytes", path=path)
+        return content
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
 async def unpack(overlay: Overlay, run_worker: RunWorker, source: "AsyncIterator[bytes] | int") -> Tree:
-    """Unpack a context that came as an archive. `discard` removes it.
+    """Unpack a context that came as an archive; whoever called removes it (`Overlay.abandon`).
 
     Args:
         source: the archive, plain or compressed: chunks, or a descriptor.
@@ -190,6 +253,3 @@ class _Writer(asyncio.BaseProtocol):
 
     async def drain(self) -> None:
         await self._room.wait()
-
-
-__all__ = ["Tree", "read_index", "unpack"]

@@ -19,13 +19,13 @@ from wherry.build.cache import Record
 from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
 from wherry.build.graph import ContextSource, Copy, Exec, Files, GitSource, HttpSource, ImageSource, MakeFile
+from wherry.build.held import Held
 from wherry.build.mounts import Mounts
 from wherry.build.ports import RunTask, RunWorker, Task
 from wherry.build.progress import Step
 from wherry.build.root import EMPTY_ROOT, Result, Root
 from wherry.errors import NotFound, WherryError
 from wherry.images import layers
-from wherry.images.seal import Claims
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -85,7 +85,7 @@ class Executor:
 
     Args:
         stores: images, layers, blobs.
-        claims: what this build holds until it is over.
+        held: what this build holds until it is over.
         run_worker, run_task: the engine's.
         mounts: caches, secrets, agents.
         contexts: trees that the caller gave, by name.
@@ -96,7 +96,7 @@ class Executor:
     def __init__(
         self,
         stores: Stores,
-        claims: Claims,
+        held: Held,
         *,
         run_worker: RunWorker,
         run_task: RunTask,
@@ -106,7 +106,7 @@ class Executor:
         settings: Settings,
     ) -> None:
         self._stores = stores
-        self._claims = claims
+        self._held = held
         self._run_worker = run_worker
         self._run_task = run_task
         self._mounts = mounts
@@ -120,7 +120,7 @@ class Executor:
     async def image(self, op: ImageSource, step: Step) -> Root:
         """The layers of an image, there or made again from their blobs."""
         image = self._stores.image(op.id)
-        await self._claims.image(image.record)
+        self._held.image(image.record)
         step.start()
         await layers.ensure(self._stores, image)
         step.complete(cached=True)
@@ -205,6 +205,7 @@ class Executor:
                     if index and isinstance(source, Root):
                         args["sources"].append({"mount": self._read_only(source), "at": place(f"source{index}")})
                     elif index and isinstance(source, Tree):
+                        await source.ready()
                         fds[f"source:{index}"] = source.open()
                         args["sources"].append({"fd": f"source:{index}"})
                     else:
@@ -221,8 +222,8 @@ class Executor:
         if record.layer is None:
             return below
         root = below.on_top(record.layer)
-        self._claims.snapshots([root.chain])
-        await self._claims.blobs(record.layer.blob)
+        self._held.snapshots([root.chain])
+        self._held.blobs(record.layer.blob)
         if not self._stores.overlay.exists(root.chain):
             fd = self._stores.blobs.open(digests.parse(record.layer.blob))
             try:
@@ -255,8 +256,8 @@ class Executor:
                     digest, diff_id = digests.parse(written["digest"]), written["diff_id"]
                     chain = documents.chain_ids([base.chain, diff_id])[-1] if base.chain else diff_id
                     layer = LayerRecord(str(digest), written["compressed_size"], diff_id, written["content_size"])
-                    await self._claims.blobs(digest)
-                    self._claims.snapshots([chain])
+                    self._held.blobs(digest)
+                    self._held.snapshots([chain])
                     await asyncio.to_thread(ingest.commit_written, digest, written["compressed_size"])
         finally:
             os.close(upper)

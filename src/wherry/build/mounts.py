@@ -147,6 +147,7 @@ class Mounts:
         joined = stores.overlay.mounts(source.chain_ids if isinstance(source, Root) else [], upper, work)[0]
         options = list(joined.options)
         if isinstance(source, Tree):
+            await source.ready()
             # the kernel takes a root without an upper directory from two lower ones on: the empty one stays below
             options = [
                 f"lowerdir={source.path}:{word.partition('=')[2]}" if word.startswith("lowerdir=") else word
@@ -249,6 +250,7 @@ class Mounts:
                         "at": place("cache"),
                     }
                 else:
+                    await source.ready()
                     fds["source"] = source.open()
                     taken = {"fd": "source"}
                 action = {"copy": [mount.source or "/"], "source": 0, "dest": "/"}

@@ -53,6 +53,7 @@ class Sources:
         self._agents = agents or {}
         self._secrets = secrets or {}
         self._trees: list[str] = []
+        self._given: list[Tree] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +61,7 @@ class Sources:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for path in self._trees:
+        for path in (*self._trees, *(tree.path for tree in self._given if tree.path)):
             await asyncio.to_thread(self._overlay.abandon, path)
 
     def _stage(self) -> str:
@@ -69,13 +70,16 @@ class Sources:
         return path
 
     async def archive(self, source: AsyncIterator[bytes] | int) -> Tree:
-        """Unpack an archive.
+        """Take an archive.
 
         Raises:
             HostileInput, StoreCorrupt: it is not what it should be.
         """
-        tree = await contexts.unpack(self._overlay, self._run_worker, source)
-        self._trees.append(tree.path)
+        if isinstance(source, int):
+            tree = await contexts.unpack(self._overlay, self._run_worker, source)
+        else:
+            tree = await contexts.receive(self._overlay, self._run_worker, source)
+        self._given.append(tree)
         return tree
 
     async def remote_context(self, address: str, dockerfile: str = "Dockerfile") -> Tree:
