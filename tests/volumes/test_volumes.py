@@ -86,6 +86,48 @@ def test_line_36_image_volumes_never_copy_from_the_host(engine: EngineProcess, i
     assert Path("/etc/passwd").exists()
 
 
+def test_line_7_the_place_of_a_mount_is_raced_in_a_shared_volume(engine: EngineProcess, tmp_path: Path) -> None:
+    """CVE-2021-30465, CVE-2024-45310: a container turns a directory of a shared volume into links to the host, while
+    others are started that have a volume, a bind and a tmpfs mounted below it. No file and no mount is ever outside."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    racer = f"""
+mkdir -p /s/place; ln -s /../../../../../../..{outside} /s/evil
+while :; do mv /s/place /s/keep; mv /s/evil /s/place; mv /s/place /s/evil; mv /s/keep /s/place; done
+"""
+    engine.docker("run", "-d", "--name", "racer", "-v", "shared:/s", "busybox", "sh", "-c", racer)
+    flags = ("-v", "shared:/s", "-v", "data:/s/place/v/deep", "-v", f"{tmp_path}:/s/place/b", "--tmpfs", "/s/place/t")
+    for _ in range(int(os.environ.get("WHERRY_RACE_ROUNDS", "12"))):
+        engine.docker("run", "--rm", *flags, "busybox", "true", check=False)
+        assert os.listdir(outside) == []
+    assert not engine.mounts()
+    assert str(outside) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_lines_4_and_5_hostile_images_with_volumes_in_play(engine: EngineProcess, image: Make, tmp_path: Path) -> None:
+    """CVE-2025-31133, CVE-2025-52565: an image whose /dev, console and null lead to the host, and a volume on the way:
+    it starts confined, or it does not start; the host's files stay."""
+    sentinel = tmp_path / "sentinel"
+    sentinel.write_text("untouched")
+    core_pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    up = "../../../../../../.."
+    name = image(
+        {
+            "dev": None,
+            "dev/null": ("link", "/proc/sys/kernel/core_pattern"),
+            "dev/console": ("link", f"{up}{sentinel}"),
+            "dev/pts": ("link", f"{up}{tmp_path}"),
+            "v": ("link", "/proc/sys/kernel"),
+            "w": ("link", f"{up}{tmp_path}"),
+        }
+    )
+    script = "echo x > /dev/null; echo y > /dev/console"
+    for flags in (("-t",), ("-v", "vol:/v"), ("-v", "vol:/w"), ("-v", "vol:/dev"), ("-t", "-v", "vol:/dev")):
+        engine.docker("run", "--rm", *flags, name, "sh", "-c", script, check=False)
+        assert sentinel.read_text() == "untouched" and os.listdir(tmp_path) == ["sentinel"], flags
+        assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern, flags
+
+
 def test_anonymous_volumes_go_with_their_container(engine: EngineProcess, image: Make) -> None:
     """`--rm` and `rm -v` take them, `rm` leaves them to `prune`; named ones stay; so do those that others use."""
     name = image(CONTENT, "VOLUME /data")

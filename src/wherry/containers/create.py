@@ -88,6 +88,7 @@ async def _make(context: Context, record: Record) -> Container:
             await data.settle(context, record, staged)
         except BaseException:
             context.trash(context.roots.container(record.id))
+            data.drop(context, record, staged)
             raise
         container = Container(record)
         context.registry.add(container)

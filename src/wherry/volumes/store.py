@@ -261,18 +261,24 @@ class Volumes:
             Those that are new.
 
         Raises:
-            OSError: the disk.
+            OSError: the disk; all are staged again.
         """
-        made = []
+        made: list[Volume] = []
         with self._lock:
-            for name in staged:
-                path = self._staged(container, name)
-                if name in self._known or os.path.lexists(self.path(name)):
-                    self._discard(path)
-                    continue
-                volume = _DECODER.decode(_contents(f"{path}/volume.json"))
-                self._place(path, volume)
-                made.append(volume)
+            try:
+                for name in staged:
+                    path = self._staged(container, name)
+                    if name in self._known or os.path.lexists(self.path(name)):
+                        self._discard(path)
+                        continue
+                    volume = _DECODER.decode(_contents(f"{path}/volume.json"))
+                    self._place(path, volume)
+                    made.append(volume)
+            except BaseException:
+                for volume in made:
+                    del self._known[volume.name]
+                    os.rename(self.path(volume.name), self._staged(container, volume.name))
+                raise
         return made
 
     def drop_staged(self, container: str, staged: list[str]) -> None:
@@ -294,8 +300,13 @@ class Volumes:
 
     def _place(self, staged: str, volume: Volume) -> None:
         os.rename(staged, self.path(volume.name))
+        try:
+            fsync_dir(self._roots.volumes)
+        except BaseException:
+            # who is told that it failed must not find it there
+            os.rename(self.path(volume.name), staged)
+            raise
         self._known[volume.name] = volume
-        fsync_dir(self._roots.volumes)
 
     # -- removing
 
