@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LOG_DRIVERS = ("json-file", "local", "syslog", "journald", "none")
+
 # key -> (type, attribute)
 _KEYS: "dict[str, tuple[type, str]]" = {
     "data-root": (str, "data_root"),
@@ -113,7 +115,7 @@ class EngineConfig:
             raise InvalidArgument(f"{origin}: storage driver not supported: {self.storage_driver}")
         if self.publish_policy not in ("", "open", "host-firewall"):
             raise InvalidArgument(f"{origin}: publish-policy: want open or host-firewall, not {self.publish_policy}")
-        if self.log_driver not in ("json-file", "none"):
+        if self.log_driver not in LOG_DRIVERS:
             raise InvalidArgument(f'{origin}: logger: no log driver named "{self.log_driver}" is registered')
 
 

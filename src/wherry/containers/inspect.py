@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.containers import asked, clock, data, health, launch, links, merge
+from wherry.containers import asked, clock, data, health, links, logs, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.wire.network_settings import network_settings as wire_settings
@@ -19,6 +19,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
     """
     record = container.record
     directory = context.roots.container(record.id)
+    driver = record.host_config.log_config.type
     config = merge.as_json(record.config)
     return {
         "Id": record.id,
@@ -30,7 +31,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "ResolvConfPath": _if_there(f"{directory}/resolv.conf"),
         "HostnamePath": _if_there(f"{directory}/hostname"),
         "HostsPath": _if_there(f"{directory}/hosts"),
-        "LogPath": launch.log_path(directory, record.id) if record.host_config.log_config.type == "json-file" else "",
+        "LogPath": logs.path(directory, record.id, driver) if driver == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",

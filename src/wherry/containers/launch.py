@@ -2,10 +2,9 @@
 
 import json
 import os
-import re
 from typing import Any
 
-from wherry.containers import health, links
+from wherry.containers import health, links, logs
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
@@ -13,10 +12,6 @@ from wherry.containers.ports import SandboxNetwork
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec import SpecRequest, build_spec
 from wherry.oci.mount import Mount
-
-DEFAULT_LOG_SIZE = 10 << 20
-DEFAULT_LOG_FILES = 3
-_SUFFIXES = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 
 def prepare(
@@ -74,7 +69,7 @@ def prepare(
         "open_stdin": record.config.open_stdin,
         "stdin_once": record.config.stdin_once,
         "console_size": _console_size(record.host_config.console_size),
-        "log": _log(container, data),
+        "log": logs.plan(container, data),
         "network": network.plan(),
         "attach": [],
         "stop_on_control_close": False,
@@ -99,11 +94,6 @@ def unmark(data: str) -> None:
         return
 
 
-def log_path(data: str, id_: str) -> str:
-    """The container's json-file log."""
-    return f"{data}/{id_}-json.log"
-
-
 def _console_size(size: list[int] | None) -> list[int] | None:
     return size if size and any(size) else None
 
@@ -120,46 +110,3 @@ def sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
         os.chmod(path, 0o644)
         mounts.append(Mount(f"/etc/{name}", "bind", path, ("rbind", "rprivate")))
     return mounts
-
-
-def _log(container: Container, data: str) -> dict[str, Any]:
-    log = container.record.host_config.log_config
-    options = log.config or {}
-    return {
-        "driver": log.type,
-        "path": log_path(data, container.id),
-        "max_size": parse_size(options.get("max-size", "")) or DEFAULT_LOG_SIZE,
-        "max_file": int(options.get("max-file", "") or DEFAULT_LOG_FILES),
-        "attrs": _log_attributes(container, options),
-    }
-
-
-def _log_attributes(container: Container, options: dict[str, str]) -> dict[str, str]:
-    """What every record repeats: the labels and variables that `labels`, `env` and their `-regex` forms choose."""
-    config = container.record.config
-    found: dict[str, str] = {}
-    variables = dict(entry.partition("=")[::2] for entry in config.env or [])
-    for option, values in (("labels", config.labels or {}), ("env", variables)):
-        names = options.get(option, "").split(",")
-        pattern = options.get(f"{option}-regex", "")
-        found |= {
-            name: value
-            for name, value in values.items()
-            if name in names or (pattern and re.search(pattern, name) is not None)
-        }
-    if options.get("tag"):
-        found["tag"] = options["tag"]
-    return found
-
-
-def parse_size(text: str) -> int:
-    """Read a size such as `10m` (powers of 1024); empty or `-1` is 0: the default.
-
-    Raises:
-        ValueError: it is no size.
-    """
-    text = text.strip().lower().removesuffix("b")
-    if not text or text == "-1":
-        return 0
-    shift = _SUFFIXES.get(text[-1], 0)
-    return int(float(text[:-1] if shift else text) * (1 << shift))

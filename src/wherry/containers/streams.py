@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from wherry.containers import launch
+from wherry.containers import logs as past_output
 from wherry.containers.clock import parse_time
 from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
@@ -79,7 +79,7 @@ def logs(context: Context, container: Container, options: LogOptions) -> Ticket:
     """
     if not options.stdout and not options.stderr:
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
-    if container.record.host_config.log_config.type == "none":
+    if not past_output.can_be_read(container.record.host_config.log_config):
         raise NotSupported("configured logging driver does not support reading")
     request = _log_request(context, container, options)
 
@@ -95,7 +95,7 @@ def logs(context: Context, container: Container, options: LogOptions) -> Ticket:
 def _log_request(context: Context, container: Container, options: LogOptions) -> dict[str, Any]:
     data = context.roots.container(container.id)
     return {
-        "path": launch.log_path(data, container.id),
+        "path": past_output.path(data, container.id, container.record.host_config.log_config.type),
         "run_dir": context.roots.sandbox(container.id),
         "follow": options.follow and container.running,
         "tail": _tail(options.tail),

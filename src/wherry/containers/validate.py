@@ -5,22 +5,17 @@ Devices of the host are looked for at start: they may come and go.
 """
 
 import json
-import re
 import signal
 
-from wherry.containers import health, restart, spec_devices, spec_mounts, spec_security
+from wherry.containers import health, logs, restart, spec_devices, spec_mounts, spec_security
 from wherry.containers.spec import Host
 from wherry.containers.validate_resources import validate_resources
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.runtime.cgroups.features import Features, features
-from wherry.wire.containers import Config, Healthcheck, HostConfig, LogConfig, RestartPolicy
+from wherry.wire.containers import Config, Healthcheck, HostConfig, RestartPolicy
 
 _POLICIES = ("no", "always", "on-failure", "unless-stopped", health.POLICY)
 _RUNTIMES = frozenset({"", "runc", "io.containerd.runc.v2", "wherry-runtime"})
-_LOG_OPTIONS = frozenset(
-    ("max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
-)
-_SIZE_SUFFIXES = ("", "b", "k", "kb", "m", "mb", "g", "gb", "t", "tb")
 _HIGHEST_ID = (1 << 31) - 1
 _MILLISECOND = 1_000_000
 _LIMITS = frozenset(
@@ -175,7 +170,7 @@ def _host(host: HostConfig) -> None:
         for path in paths or []:
             if not path.startswith("/"):
                 raise InvalidArgument(f"invalid {what}: '{path}' is not an absolute path")
-    _log(host.log_config)
+    logs.validate(host.log_config)
 
 
 def _not_yet(host: HostConfig) -> None:
@@ -233,34 +228,6 @@ def restart_policy(policy: RestartPolicy, config: Config) -> None:
     elif count:
         ending = " and cannot be negative" if count < 0 else ""
         raise InvalidArgument(f"invalid restart policy: maximum retry count can only be used with 'on-failure'{ending}")
-
-
-def _log(log: LogConfig) -> None:
-    if log.type not in ("", "json-file", "none"):
-        raise InvalidArgument(f'error looking up logging plugin {log.type}: plugin "{log.type}" not found')
-    if log.type == "none":
-        return
-    options = log.config or {}
-    for name in options:
-        if name not in _LOG_OPTIONS:
-            raise InvalidArgument(f"unknown log opt '{name}' for json-file log driver")
-    for name in ("labels-regex", "env-regex"):
-        try:
-            re.compile(options.get(name, ""))
-        except re.error as error:
-            raise InvalidArgument(f"failed to initialize logging driver: {name}: {error}") from None
-    if "{{" in options.get("tag", ""):
-        raise NotSupported("templates in the log option tag are not supported yet")
-    size, count = options.get("max-size", ""), options.get("max-file", "")
-    number = size.lower().rstrip("bkmgt")
-    if size and (not _is_number(number) or size.lower()[len(number) :] not in _SIZE_SUFFIXES):
-        raise InvalidArgument(f"failed to initialize logging driver: invalid size: '{size}'")
-    if count and (not count.isdigit() or int(count) < 1):
-        raise InvalidArgument("failed to initialize logging driver: max-file cannot be less than 1")
-
-
-def _is_number(text: str) -> bool:
-    return text == "-1" or (text.replace(".", "", 1).isdigit() and text.isascii())
 
 
 def _modes(config: Config, host: HostConfig) -> None:

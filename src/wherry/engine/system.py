@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from wherry import __version__
+from wherry.config import LOG_DRIVERS
 from wherry.containers.context import Context
 from wherry.engine.disk_usage import DiskUsage
 
@@ -96,7 +97,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "none"],
+                "Log": sorted(LOG_DRIVERS),
             },
             "MemoryLimit": True,
             "SwapLimit": True,

@@ -22,7 +22,8 @@ from wherry.monitor.execs import Execs
 from wherry.monitor.health import Health
 from wherry.monitor.helper import Helper
 from wherry.monitor.host import HostProcess, watch_home
-from wherry.monitor.logwriter import JsonFileLog, compress_file
+from wherry.monitor.logdrivers import open_log
+from wherry.monitor.logwriter import compress_file
 from wherry.monitor.record import Record, note_error
 from wherry.monitor.rest import rest
 from wherry.monitor.rewire import rewire
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.linux.inotify import Inotify
+    from wherry.monitor.logdrivers import Log
 
 # how long a container outlives the owner that it should end with: time for a new connection to replace a broken one
 OWNER_GRACE = 1.0
@@ -85,7 +87,7 @@ class Monitor:
         self._run_dir = launch["run_dir"]
         self._launch = launch
         self._fds = fds
-        self._log: JsonFileLog | None = None
+        self._log: Log | None = None
         self._streams: Streams | None = None
         self._init: tuple[int, int] | None = None  # pid and pidfd of process 1 while it runs
         self._helper: Helper | None = None
@@ -453,26 +455,12 @@ class Monitor:
 
     # ---- parts
 
-    def _open_log(self, log: "dict[str, Any]") -> "JsonFileLog | None":
-        driver = log.get("driver") or "none"
-        if driver == "none":
-            if self._log is not None:
-                self._log.close()
-            self._log = None
-        elif driver == "json-file":
-            if self._log is None or self._log.path != log["path"]:
-                if self._log is not None:
-                    self._log.close()
-                self._log = JsonFileLog(
-                    log["path"],
-                    max_size=int(log.get("max_size") or 0),
-                    max_files=int(log.get("max_file") or 1),
-                    attrs=log.get("attrs"),
-                    compress=self._compress,
-                    on_error=self._internal_error,
-                )
-        else:
-            raise NotSupported(f"logger: no log driver named '{driver}' is registered")
+    def _open_log(self, log: "dict[str, Any]") -> "Log | None":
+        if self._log is not None and log.get("driver") == "json-file" and self._log.path == log["path"]:
+            return self._log
+        if self._log is not None:
+            self._log.close()
+        self._log = open_log(self._loop, log, self._compress, self._internal_error)
         return self._log
 
     def _compress(self, source: int, target: str, done: "Callable[[bool], None]") -> None:

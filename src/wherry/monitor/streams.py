@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.linux.loop import Loop
-    from wherry.monitor.logwriter import JsonFileLog
+    from wherry.monitor.logdrivers import Log
 
 STDOUT = 1
 STDERR = 2
@@ -171,7 +171,7 @@ class Streams:
         tty: bool,
         stdin: bool,
         stdin_once: bool,
-        log: "JsonFileLog | None" = None,
+        log: "Log | None" = None,
         on_client: "Callable[[str], None]",
         on_idle: "Callable[[], None]",
     ) -> None:
