@@ -187,12 +187,12 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {},
         {"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}},
-        "failed to initialize logging driver: invalid size: 'x'",
+        "failed to create task for container: failed to initialize logging driver: invalid size: 'x'",
     ),
     (
         {},
         {"LogConfig": {"Type": "json-file", "Config": {"max-file": "0"}}},
-        "failed to initialize logging driver: max-file cannot be less than 1",
+        "failed to create task for container: failed to initialize logging driver: max-file cannot be less than 1",
     ),
     ({}, {"ExtraHosts": ["foo"]}, 'bad format for add-host: "foo"'),
     ({}, {"ExtraHosts": ["foo:bar"]}, 'invalid IP address in add-host: "bar"'),
