@@ -40,7 +40,7 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
         configure(["--config-file", str(file)])
 
 
-@pytest.mark.parametrize("flags", [["--icc=false"], ["-s", "btrfs"], ["--log-driver", "x"]])
+@pytest.mark.parametrize("flags", [["-s", "btrfs"], ["--log-driver", "x"]])
 def test_what_is_not_there_yet_is_refused(flags: list[str]) -> None:
     """A setting that is accepted works; the others are refused."""
     with pytest.raises(InvalidArgument):
