@@ -8,8 +8,6 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
 from wherry.build import context as contexts
 from wherry.build.checkout import checkout
 from wherry.build.context import Tree
@@ -19,15 +17,14 @@ from wherry.build.lexer import MAX_FILE
 from wherry.build.ports import RunWorker
 from wherry.build.progress import Step
 from wherry.build.remotes import git_source, http_source, is_git, is_http
-from wherry.errors import DigestMismatch, InvalidArgument, NotFound, Unavailable
+from wherry.distribution.download import Download, parse_url
+from wherry.distribution.settings import Settings
+from wherry.errors import DigestMismatch, InvalidArgument, NotFound
 from wherry.snapshots.copying import is_archive
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.plaintar import write_index
 
-_PIECE = 256 * 1024
 _LIMIT = 64 << 30
-_IDLE = 60.0
-_REDIRECTS = 10
 
 
 class Sources:
@@ -36,6 +33,7 @@ class Sources:
     Args:
         overlay: where trees are staged.
         run_worker: the engine's.
+        registries: their settings: certificates and proxies are for downloads too.
         agents: sockets of ssh agents, by id, for checkouts.
         secrets: content by id; `GIT_AUTH_TOKEN` and `GIT_AUTH_HEADER` are for checkouts.
     """
@@ -44,12 +42,14 @@ class Sources:
         self,
         overlay: Overlay,
         run_worker: RunWorker,
+        registries: Settings,
         *,
         agents: dict[str, str] | None = None,
         secrets: dict[str, bytes] | None = None,
     ) -> None:
         self._overlay = overlay
         self._run_worker = run_worker
+        self._registries = registries
         self._agents = agents or {}
         self._secrets = secrets or {}
         self._trees: list[str] = []
@@ -155,30 +155,17 @@ class Sources:
         return await asyncio.to_thread(_indexed, inner)
 
     async def _download(self, op: HttpSource, path: str, step: Step | None) -> None:
-        """Write what an address gives into a file."""
+        """Write what an address gives into a file; no redirect leads to this machine or a link-local address."""
         state, size = sha256(), 0
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_IDLE, sock_read=_IDLE)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-                session.get(op.url, max_redirects=_REDIRECTS, headers={"Accept-Encoding": "identity"}) as response,
-            ):
-                if response.status >= 400:
-                    kind = NotFound if response.status == 404 else Unavailable
-                    raise kind(f"invalid response status {response.status}: {op.url}")
-                total = response.content_length or 0
-                with open(path, "xb") as file:
-                    async for chunk in response.content.iter_chunked(_PIECE):
-                        size += len(chunk)
-                        if size > _LIMIT:
-                            raise Unavailable(f"{op.url}: larger than {_LIMIT} bytes")
-                        state.update(chunk)
-                        file.write(chunk)
-                        if step is not None:
-                            step.status(op.url, size, total or size)
-                modified = response.headers.get("Last-Modified", "")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{op.url}: {str(error) or type(error).__name__}") from None
+        async with Download(self._registries, parse_url(op.url), _LIMIT) as download:
+            modified = download.modified
+            with open(path, "xb") as file:
+                async for chunk in download.pieces():
+                    size += len(chunk)
+                    state.update(chunk)
+                    file.write(chunk)
+                    if step is not None:
+                        step.status(op.url, size, download.size or size)
         found = f"sha256:{state.hexdigest()}"
         if op.checksum and found != op.checksum:
             raise DigestMismatch(f"digest mismatch {found}: {op.checksum}", url=op.url)

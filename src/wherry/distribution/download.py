@@ -33,7 +33,9 @@ def parse_url(text: str) -> URL:
 
 
 class Download:
-    """An answer that has begun: `size` in bytes (None: not said), then its `pieces`. An async context manager.
+    """An answer that has begun: `size` in bytes (None: not said), `modified` as its header says, then its `pieces`.
+
+    An async context manager.
 
     Args:
         settings: the engine's: certificates, proxies.
@@ -47,6 +49,7 @@ class Download:
         self._transport = Transport(Endpoint(host_of(url), (url.scheme,)), settings, url.scheme)
         self._answer: aiohttp.ClientResponse | None = None
         self.size: int | None = None
+        self.modified = ""
 
     async def __aenter__(self) -> Self:
         try:
@@ -55,6 +58,7 @@ class Download:
             await self._transport.close()
             raise
         self.size = self._answer.content_length
+        self.modified = self._answer.headers.get("Last-Modified", "")
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -151,7 +151,11 @@ class Build:
     def sources(self, request: Request) -> Sources:
         """What a build fetches; gone with it."""
         return Sources(
-            self._store.stores.overlay, self._context.run_worker, agents=request.agents, secrets=request.secrets
+            self._store.stores.overlay,
+            self._context.run_worker,
+            self._registries,
+            agents=request.agents,
+            secrets=request.secrets,
         )
 
     # -- images

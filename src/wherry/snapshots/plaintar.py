@@ -9,7 +9,7 @@ from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.snapshots.confine import confine
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
-from wherry.snapshots.tar import TarReader
+from wherry.snapshots.tar import DIRECTORY, TarReader
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tree import Tree, path_of
 from wherry.snapshots.treeview import FILE, entry_at, hash_file
@@ -39,6 +39,8 @@ def plain_entries(reader: TarReader, dir_fd: int, max_depth: int, owner: "Owner 
     tree = Tree(dir_fd)
     try:
         while (entry := reader.next()) is not None:
+            if entry.type != DIRECTORY and entry.name.strip(b"/") in (b"", b"."):
+                continue  # a file that names the root is passed over, as by Docker
             if owner is not None:
                 entry.uid, entry.gid = owner.uid, owner.gid
             _place(reader, tree, entry, max_depth)
