@@ -54,6 +54,11 @@ class Config:
             if old:
                 self._value = {"auths": old}
 
+    def section(self, name: str) -> "dict[str, Any]":
+        """A section of the file that is an object; empty where there is none."""
+        value = self._value.get(name)
+        return value if isinstance(value, dict) else {}
+
     def every(self) -> "dict[str, dict[str, str]]":
         """What is known of all registries that the file names, by registry."""
         servers: set[str] = set()

@@ -3,7 +3,7 @@
 import os
 from binascii import b2a_base64
 
-from wherry.cli import credentials
+from wherry.cli import credentials, proxies
 from wherry.cli.buildflags import FLAGS, limits, outputs, pairs, secrets, sockets
 from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
@@ -109,7 +109,10 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
     return {
         "tags": tags,
         "target": command["target"],
-        "build_args": pairs(command["build-arg"], os.environ),
+        "build_args": {
+            **proxies.variables(command.client.address.text, command["build-arg"]),
+            **pairs(command["build-arg"], os.environ),
+        },
         "labels": pairs(command["label"], {}),
         "no_cache": command["no-cache"],
         "no_cache_filter": [name for text in command["no-cache-filter"] for name in text.split(",")],

@@ -26,9 +26,22 @@ def _configure(command: Invocation, name: str) -> "dict[str, Any]":
         words = f'invalid pull option: \'{command["pull"]}\': must be one of "always", "missing" or "never"'
         raise Failure(with_help(words, name), USAGE)
     try:
-        return container_config(command.values)
+        config = container_config(command.values)
     except ValueError as error:
         raise Failure(with_help(str(error), name), USAGE) from None
+    if _has_settings():
+        from wherry.cli import proxies
+
+        added = proxies.variables(command.client.address.text, command["env"])
+        config["Env"] = [*(config["Env"] or []), *(f"{name}={value}" for name, value in added.items())] or None
+    return config
+
+
+def _has_settings() -> bool:
+    """Whether there is a file that may name proxies: most users have none, and nobody should wait for it."""
+    return os.path.exists(
+        os.path.join(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")
+    )
 
 
 class _CidFile:
