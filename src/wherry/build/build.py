@@ -28,6 +28,7 @@ from wherry.build.parser import Document, parse
 from wherry.build.ports import FindImage, RunTask, RunWorker
 from wherry.build.progress import Sink, Step
 from wherry.build.remotes import git_source, http_source, is_git, is_http
+from wherry.build.root import Root
 from wherry.build.solver import AT_ONCE, Solver
 from wherry.build.stages import Plan, plan
 from wherry.build.variables import Globals
@@ -39,6 +40,7 @@ from wherry.oci import platform as platforms
 from wherry.oci.reference import Reference, parse_normalized
 
 DOCKERFILE_LIMIT = 2 << 20
+_NO_LAYER = {"empty_layer": True}
 EPOCH_ARG = "SOURCE_DATE_EPOCH"
 
 
@@ -159,6 +161,7 @@ class Build:
         self.names = [parse_tag(tag) for tag in request.tags]
         self.held: Held
         self.solver: Solver
+        self._work: Executor
         self.converted: Converted
         self.document: Document
         self.shared: Globals
@@ -193,7 +196,7 @@ class Build:
         request = self.request
         self.document = self._read()
         self.shared, found = await self._plan()
-        executor = self._executor()
+        executor = self._work = self._executor()
         self.solver = Solver(
             executor,
             self.builder.cache,
@@ -216,6 +219,8 @@ class Build:
 
     async def _finish(self, root: Any) -> Built:
         request, stores = self.request, self.builder.stores
+        if request.squash:
+            root = await self._squashed(root)
         epoch = request.settings.newest
         created = "" if epoch is None else assemble.timestamp(epoch)
         value = self.state_document(self.converted.target, root, created)
@@ -242,6 +247,21 @@ class Build:
             raise
         step.complete()
         return built
+
+    async def _squashed(self, root: Root) -> Root:
+        """One layer of what was built on the base; history tells of it as Docker's does."""
+        target = self.converted.target
+        base = (target.base.get("rootfs") or {}).get("diff_ids") or []
+        squashed = await self._work.squash(root, len(base))
+        if squashed is root:
+            return root
+        known = len(target.base.get("history") or [])
+        target.history = [
+            entry if index < known else {key: value for key, value in entry.items() if key != "vertex"} | _NO_LAYER
+            for index, entry in enumerate(target.history)
+        ]
+        target.history.append({"comment": f"merge {root.chain} to {base[-1] if base else 'scratch'}"})
+        return squashed
 
     def state_document(self, state: Any, root: Any, created: str) -> dict[str, Any]:
         """The configuration document of a stage that has come to `root`."""

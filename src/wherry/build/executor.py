@@ -187,7 +187,7 @@ class Executor:
                     raise failure
             # a secret's place must not stay behind, nor any other's
             stubs = [*_STUBS, *(mount.target for mount in op.mounts)]
-            return await self._seal(staging, work, base, stubs, step)
+            return await self._seal(staging, work, base, stubs, step.vertex.name)
 
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record:
         """Copy and make files."""
@@ -215,7 +215,7 @@ class Executor:
             finally:
                 for fd in fds.values():
                     os.close(fd)
-            return await self._seal(staging, work, base, (), step)
+            return await self._seal(staging, work, base, (), step.vertex.name)
 
     async def stack(self, below: Root, record: Record) -> Root:
         """Put a step's layer on a root; its snapshot is made where it was only known on another one."""
@@ -232,9 +232,28 @@ class Executor:
                 os.close(fd)
         return root
 
+    async def squash(self, root: Root, keep: int) -> Root:
+        """Make one layer of all but the lowest `keep`."""
+        below = Root(root.layers[:keep])
+        if len(root.layers) - keep < 2:
+            return root
+        path = self._stores.overlay.path
+        async with self._staged() as (staging, work):
+            target = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                args = {
+                    "layers": [path(chain) for chain in root.chain_ids[keep:]],
+                    "below": [path(chain) for chain in reversed(below.chain_ids)],
+                }
+                await self._run_worker("squash", args, {"target": target})
+            finally:
+                os.close(target)
+            record = await self._seal(staging, work, below, (), "squashed layers")
+        return await self.stack(below, record)
+
     # -- parts
 
-    async def _seal(self, staging: str, work: str, base: Root, stubs: Any, step: Step) -> Record:
+    async def _seal(self, staging: str, work: str, base: Root, stubs: Any, name: str) -> Record:
         """Make the staged directory a layer: blob and snapshot."""
         stores = self._stores
         await asyncio.to_thread(_remove_work, work)
@@ -271,7 +290,7 @@ class Executor:
                 parent=base.chain or None,
             )
         now = time.time_ns()
-        return Record(secrets.token_hex(13)[:25], layer, chain, base.chain, step.vertex.name, "regular", now, now)
+        return Record(secrets.token_hex(13)[:25], layer, chain, base.chain, name, "regular", now, now)
 
     def _read_only(self, root: Root) -> dict[str, Any]:
         return self._stores.overlay.mounts(root.chain_ids, None, None)[0].to_json()

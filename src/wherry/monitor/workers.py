@@ -99,6 +99,12 @@ def _measure(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any
     return measure_worker(args, fds)
 
 
+def _squash(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.squash import worker
+
+    return worker(args, fds)
+
+
 KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] | None]]" = {
     "changes": _changes,
     "context": _context,
@@ -114,6 +120,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "remove": removal.worker,
     "rootfs": _rootfs,
     "seal": _seal,
+    "squash": _squash,
     "unpack": _unpack,
     "volume-copy": _volume_copy,
 }
