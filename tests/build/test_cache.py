@@ -104,3 +104,30 @@ def test_the_same_input_and_epoch_give_the_same_digest(context: Context, engine:
     assert len(ids) == 1
     found = json.loads(engine.docker("image", "inspect", ids.pop().strip()).out)[0]
     assert found["Created"].startswith("2023-11-14T22:13:20")
+
+
+def test_a_cache_goes_to_a_directory_and_comes_back(
+    context: Context, tmp_path: Path, own_engine: EngineProcess
+) -> None:
+    """`--cache-to type=local` of all stages; another engine that has nothing else finds every step in it."""
+    dockerfile = "FROM busybox AS a\nRUN yes a | head -c 5000 > /f\n"
+    dockerfile += "FROM busybox\nCOPY --from=a /f /g\nRUN true\nRUN cat /g > /h\n"
+    build(context, dockerfile, "--cache-to", f"type=local,dest={tmp_path}/cache,mode=max")
+    assert (tmp_path / "cache/index.json").exists()
+    other = Context(context.directory, own_engine)
+    done = build(other, dockerfile, "--cache-from", f"type=local,src={tmp_path}/cache", "-t", "elsewhere")
+    assert done.err.count("CACHED") == 5
+    assert other.run("elsewhere", "sh", "-c", "wc -c < /h") == "5000\n"
+
+
+def test_an_inline_cache_is_in_the_image(context: Context, tmp_path: Path, own_engine: EngineProcess) -> None:
+    """`--cache-to inline`: an engine that only has the image knows its steps, if it is told to ask it."""
+    dockerfile = "FROM busybox\nRUN yes b | head -c 5000 > /f\n"
+    build(context, dockerfile, "-t", "inlined", "--cache-to", "inline")
+    archive = tmp_path / "image.tar"
+    context.engine.docker("save", "-o", str(archive), "inlined")
+    own_engine.docker("load", "-i", str(archive))
+    other = Context(context.directory, own_engine)
+    assert build(other, dockerfile).err.count("CACHED") == 1
+    own_engine.docker("builder", "prune", "-af")
+    assert other.docker(dockerfile, "--cache-from", "inlined").out.count("Using cache") == 1

@@ -64,6 +64,7 @@ def _request(call: Call) -> Request:
         squash=call.flag("squash"),
         settings=Settings(network=network or "default", hosts=_hosts(call.texts("extrahosts")), limits=limits, may=may),
         style="classic",
+        cache_from=[name for name in _json(call, "cachefrom", list) or [] if isinstance(name, str)],
     )
 
 

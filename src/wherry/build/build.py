@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.build import assemble
+from wherry.build import assemble, cacheimages
 from wherry.build.assemble import Built
 from wherry.build.cache import Cache
 from wherry.build.checking import base_image
@@ -67,6 +67,8 @@ class Request:
         ignore: patterns of the context's `.dockerignore`, for lint.
         squash: one layer of what the build added.
         store: keep the result as an image.
+        cache_from: images that are here and may hold a cache.
+        inline_cache: let the image say which step each layer is the result of.
     """
 
     dockerfile: bytes | None = None
@@ -87,6 +89,8 @@ class Request:
     ignore: list[str] = field(default_factory=list)
     squash: bool = False
     store: bool = True
+    inline_cache: bool = False
+    cache_from: list[str] = field(default_factory=list)
 
 
 class Builder:
@@ -224,6 +228,8 @@ class Build:
         epoch = request.settings.newest
         created = "" if epoch is None else assemble.timestamp(epoch)
         value = self.state_document(self.converted.target, root, created)
+        if request.inline_cache:
+            value[cacheimages.KEY] = cacheimages.described(root, self.solver.records, self.solver.keys)
         if epoch is None:
             value["created"] = await assemble.when(self.builder.cache, value, fresh=request.no_cache)
             for entry in value["history"]:
@@ -247,6 +253,22 @@ class Build:
             raise
         step.complete()
         return built
+
+    async def cache_images(self, everything: bool) -> list[str]:
+        """Make images that are a cache of this build; returns their ids. They have no names, and are the caller's.
+
+        Args:
+            everything: of all stages, not only of the target.
+        """
+        stores, solver = self.builder.stores, self.solver
+        target = await solver.root(self.converted.target.root)
+        ids = []
+        for root in cacheimages.leaves([target, *(solver.roots() if everything else ())]):
+            value = cacheimages.document(root, cacheimages.described(root, solver.records, solver.keys))
+            built = await asyncio.to_thread(assemble.assemble, stores, value, root)
+            await assemble.store(stores, self.held, built, [])
+            ids.append(built.id)
+        return ids
 
     async def _squashed(self, root: Root) -> Root:
         """One layer of what was built on the base; history tells of it as Docker's does."""

@@ -25,16 +25,34 @@ async def root_archive(
     Raises:
         KernelError: it cannot be read.
     """
-    loop = asyncio.get_running_loop()
     place = f"{stores.roots.run}/build/{secrets.token_hex(8)}"
     os.makedirs(place, mode=0o700)
-    reading, writing = os.pipe2(os.O_CLOEXEC)
     args: dict[str, Any] = {
         "root": stores.overlay.mounts(root.chain_ids, None, None)[0].to_json(),
         "at": place,
         "newest": newest,
     }
-    worker = asyncio.ensure_future(run_worker("rootfs", args, {"out": writing}))
+    try:
+        async for piece in _archive(run_worker, args, {}):
+            yield piece
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def directory_archive(run_worker: RunWorker, path: str) -> AsyncIterator[bytes]:
+    """The files of a directory of ours, as one uncompressed archive, piece by piece."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        async for piece in _archive(run_worker, {"root": None}, {"root": fd}):
+            yield piece
+    finally:
+        os.close(fd)
+
+
+async def _archive(run_worker: RunWorker, args: dict[str, Any], fds: dict[str, int]) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    worker = asyncio.ensure_future(run_worker("rootfs", args, {**fds, "out": writing}))
     worker.add_done_callback(lambda _: os.close(writing))
     try:
         while data := await loop.run_in_executor(None, os.read, reading, _READ):
@@ -44,4 +62,3 @@ async def root_archive(
         os.close(reading)
         worker.cancel()
         await asyncio.wait([worker])
-        shutil.rmtree(place, ignore_errors=True)

@@ -113,6 +113,11 @@ class Solver:
         """
         return await asyncio.shield(self.begin(vertex))
 
+    def roots(self) -> list[Root]:
+        """All roots that steps have come to."""
+        done = (task for task in self._tasks.values() if task.done() and not task.cancelled() and not task.exception())
+        return [found for task in done if isinstance(found := task.result(), Root)]
+
     async def close(self) -> None:
         """End what still runs."""
         for task in self._tasks.values():

@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from wherry.build import cacheimages
 from wherry.build import context as contexts
 from wherry.build.assemble import Built
 from wherry.build.build import Build as One
 from wherry.build.build import Builder, Request
 from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
+from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
+from wherry.build.outputs import directory_archive
 from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
 from wherry.containers.context import Context
@@ -100,6 +103,8 @@ class Build:
                     tree = await sources.archive(chunks)
                     tree, request.dockerfile = sources.without_control_files(tree, request.path)
                 finder = self.finder(auths, progress)
+                for name in request.cache_from:
+                    await self._take_local(name)
                 build = One(self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder)
                 built = await build.run(Narrator(say))
         except WherryError as error:
@@ -119,6 +124,14 @@ class Build:
             result(say, built.id, build.names)
         self.told(built, build)
 
+    async def _take_local(self, name: str) -> None:
+        """Take in the cache that an image holds, if it is here."""
+        try:
+            image = self._store.resolve(name)
+        except WherryError:
+            return  # one that is not there yet is none, for Docker too
+        await cacheimages.take(self.builder.cache, image)
+
     def told(self, built: Built, build: One) -> None:
         """Tell the event stream of the names that a build has set."""
         for name in build.names:
@@ -131,13 +144,32 @@ class Build:
         try:
             await ClientBuild(self, wire, auths, send, write).run()
         finally:
-            for id_ in (wire.context, *(given.removeprefix("sent:") for given in wire.contexts.values())):
+            places = [place.attrs.get("sent", "") for place in wire.cache_from]
+            for id_ in (wire.context, *(given.removeprefix("sent:") for given in wire.contexts.values()), *places):
                 await self.sent.release(id_)
 
     async def archive(self, chunks: AsyncIterator[bytes]) -> str:
         """Take a context that comes as an archive; returns what it is called by."""
         overlay = self._store.stores.overlay
         return self.sent.adopt(await contexts.unpack(overlay, self._context.run_worker, chunks), overlay.abandon)
+
+    async def load_cache(self, tree: Tree) -> None:
+        """Take in a cache that was sent as a directory: an OCI layout of cache images."""
+        await tree.ready()
+        pieces = directory_archive(self._context.run_worker, tree.path)
+        ids = await self._store.load(pieces, _nowhere)
+        try:
+            for id_ in ids:
+                await cacheimages.take(self.builder.cache, self._store.resolve(id_))
+        finally:
+            await self.forget(ids)
+
+    async def forget(self, ids: list[str]) -> None:
+        """Remove images that nothing points at; their layers stay as far as the cache holds them."""
+        for id_ in ids:
+            image = self._store.stores.records.by_id.get(id_)
+            if image is not None and not self._store.stores.records.names_of(id_):
+                await self._store.remove(id_, True, in_use=lambda _: ())
 
     async def push(self, name: Reference, auths: Json, progress: Progress) -> None:
         """Push one name of a result."""

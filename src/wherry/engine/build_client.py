@@ -9,6 +9,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from wherry.build import cacheimages
 from wherry.build.assemble import Built
 from wherry.build.build import DOCKERFILE_LIMIT, Request
 from wherry.build.build import Build as One
@@ -16,9 +17,10 @@ from wherry.build.checking import check
 from wherry.build.executor import Settings
 from wherry.build.outputs import root_archive
 from wherry.build.sources import Sources
-from wherry.errors import InvalidArgument, WherryError
+from wherry.errors import InvalidArgument, NotFound, NotSupported, Unavailable, WherryError
+from wherry.images.tag import target as tag_target
 from wherry.oci.reference import parse_normalized
-from wherry.wire.build import BuildRequest, Output
+from wherry.wire.build import BuildRequest, Output, Place
 
 if TYPE_CHECKING:
     from wherry.build.context import Tree
@@ -75,6 +77,8 @@ class ClientBuild:
                 find_image=build.finder(self._auths),
             )
             one.finished = lambda built: self._results(one, built, outputs)
+            for place in wire.cache_from:
+                await self._import(place)
             built = await one.run()
             build.told(built, one)
         self._send({"result": self._result(one, built)})
@@ -134,6 +138,7 @@ class ClientBuild:
             style="buildkit",
             ignore=wire.ignore,
             squash=wire.squash,
+            inline_cache=any(place.type == "inline" for place in wire.cache_to),
             store=store,
         )
 
@@ -160,6 +165,50 @@ class ClientBuild:
                     await self._write(piece, number)
             elif output.type == "registry" or output.attrs.get("push") == "true":
                 await self._push(one)
+        await self._export(one, len(outputs))
+
+    # -- caches
+
+    async def _import(self, place: Place) -> None:
+        """Take in a cache; that one is not there yet is no error, as with BuildKit."""
+        build, attrs = self._build, place.attrs
+        if place.type == "registry":
+            try:
+                image = await build.finder(self._auths)(attrs.get("ref", ""), "", True, _nowhere)
+            except (NotFound, Unavailable) as error:
+                self._send({"warnings": [{"short": f"failed to import cache: {error.message}"}]})
+                return
+            await cacheimages.take(build.builder.cache, image)
+        elif place.type == "local":
+            await build.load_cache(build.sent.tree(attrs.get("sent", "")))
+        else:
+            raise InvalidArgument(f"unknown cache importer: {place.type!r}")
+
+    async def _export(self, one: One, number: int) -> int:
+        """Give caches away; the `number`-th output and those after it are local ones."""
+        build = self._build
+        for place in self._wire.cache_to:
+            if place.type == "inline":
+                continue
+            everything = place.attrs.get("mode", "min") == "max"
+            if place.type not in ("local", "registry"):
+                raise InvalidArgument(f"unknown cache exporter: {place.type!r}")
+            if place.type == "registry" and everything:
+                raise NotSupported("--cache-to type=registry,mode=max is not supported: type=local has mode=max")
+            ids = await one.cache_images(everything)
+            try:
+                if place.type == "local":
+                    async for piece in build.images.save(ids):
+                        await self._write(piece, number)
+                    number += 1
+                else:
+                    name = tag_target(place.attrs.get("ref", ""))
+                    await build.images.tag(ids[0], str(name))
+                    await build.push(name, self._auths, self._send_push)
+                    await build.images.remove(str(name), True, in_use=lambda _: ())
+            finally:
+                await build.forget(ids)
+        return number
 
     async def _push(self, one: One) -> None:
         if not one.names:
@@ -170,6 +219,10 @@ class ClientBuild:
     def _send_push(self, message: Json) -> None:
         if message.get("errorDetail"):
             raise WherryError(str(message["errorDetail"].get("message", "")))
+
+
+def _nowhere(_message: Json) -> None:
+    return None
 
 
 def _decoded(text: str) -> bytes:

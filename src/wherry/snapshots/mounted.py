@@ -22,14 +22,15 @@ def rootfs_worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, A
     """Write joined layers as one archive.
 
     Args:
-        args: `root` (the mount as JSON), `at` (an empty directory to cover), `newest` (nanoseconds or null).
+        args: `root` (the mount as JSON; null: the directory `root`), `at` (an empty directory to cover), `newest`
+            (nanoseconds or null).
         fds: `out`, a pipe or file.
 
     Returns:
         the fields of `archive.Written`.
     """
     leave_host()
-    root = join_layers(args["root"], args["at"])
+    root = join_layers(args["root"], args["at"]) if args["root"] else fds["root"]
     return write_archive(root, fds["out"], whiteouts=False, newest=args.get("newest")).to_json()
 
 

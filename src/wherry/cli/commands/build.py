@@ -29,7 +29,8 @@ def _build(command: Invocation) -> int:
     request = _request(command, wanted)
     _locate(command, place, request, shown)
     response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
-    sinks = [sink_of(output) for output in wanted]
+    local = [place for place in request["cache_to"] if place["type"] == "local"]
+    sinks = [*(sink_of(output) for output in wanted), *(DirectorySink(place["attrs"]["dest"]) for place in local)]
     result: dict[str, Any] = {}
     failure: dict[str, Any] = {}
     for message in _messages(response, sinks):
@@ -139,7 +140,11 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
 def _place(text: str) -> "dict[str, Any]":
     from wherry.cli.buildflags import csv
 
-    attrs = csv(text, "ref") if "=" in text else {"type": "registry", "ref": text}
+    attrs = csv(text, "ref") if "=" in text or text == "inline" else {"type": "registry", "ref": text}
+    if attrs.get("ref") == "inline":
+        attrs = {"type": "inline"}
+    if attrs.get("type") == "local" and not (attrs.get("src") or attrs.get("dest")):
+        raise Failure("a local cache needs src (to read it) or dest (to write it)")
     return {"type": attrs.pop("type", "registry"), "attrs": attrs}
 
 
@@ -154,6 +159,13 @@ def _auths() -> "dict[str, str]":
 def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "Any") -> None:
     """Find Dockerfile and context, and send them; without a view only the Dockerfile is wanted."""
     dockerfile = command["file"]
+    for wanted in request["cache_from"]:
+        source = wanted["attrs"].get("src", "")
+        if wanted["type"] == "local" and os.path.exists(os.path.join(source, "index.json")):
+            wanted["attrs"]["sent"] = _send(command, source, [], shown, f"importing cache from {source}")
+    request["cache_from"] = [
+        wanted for wanted in request["cache_from"] if wanted["type"] != "local" or "sent" in wanted["attrs"]
+    ]
     for text in command["build-context"]:
         name, equals, value = text.partition("=")
         if not equals:
