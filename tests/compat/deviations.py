@@ -14,8 +14,12 @@ SELF = "the engine tells of itself: other components, other runtime, no plugins"
 FOUND_EARLY = "what is wrong in a Dockerfile is found before anything is built, and told in BuildKit's words"
 RUNTIME = "the runtime's error is told without the names of the programs that passed it on"
 
+SEARCHES = "limits are checked before anything is asked; the index is asked at once, not pinged first as of 2015"
+
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
+    "docker search --limit 101 127.0.0.1:1/x": SEARCHES,
+    "docker search 127.0.0.1:1/x": SEARCHES,
     "printf 'FROM busybox\\nRUN [\"nope\"]\\n' | DOCKER_BUILDKIT=0 docker build  -": RUNTIME,
     "printf 'FROM busybox\\nEXPOSE x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
     "printf 'FROM busybox\\nSTOPSIGNAL nope\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,

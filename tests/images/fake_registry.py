@@ -70,12 +70,14 @@ class Registry:
         """What was asked for, in order."""
         return [path for how, path, _ in self.seen if how == method]
 
-    def add(self, repository: str, tag: str, *layers: bytes, **changes: Any) -> dict[str, Any]:
+    def add(
+        self, repository: str, tag: str, *layers: bytes, architecture: str = "amd64", **changes: Any
+    ) -> dict[str, Any]:
         """Put an image there; `changes` are made to its manifest. Returns the manifest."""
         packed = [gzip.compress(data, mtime=0) for data in layers]
         config = json.dumps(
             {
-                "architecture": "amd64",
+                "architecture": architecture,
                 "os": "linux",
                 "config": {},
                 "rootfs": {"type": "layers", "diff_ids": [digest(data) for data in layers]},

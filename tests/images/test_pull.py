@@ -151,7 +151,7 @@ def test_an_index_gives_the_platform_that_is_asked_for(pulls: Pulls) -> None:
     there = pulls.registry()
     entries = []
     for number, architecture in enumerate(("arm64", "amd64")):
-        manifest = there.add("a", architecture, layer(architecture))
+        manifest = there.add("a", architecture, layer(architecture), architecture=architecture)
         raw = json.dumps(manifest).encode()
         platform = {"os": "linux", "architecture": architecture}
         entries.append(
@@ -167,6 +167,14 @@ def test_an_index_gives_the_platform_that_is_asked_for(pulls: Pulls) -> None:
     assert other != id_
     with pytest.raises(NotFound, match="no matching manifest for linux/s390x in the manifest list entries"):
         pulls.pull(f"{there.name}/a:1", platform="linux/s390x")
+    # what is there for one platform only comes, and the user is told, as with Docker
+    words = (
+        rf"image with reference {there.name}/a:amd64 was found but does not match the specified platform: wanted "
+        "linux/s390x, actual: linux/amd64"
+    )
+    with pytest.raises(NotFound, match=words):
+        pulls.pull(f"{there.name}/a:amd64", platform="linux/s390x")
+    assert f"{there.name}/a:amd64" in pulls.store.names()
 
 
 def test_a_transfer_that_breaks_off_goes_on_from_its_byte(pulls: Pulls) -> None:

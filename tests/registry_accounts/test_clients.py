@@ -106,6 +106,9 @@ def test_skopeo(shared: Registry, tmp_path: Path) -> None:
     log_in("alice")
     skopeo("copy", "--src-tls-verify=false", f"{repository}:latest", f"oci:{layout}:v")
     skopeo("copy", "--dest-tls-verify=false", f"oci:{layout}:v", f"{repository}:second")
+    inspected = json.loads(skopeo("inspect", "--tls-verify=false", f"{repository}:second"))
+    assert inspected["Name"] == f"{shared.host}/alice/skopeo"
+    assert inspected["RepoTags"] == ["latest", "second"]
     listed = json.loads(skopeo("list-tags", "--tls-verify=false", repository))
     assert listed["Tags"] == ["latest", "second"]
     log_in("bob")

@@ -8,7 +8,7 @@ from wherry.distribution.credentials import Credential
 from wherry.distribution.settings import HUB, Settings
 from wherry.distribution.source import Source
 from wherry.distribution.transport import Transport, document, refusal
-from wherry.errors import InvalidArgument, Unavailable, WherryError
+from wherry.errors import InvalidArgument, NotFound, Unavailable, WherryError
 from wherry.oci import image as documents
 from wherry.oci.reference import Reference
 
@@ -78,6 +78,9 @@ async def _ask(settings: Settings, host: str, words: str, limit: int, credential
             except Unavailable as error:
                 failure = error
                 continue
+            if answer.status == 404:
+                answer.release()
+                raise NotFound("Unexpected status code 404", status=404)
             if answer.status != 200:
                 raise await refusal(answer)
             value = documents.read_json(await document(answer, _BYTES, "search results"), _BYTES, "search results")
@@ -103,11 +106,14 @@ def _filter(filters: Mapping[str, Sequence[str]]) -> Any:
     for key, values in filters.items():
         if key == "stars":
             if not all(value.isdecimal() for value in values):
-                raise InvalidArgument(f"invalid filter 'stars={list(values)}'")
+                wrong = next(value for value in values if not value.isdecimal())
+                raise InvalidArgument(
+                    f"invalid filter 'stars={wrong}': strconv.Atoi: parsing \"{wrong}\": invalid syntax"
+                )
             wanted[key] = max((int(value) for value in values), default=0)
         elif key in ("is-official", "is-automated"):
             if not set(values) <= {"true", "false", "1", "0"} or len(set(values)) > 1:
-                raise InvalidArgument(f"invalid filter '{key}={list(values)}'")
+                raise InvalidArgument(f"invalid filter '{key}={next(iter(values), '')}'")
             wanted[key] = set(values) <= {"true", "1"}
         else:
             raise InvalidArgument(f"invalid filter '{key}'")

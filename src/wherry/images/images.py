@@ -89,6 +89,7 @@ class Images:
         self._emptying: asyncio.Task[None] | None = None
         self._gates = Gates()
         self._places: Places = {}
+        self._compressed: push.Compressed = {}
 
     @property
     def stores(self) -> Stores:
@@ -216,7 +217,14 @@ class Images:
     ) -> list[tuple[Reference, str]]:
         """Push a tag, or all tags of a repository, of one platform or of all; returns names and manifest digests."""
         return await push.push(
-            self._stores, settings, name, credential, progress, platform=platform, places=self._places
+            self._stores,
+            settings,
+            name,
+            credential,
+            progress,
+            platform=platform,
+            places=self._places,
+            compressed=self._compressed,
         )
 
     # -- other engines

@@ -87,7 +87,15 @@ async def pull(
         except WherryError as error:
             raise translated(error, name) from None
         progress({"status": f"Pulling from {name.path}", "id": str(name.digest or name.tag)})
-        return await _store(stores, source, gates, name, top, chosen, progress, platform)
+        pulled = await _store(stores, source, gates, name, top, chosen, progress)
+    progress({"status": status(name.familiar(), newer=pulled.newer)})
+    _check_platform(stores, pulled.id, name, platform)
+    return pulled
+
+
+def status(name: str, *, newer: bool) -> str:
+    """The last line of a pull, as Docker has it."""
+    return f"Status: {'Downloaded newer image for' if newer else 'Image is up to date for'} {name}"
 
 
 async def pull_all(
@@ -108,9 +116,21 @@ async def pull_all(
             raise translated(error, name) from None
     if not tags:
         raise NotFound(f"repository {name.familiar_name()} has no tags")
-    return [
-        await pull(stores, settings, gates, name.with_tag(tag), credential, progress, platform=platform) for tag in tags
-    ]
+    pulled = []
+    for tag in tags:
+        one = name.with_tag(tag)
+        async with Source(settings, one, credential) as source:
+            try:
+                top = await source.manifest(tag)
+                chosen = await _choose(source, top, platform or host())
+            except WherryError as error:
+                raise translated(error, one) from None
+            progress({"status": f"Pulling from {name.path}", "id": tag})
+            pulled.append(await _store(stores, source, gates, one, top, chosen, progress))
+        _check_platform(stores, pulled[-1].id, one, platform)
+    newer = any(found.newer for found in pulled)
+    progress({"status": status(name.familiar_name(), newer=newer)})
+    return pulled
 
 
 def translated(error: WherryError, name: Reference) -> WherryError:
@@ -209,7 +229,6 @@ async def _store(
     top: Fetched,
     chosen: Chosen,
     progress: Progress,
-    platform: Platform | None,
 ) -> Pulled:
     check(chosen.manifest)
     names = [str(name.with_digest(top.digest))]
@@ -228,12 +247,8 @@ async def _store(
             record = await bring(stores, source, gates, lease_name, chosen, names, progress)
         except WherryError as error:
             raise translated(error, name) from None
-    _warn(stores, record, name, platform, progress)
     progress({"status": f"Digest: {top.digest}"})
-    newer = old != id_
-    state = "Downloaded newer image for" if newer else "Image is up to date for"
-    progress({"status": f"Status: {state} {name.familiar()}"})
-    return Pulled(id_, str(top.digest), newer)
+    return Pulled(id_, str(top.digest), old != id_)
 
 
 def check(manifest: Manifest) -> None:
@@ -370,14 +385,13 @@ def _teller(progress: Progress, short: str) -> Callable[[str, int, int], None]:
     return tell
 
 
-def _warn(stores: Stores, record: ImageRecord, name: Reference, platform: Platform | None, progress: Progress) -> None:
-    if platform is None:
+def _check_platform(stores: Stores, id_: str, name: Reference, wanted: Platform | None) -> None:
+    """Say that what came is not for the platform that was asked for; it stays, as with Docker."""
+    if wanted is None:
         return
-    actual = stores.image(record.id).config.platform
-    if actual != platform:
-        progress(
-            {
-                "status": f"WARNING: image with reference {name.familiar()} was found but does not match the specified "
-                f"platform: wanted {platform}, actual: {actual}"
-            }
+    actual = stores.image(id_).config.platform
+    if (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
+        raise NotFound(
+            f"image with reference {name.familiar()} was found but does not match the specified platform: "
+            f"wanted {wanted}, actual: {actual}"
         )

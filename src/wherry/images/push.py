@@ -31,6 +31,9 @@ _CHUNK = 1 << 20
 _LEVEL = 2
 _PLAIN = frozenset((documents.OCI_LAYER, documents.DOCKER_LAYER.removesuffix(".gzip")))
 
+Compressed = dict[str, Descriptor]
+_COMPRESSED_LIMIT = 4096
+
 
 async def push(
     stores: Stores,
@@ -41,6 +44,7 @@ async def push(
     *,
     platform: Platform | None = None,
     places: "Places | None" = None,
+    compressed: "Compressed | None" = None,
 ) -> list[tuple[Reference, str]]:
     """Push one tag, or all tags of a repository where `name` has none.
 
@@ -50,6 +54,7 @@ async def push(
         progress: takes Docker's messages.
         platform: only the image of this platform.
         places: where uploads are that broke off, of earlier pushes of this engine.
+        compressed: what plain layers became when they were compressed for earlier pushes.
 
     Returns:
         what was pushed, and the digests of the manifests or indexes.
@@ -59,8 +64,12 @@ async def push(
         NotFound: there is no image of that platform.
         Unauthorized, Forbidden, Unavailable: the registry does not take it.
     """
-    chosen = _meant(stores, name)
     progress({"status": f"The push refers to repository [{name.name}]"})
+    chosen = _meant(stores, name)
+    if not chosen:
+        # only a registry that answers is told of: Docker asks it first
+        async with Destination(settings, name, credential):
+            raise ImageNotFound(f"tag does not exist: {name.familiar()}")
     plans = [await asyncio.to_thread(_plan, stores, tagged, id_, platform) for tagged, id_ in chosen]
     sources = _sources(stores, name, {blob for plan in plans for blob in plan.blobs})
     pushed: list[tuple[Reference, str]] = []
@@ -70,7 +79,7 @@ async def push(
             settings, name, credential, sources=(p for found in sources.values() for p in found), places=places
         ) as there,
     ):
-        run = _Push(stores, there, sources, lease, progress)
+        run = _Push(stores, there, sources, lease, {} if compressed is None else compressed, progress)
         try:
             for plan in plans:
                 pushed += [(plan.name, await run.one(plan))]
@@ -128,20 +137,13 @@ def _plan(stores: Stores, name: Reference, id_: str, platform: Platform | None) 
 
 
 def _meant(stores: Stores, name: Reference) -> list[tuple[Reference, str]]:
+    """The tags of the repository that are to be pushed, and their images; none where only that tag is not there."""
     names = stores.records.names
-    if name.tag:
-        if str(name) not in names:
-            raise ImageNotFound(_absent(name))
-        return [(name, names[str(name)])]
     tagged = [parse_normalized(known) for known in sorted(names)]
     found = [(known, names[str(known)]) for known in tagged if known.name == name.name and known.tag]
     if not found:
-        raise ImageNotFound(_absent(name))
-    return found
-
-
-def _absent(name: Reference) -> str:
-    return f"An image does not exist locally with the tag: {name.familiar_name()}"
+        raise ImageNotFound(f"An image does not exist locally with the tag: {name.familiar_name()}")
+    return [(known, id_) for known, id_ in found if not name.tag or known == name]
 
 
 def _sources(stores: Stores, name: Reference, wanted: set[str]) -> dict[str, list[str]]:
@@ -163,9 +165,16 @@ class _Push:
     """One push: what it was given, and what it made on the way."""
 
     def __init__(
-        self, stores: Stores, there: Destination, sources: dict[str, list[str]], lease: Lease, progress: Progress
+        self,
+        stores: Stores,
+        there: Destination,
+        sources: dict[str, list[str]],
+        lease: Lease,
+        compressed: Compressed,
+        progress: Progress,
     ) -> None:
         self.made: set[str] = set()
+        self._compressed = compressed
         self._stores = stores
         self._there = there
         self._sources = sources
@@ -189,11 +198,9 @@ class _Push:
                 digest, short = descriptor.digest, names[descriptor.digest]
                 # an index says which manifests it has: those are not to be changed
                 if plan.index is None and descriptor.media_type in _PLAIN:
-                    self._progress({"status": "Compressing", "progressDetail": {}, "id": short})
-                    descriptor = await _compressed(self._stores.blobs, descriptor, self._lease)
-                    packed[digest] = descriptor
-                    self.made.add(descriptor.digest)
-                await self._send(descriptor, short)
+                    descriptor = packed[digest] = await self._packed(descriptor, short)
+                else:
+                    await self._send(descriptor, short)
             return 0
 
         await all_of(send(layer) for layer in layers.values())
@@ -212,6 +219,20 @@ class _Push:
         await self._put(tag, document)
         await self._remember(plan, document)
         return document.descriptor.digest
+
+    async def _packed(self, plain: Descriptor, short: str) -> Descriptor:
+        """Bring a layer that is stored plain to the registry, compressed: again only where it is not there."""
+        known = self._compressed.get(plain.digest)
+        if known is not None and await self._there.has_blob(known.verified):
+            self._progress({"status": "Layer already exists", "progressDetail": {}, "id": short})
+            return known
+        descriptor = await _compressed(self._stores.blobs, plain, self._lease)
+        self.made.add(descriptor.digest)
+        self._compressed[plain.digest] = descriptor
+        if len(self._compressed) > _COMPRESSED_LIMIT:
+            del self._compressed[next(iter(self._compressed))]
+        await self._send(descriptor, short)
+        return descriptor
 
     def _shorts(self, plan: _Plan) -> dict[str, str]:
         """What the layers are called: by their content where an image here has them, as Docker does."""
