@@ -70,6 +70,7 @@ _GRAMMAR = re.compile(
 
 @_ROUND
 @given(_NAMES)
+@example("docker.io/" + "a" * 64)
 def _references(value: str) -> None:
     try:
         reference = parse_normalized(value)

@@ -69,6 +69,8 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix(_OFFICIAL)
+        if len(rest) == 64 and digests.is_hex(rest):
+            return self.name  # alone it would be an id
         return self.path if "/" in rest else rest
 
     def familiar(self) -> str:
