@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import pytest
 
-from wherry.linux import netns
+from wherry.errors import KernelError
+from wherry.linux import netns, nftables
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import add_address, add_route, add_veth, get_link, set_link
-from wherry.network import sandbox
+from wherry.network import firewall, sandbox
 from wherry.network.bridge import Bridge
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
@@ -213,7 +214,7 @@ def test_a_port_published_everywhere(
 
 
 @pytest.mark.parametrize(("source", "address", "arrives"), LOOPBACK_ONLY)
-def test_a_port_published_on_loopback(
+def test_a_port_published_on_loopback_moby_41872(
     world: World, publish: Callable[..., None], source: str, address: str, arrives: str | None
 ) -> None:
     """A port published on 127.0.0.1 is this host's alone, whatever a neighbour puts into its packets (moby#41872)."""
@@ -306,7 +307,7 @@ def test_hairpin_without_bridge_netfilter(world: World, publish: Callable[..., N
         world.at("host", lambda: switch.write_text("1"))
 
 
-def test_a_flushed_ruleset_comes_back(world: World, publish: Callable[..., None]) -> None:
+def test_a_flushed_ruleset_comes_back_cve_2025_54388_54410(world: World, publish: Callable[..., None]) -> None:
     """After somebody's `nft flush ruleset` the table is missed, and the next change brings all of it back."""
     publish(("tcp", "0.0.0.0", 8084, 80))
     world.at("host", lambda: subprocess.run(["nft", "flush", "ruleset"], check=True))
@@ -379,6 +380,25 @@ def test_tables_of_others_are_left_alone(world: World) -> None:
         finally:
             second.close()
             subprocess.run(["nft", "delete table ip foreign"], check=True)
+
+    world.at("host", check)
+
+
+def test_a_ruleset_that_kills_its_reader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a child that reads the ruleset is killed by it, a change is refused until it was changed again."""
+
+    def check() -> None:
+        port = [PublishedPort("tcp", "0.0.0.0", 8090, world.web, 80)]
+        monkeypatch.setattr(firewall, "survives_reading", lambda: False)
+        subprocess.run(["nft", "add table ip foreign"], check=True)
+        for _ in range(2):
+            with pytest.raises(KernelError, match="libnftables cannot read the ruleset"):
+                world.firewall.publish("web", port)
+        monkeypatch.setattr(firewall, "survives_reading", nftables.survives_reading)
+        subprocess.run(["nft", "add table ip foreign2"], check=True)
+        world.firewall.publish("web", port)
+        world.firewall.unpublish("web")
+        subprocess.run(["nft", "delete table ip foreign; delete table ip foreign2"], check=True)
 
     world.at("host", check)
 

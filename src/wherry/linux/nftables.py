@@ -8,6 +8,8 @@ import errno
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 
 from wherry.errors import KernelError, NotSupported
@@ -68,6 +70,29 @@ def _all_ours(data: bytes) -> bool:
                 return False
         offset += (length + 3) & ~3
     return True
+
+
+def survives_reading() -> bool:
+    """Let a short-lived process read the whole ruleset; says whether the library survived it.
+
+    libnftables before 1.1 ends its process when it reads a named set that a newer one wrote, and almost every command
+    reads all sets. What may happen to a child must not happen to the engine.
+    """
+    code = "import sys; sys.path[:] = {path!r}; from wherry.linux.nftables import read_all; read_all()"
+    path = [os.path.abspath(entry) for entry in sys.path if entry]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code.format(path=path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode >= 0
+
+
+def read_all() -> None:
+    """Read the whole ruleset; for `survives_reading`'s child."""
+    Nftables().run("list ruleset", "read the ruleset")
 
 
 class Nftables:

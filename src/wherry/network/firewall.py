@@ -20,6 +20,9 @@ maps. A published port is one map element; adding one, and finding one, costs th
 - **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (dockerd,
   ufw) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules.
 
+Old versions of libnftables crash on sets that newer ones wrote. Whenever somebody else has changed the ruleset, a child
+process reads it first: then a change of ours is an error, and not the engine's end.
+
 A UDP flow that goes on keeps the translation of its first packet, so flows that a change concerns are forgotten.
 
 A change is one transaction. Where elements cannot be added because somebody flushed the ruleset, the whole table comes
@@ -32,11 +35,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
-from wherry.linux.nftables import Nftables
+from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
 from wherry.network.ports import PublishedPort
 from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, elements, render, render_bridges
 
 _FAMILIES = ("ip", "ip6")
+_UNREADABLE = (
+    "this machine's libnftables cannot read the ruleset: another program wrote a named set in the format of a newer "
+    "one (upgrade the package libnftables1, or remove that set: `nft list ruleset` ends the same way)"
+)
 
 
 class Firewall:
@@ -63,6 +70,8 @@ class Firewall:
         self._passages: dict[str, tuple[Passage, ...]] = {}
         self._open = open_nftables
         self._nftables: Nftables | None = None
+        self._watch: RulesetWatch | None = None
+        self._readable = True
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
         self._ipv6 = False
         self._apart = False
@@ -237,6 +246,9 @@ class Firewall:
     def close(self) -> None:
         """Let go of the way to the kernel; the table stays."""
         with self._lock:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
             if self._nftables is not None:
                 self._nftables.close()
                 self._nftables = None
@@ -260,7 +272,21 @@ class Firewall:
     def _run(self, commands: str, what: str) -> str:
         if self._nftables is None:
             self._nftables = self._open()
+        if self._watch is None:
+            self._watch, changed = RulesetWatch(), True
+        else:
+            changed = self._watch.drain()
+        if changed:
+            self._readable = self._can_read(self._nftables)
+        if not self._readable:
+            raise KernelError(f"{what}: {_UNREADABLE}")
         return self._nftables.run(commands, what)
+
+    def _can_read(self, nftables: Nftables) -> bool:
+        # chains are safe to read, and tables with them; where there are no tables but ours, so is the rest
+        listed = [line.split() for line in nftables.run("list chains", "look for other tables").splitlines()]
+        foreign = [words[2] for words in listed if words[:1] == ["table"] and not words[2].startswith("wherry")]
+        return not foreign or survives_reading()
 
 
 def _forget(*, ports: Iterable[PublishedPort] = (), translated_to: Iterable[PublishedPort] = ()) -> None:
