@@ -77,3 +77,18 @@ def test_findings_fail_a_build_that_asks_for_it(context: Context) -> None:
     assert "failed to solve: lint violation found for rules: JSONArgsRecommended" in done.err
     assert context.engine.docker("image", "inspect", "strict", check=False).code != 0
     build(context, "# check=error=true\nFROM busybox\nCMD x\n", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all")
+
+
+def test_errors_show_their_place_in_buildkits_words(context: Context) -> None:
+    done = build(context, 'FROM busybox\nRUN echo "x" && \\\n  exit 7\nUSER y\n', code=1)
+    assert done.err.endswith(
+        'Dockerfile:2\n--------------------\n   1 |     FROM busybox\n   2 | >>> RUN echo "x" && \\\n'
+        "   3 | >>>   exit 7\n   4 |     USER y\n--------------------\n"
+        'ERROR: failed to build: failed to solve: process "/bin/sh -c echo \\"x\\" &&   exit 7" did not complete '
+        "successfully: exit code: 7\n"
+    )
+    done = build(context, "FROM busybox\n\nCOPY nope /\n", code=1)
+    assert "   3 | >>> COPY nope /\n" in done.err
+    assert '"/nope": not found' in done.err
+    done = build(context, "", code=1)
+    assert done.err.endswith("failed to solve: the Dockerfile cannot be empty\n")

@@ -330,7 +330,8 @@ class Build:
             except NotFound:
                 raise NotFound(f"Cannot locate specified Dockerfile: {request.path}", path=request.path) from None
         if not data.strip():
-            raise DockerfileError(f"the Dockerfile ({request.path}) cannot be empty")
+            name = f" ({request.path})" if request.style == "classic" else ""
+            raise DockerfileError(f"the Dockerfile{name} cannot be empty")
         self._source = data
         try:
             return parse(data, request.path)

@@ -1,5 +1,6 @@
 """A step that came to nothing."""
 
+from wherry.build.gotext import quote
 from wherry.errors import NotFound, WherryError
 
 
@@ -14,7 +15,7 @@ class StepFailed(WherryError):
     def __init__(self, args: "tuple[str, ...] | list[str]", code: int) -> None:
         shown = " ".join(args)
         super().__init__(
-            f'process "{shown}" did not complete successfully: exit code: {code}', command=shown, code=code
+            f"process {quote(shown)} did not complete successfully: exit code: {code}", command=shown, code=code
         )
 
     @property
