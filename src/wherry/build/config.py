@@ -37,8 +37,8 @@ def shell(config: Json) -> list[str]:
 
 
 def workdir(config: Json, path: str) -> str:
-    """A path as WORKDIR makes it absolute."""
-    return absolute(config.get("WorkingDir") or "/", path)
+    """A path as WORKDIR makes it absolute; one that is so already stays as it is written."""
+    return path if path.startswith("/") else absolute(config.get("WorkingDir") or "/", path)
 
 
 def absolute(base: str, path: str) -> str:
@@ -125,10 +125,13 @@ def told(command: c.Command, config: Json, style: Style, *, args: Sequence[str] 
     if isinstance(command, c.Run):
         text = " ".join([*args, *words])
         return text if style == "classic" else f"RUN {text} # buildkit"
+    if isinstance(command, c.Transfer) and style == "buildkit":
+        words = [*command.sources, *(f"<<{file.name}" for file in command.files), command.dest]
+        return f"{command.name.upper()} {_flags(command)}{' '.join(words)} # buildkit"
     if isinstance(command, c.Transfer):
         sources = " ".join([*command.sources, *(file.name for file in command.files)])
-        text = f"{command.name.upper()} {_flags(command)}{sources} {command.dest}"
-        return f"{_nop(config)} {text} " if style == "classic" else f"{text} # buildkit"
+        origin = f"--from={command.from_} " if isinstance(command, c.Copy) and command.from_ else ""
+        return f"{_nop(config)} {command.name.upper()} {origin}{_flags(command)}{sources} {command.dest} "
     text = _plain(command, config, style)
     if style == "classic":
         return f"{_nop(config)}{' ' if isinstance(command, c.Workdir) else '  '}{text}"
@@ -140,9 +143,7 @@ def _nop(config: Json) -> str:
 
 
 def _flags(command: c.Transfer) -> str:
-    flags = ""
-    if isinstance(command, c.Copy) and command.from_:
-        flags += f"--from={command.from_} "
+    flags = "--parents " if isinstance(command, c.Copy) and command.parents else ""
     if command.chown:
         flags += f"--chown={command.chown} "
     if command.chmod:
@@ -177,8 +178,20 @@ def _plain(command: c.Command, config: Json, style: Style) -> str:
         case c.Maintainer():
             return f"MAINTAINER {command.author}"
         case c.Healthcheck():
-            return _health_text(command)
+            return _health_text(command) if style == "classic" else _health_fields(command)
     return command.original
+
+
+def _health_fields(command: c.Healthcheck) -> str:
+    fields = {
+        "Test": f"[{' '.join(command.test)}]",
+        "Interval": go_duration(command.interval),
+        "Timeout": go_duration(command.timeout),
+        "StartPeriod": go_duration(command.start_period),
+        "StartInterval": go_duration(command.start_interval),
+        "Retries": str(command.retries),
+    }
+    return "HEALTHCHECK {" + " ".join(f"{key}:{value}" for key, value in fields.items()) + "}"
 
 
 def _health_text(command: c.Healthcheck) -> str:

@@ -245,6 +245,8 @@ class _Converter:
     def _plain(self, command: c.Command, state: State) -> None:
         text = configs.told(command, state.config, self.around.style)
         configs.apply(state.config, command, first_cmd=not state.has_cmd)
+        if isinstance(command, c.Onbuild) and self.around.style == "buildkit":
+            return
         if isinstance(command, c.Cmd):
             state.has_cmd = True
         if isinstance(command, c.Maintainer):
@@ -274,7 +276,7 @@ class _Converter:
             assert isinstance(command, c.Workdir)
             text = configs.told(command, state.config, self.around.style)
             configs.apply(state.config, command, first_cmd=False)
-            path = state.config["WorkingDir"]
+            path = configs.absolute("/", state.config["WorkingDir"])
             if path == "/":
                 self._history(state, text, empty=True)
                 return None
@@ -295,7 +297,7 @@ class _Converter:
             words, files, note = _heredocs(command)
             shown += note
         if command.shell:
-            words = [*configs.shell(state.config), *words]
+            words = [*configs.shell(state.config), *(words or [""])]
         inputs: list[Vertex | None] = []
         mounts = []
         for mount, source in zip(command.mounts, sources or (None,) * len(command.mounts), strict=True):
@@ -306,7 +308,7 @@ class _Converter:
         op = Exec(
             args=tuple(words),
             env=tuple(f"{key}={value}" for key, value in env.items()),
-            cwd=state.config.get("WorkingDir") or "/",
+            cwd=configs.absolute("/", state.config.get("WorkingDir") or "/"),
             user=state.config.get("User") or "",
             network=command.network,
             security=command.security,
@@ -364,7 +366,7 @@ class _Converter:
         text = configs.told(command, state.config, self.around.style)
         dest = configs.absolute(state.config.get("WorkingDir") or "/", command.dest)
         many = len(command.sources) + len(command.files) > 1
-        if many and not command.dest.endswith("/"):
+        if many and not command.dest.endswith("/") and self.around.style == "classic":
             raise DockerfileError(
                 f"When using {command.name.upper()} with more than one source file, the destination must be a "
                 "directory and end with a /",
