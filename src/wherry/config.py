@@ -44,6 +44,7 @@ _KEYS: "dict[str, tuple[type, str]]" = {
     "default-shm-size": (str, "default_shm_size"),
     "seccomp-profile": (str, "seccomp_profile"),
     "no-new-privileges": (bool, "no_new_privileges"),
+    "userns-remap": (str, "userns_remap"),
 }
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -84,6 +85,7 @@ class EngineConfig:
         self.default_shm_size = "64M"
         self.seccomp_profile = ""
         self.no_new_privileges = False
+        self.userns_remap = ""
 
     @property
     def roots(self) -> paths.Roots:

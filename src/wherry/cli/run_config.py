@@ -159,7 +159,8 @@ def _host_config(values: "Values", binds: "list[str]", bindings: "dict[str, list
 def _valid_mode(flag: str, mode: str) -> bool:
     if mode.startswith("container:"):
         return flag == "pid" and bool(mode.partition(":")[2])
-    return mode in ("", "host") or (mode == "private" and flag == "cgroupns")
+    ours = {"cgroupns": "private", "userns": "remap"}.get(flag)
+    return mode in ("", "host") or mode == ours
 
 
 def _check_mac(text: str) -> None:

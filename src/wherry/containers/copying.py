@@ -147,14 +147,18 @@ async def _work(context: Context, args: Json, fds: dict[str, int], progress: Cal
 async def _view(context: Context, container: Container) -> AsyncIterator[tuple[Json, dict[str, int]]]:
     """What a worker needs to see what the container sees; one that does not run cannot be started meanwhile."""
     if container.running:
+        fds: dict[str, int] = {}
         try:
-            fd = namespaces.open_mount(context, container)
-        except OSError:
-            raise Conflict(f"container {container.id} is ending") from None
-        try:
-            yield {}, {"mount": fd}
+            try:
+                fds["mount"] = namespaces.open_kind(context, container, "mount")
+                if container.record.userns is not None:
+                    fds["user"] = namespaces.open_kind(context, container, "user")
+            except OSError:
+                raise Conflict(f"container {container.id} is ending") from None
+            yield {}, fds
         finally:
-            os.close(fd)
+            for fd in fds.values():
+                os.close(fd)
         return
     async with container.lock:
         await container.settled.wait()
@@ -162,7 +166,7 @@ async def _view(context: Context, container: Container) -> AsyncIterator[tuple[J
             raise Conflict(f"container {container.id} is marked for removal")
         data = context.roots.container(container.id)
         await upper.free_soon(f"{data}/upper")
-        opened = await mounting.open_all(context, container, tell=False)
+        opened = await mounting.open_all(context, container, start=False)
         try:
             root = context.layers.mounts(container.record.chain_ids, f"{data}/upper", f"{data}/work")
             view = {

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from wherry.containers import clock, data, links, merge, names, priming, records
+from wherry.containers import clock, data, links, merge, names, priming, records, userns
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
@@ -38,6 +38,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     image = context.resolve_image(request.image)
     config = merge.merge(request, merge.settings_of(image.raw_config))
     warnings = validate(config, host, context.machine)
+    ids = userns.resolve(host, context.config.userns_remap)
     points = data.gather(context, config, host)
     service = labels.parse(labels.own_labels(request.labels))
     if service is not None:
@@ -62,6 +63,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
             args=words[1:],
             networking=request.networking_config,
             mounts=points,
+            userns=ids,
             service=service,
         )
         links.settle(context.registry, record)

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from wherry.containers import health, links, logs
+from wherry.containers import health, links, logs, userns
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
@@ -28,6 +28,7 @@ def prepare(
     data, run = context.roots.container(record.id), context.roots.sandbox(record.id)
     os.makedirs(f"{run}/bundle", mode=0o700, exist_ok=True)
     files = sandbox_files(network, data)
+    _map_files(container, files, opened)
     spec = build_spec(
         SpecRequest(
             id=record.id,
@@ -42,6 +43,7 @@ def prepare(
             files=files,
             namespace_modes=modes,
             no_new_privileges=context.config.no_new_privileges,
+            ids=record.userns,
         )
     )
     config_path = f"{run}/bundle/config.json"
@@ -110,3 +112,4 @@ def sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
         os.chmod(path, 0o644)
         mounts.append(Mount(f"/etc/{name}", "bind", path, ("rbind", "rprivate")))
     return mounts
+from wherry.containers import 

@@ -40,6 +40,8 @@ class Record(Struct):
     path: str
     args: list[str]
     networking: dict[str, Any] | None = None
+    userns: list[int] | None = None
+    """First host uid, first host gid, and how many, of a container in a user namespace (`userns`)."""
     mounts: list[Point] | None = None
     """What is mounted besides the root; None in records of versions without volumes (`data.points` reads both)."""
     service: Service | None = None

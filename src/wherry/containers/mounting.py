@@ -8,7 +8,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import data
+from wherry.containers import data, userns
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.points import Point
@@ -43,11 +43,12 @@ class Opened:
             self.lock = None
 
 
-async def open_all(context: Context, container: Container, *, tell: bool = True) -> Opened:
+async def open_all(context: Context, container: Container, *, start: bool = True) -> Opened:
     """Open what is mounted in a container.
 
     Args:
-        tell: whether it is an event that volumes are mounted.
+        start: it is for a start: an event is told of each volume, and owners are shown as the container's user
+            namespace has them. Else they are as on the disk.
 
     Returns:
         The caller closes it once the monitor has its copies.
@@ -68,12 +69,12 @@ async def open_all(context: Context, container: Container, *, tell: bool = True)
                 layers = context.layers.mounts(point.chain_ids or [], None, None)[0]
                 opened.mounts.append(Mount(point.target, layers.type, layers.source, layers.options))
             elif point.type == "volume":
-                await _volume(context, container, point, opened)
+                await _volume(context, container, point, opened, start)
     except BaseException:
         opened.close()
         raise
     for point in data.points(container.record):
-        if tell and point.type == "volume":
+        if start and point.type == "volume":
             attributes = {
                 "destination": point.target,
                 "propagation": "",
@@ -100,7 +101,7 @@ def _map_owners(point: Point, opened: Opened) -> None:
     opened.sources[point.target] = {"fd": name, "uid_map": as_root(uid), "gid_map": as_root(gid)}
 
 
-async def _volume(context: Context, container: Container, point: Point, opened: Opened) -> None:
+async def _volume(context: Context, container: Container, point: Point, opened: Opened, start: bool) -> None:
     volume = context.volumes.find(point.name)
     if volume is None:
         volume = await _anew(context, point)
@@ -121,9 +122,15 @@ async def _volume(context: Context, container: Container, point: Point, opened: 
         _check_device(context, volume)
         if "ro" in driver_options.words(settings) and not point.read_only:
             point = data.replaced(point, read_only=True)
+    maps = userns.lines(container.record.userns if start else None)
+    if any(maps) and point.target not in opened.sources and not point.subpath:
+        opened.fds[fd_name] = os.open(directory, O_PATH | os.O_CLOEXEC)
+        opened.sources[point.target] = {"fd": fd_name}
     if point.subpath and point.target not in opened.sources:
         opened.fds[fd_name] = _subpath(directory, point.subpath)
         opened.sources[point.target] = {"fd": fd_name}
+    if any(maps):
+        opened.sources[point.target] |= {"uid_map": maps[0], "gid_map": maps[1]}
     shown = f"{directory}/{point.subpath}" if point.subpath else directory
     opened.mounts.append(point.bound(shown))
 

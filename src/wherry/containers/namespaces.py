@@ -7,7 +7,7 @@ from wherry.containers.launch import cgroup_path
 from wherry.containers.model import Container
 from wherry.errors import Conflict, InvalidArgument
 
-_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "shm": "mnt"}
+_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "shm": "mnt", "mount": "mnt", "user": "user"}
 _WORDS = {"pid": "PID", "ipc": "IPC", "uts": "UTS"}
 
 
@@ -81,9 +81,13 @@ def _join(context: Context, reference: str, kind: str, joined: dict[str, int]) -
     return "join"
 
 
-def open_mount(context: Context, container: Container) -> int:
-    """Open the mount namespace of a running container: what its processes see. Raises OSError when it has ended."""
-    return _open(context, container, "shm")
+def open_kind(context: Context, container: Container, kind: str) -> int:
+    """Open the `mount` (what its processes see) or `user` namespace of a running container.
+
+    Raises:
+        OSError: it has ended.
+    """
+    return _open(context, container, kind)
 
 
 def _open(context: Context, other: Container, kind: str) -> int:

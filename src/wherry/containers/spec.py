@@ -23,6 +23,7 @@ from wherry.wire.containers import Config, HostConfig
 __all__ = ["Host", "SpecRequest", "build_spec", "exec_process"]
 
 OCI_VERSION = "1.2.0"
+_PING = "net.ipv4.ping_group_range"
 
 
 class Host(Protocol):
@@ -51,6 +52,7 @@ class SpecRequest:
         namespace_modes: `new`, `host` or `join` for `network`, `pid`, `ipc`, `uts`. A joined one is named without a
             path: the descriptor that is handed to the runtime beside this decides.
         no_new_privileges: the engine's default.
+        ids: first host uid, first host gid and how many, for a user namespace.
         devices: looks at host devices.
     """
 
@@ -63,6 +65,7 @@ class SpecRequest:
         "host_config",
         "hostname",
         "id",
+        "ids",
         "machine",
         "mounts",
         "name",
@@ -85,6 +88,7 @@ class SpecRequest:
         files: Sequence[Mount] = (),
         namespace_modes: Mapping[str, str] | None = None,
         no_new_privileges: bool = False,
+        ids: Sequence[int] | None = None,
         devices: spec_devices.HostDevices | None = None,
     ) -> None:
         self.id = id
@@ -99,6 +103,7 @@ class SpecRequest:
         self.files = list(files)
         self.namespace_modes = dict(namespace_modes or {})
         self.no_new_privileges = no_new_privileges
+        self.ids = ids
         self.devices = devices or spec_devices.HostDevices()
 
     def mode(self, kind: str) -> str:
@@ -138,6 +143,7 @@ def build_spec(request: SpecRequest) -> dict[str, Any]:
         "linux": {
             "cgroupsPath": request.cgroup_path,
             "namespaces": _namespaces(request),
+            **_id_mappings(request),
             "resources": {**spec_resources.resources(host, request.devices), "devices": rules},
             "devices": devices,
             "maskedPaths": spec_security.masked_paths(host, security, request.machine.cpus),
@@ -160,12 +166,27 @@ def _wants_init(request: SpecRequest) -> bool:
 def _namespaces(request: SpecRequest) -> list[dict[str, Any]]:
     found = [{"type": "mount"}]
     found += [{"type": kind} for kind in ("network", "uts", "pid", "ipc") if request.mode(kind) != "host"]
+    if request.ids is not None:
+        found.append({"type": "user"})
     if request.host_config.cgroupns_mode == "private":
         found.append({"type": "cgroup"})
     return found
 
 
+def _id_mappings(request: SpecRequest) -> dict[str, Any]:
+    if request.ids is None:
+        return {}
+    uid, gid, count = request.ids
+    return {
+        "uidMappings": [{"containerID": 0, "hostID": uid, "size": count}],
+        "gidMappings": [{"containerID": 0, "hostID": gid, "size": count}],
+    }
+
+
 def _sysctls(request: SpecRequest) -> dict[str, str]:
     # in a namespace that is joined they are its owner's
-    defaults = DEFAULT_NETWORK_SYSCTLS if request.mode("network") == "new" else {}
+    defaults = dict(DEFAULT_NETWORK_SYSCTLS) if request.mode("network") == "new" else {}
+    if request.ids is not None and _PING in defaults:
+        # a group that the user namespace does not know is refused
+        defaults[_PING] = f"0 {request.ids[2] - 1}"
     return {**defaults, **(request.host_config.sysctls or {})}

@@ -147,7 +147,10 @@ class System:
             "LiveRestoreEnabled": context.config.live_restore,
             "Isolation": "",
             "InitBinary": machine.tini or "",
-            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "SecurityOptions": [
+                "name=seccomp,profile=builtin",
+                *(["name=userns"] if context.config.userns_remap else []),
+            ],
             "Warnings": None,
         }
 

@@ -36,8 +36,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         args: `action` is `stat`, `get` or `put`; `path` as the user gave it. Where the container does not run, `view`
             describes what to mount (`root_mounts`, `mounts`, `sources`, `place`). For `put`: `keep_kinds`,
             `read_only` (the root is), and `owner`, a user as `--user` has it, or empty.
-        fds: `mount`, the namespace of a container that runs; `data`, where the archive goes to or comes from; and
-            those of the view.
+        fds: `mount`, the namespace of a container that runs, and `user` where it has one of its own; `data`, where the
+            archive goes to or comes from; and those of the view.
 
     Returns:
         `{"stat": …}` for `stat`, nothing else to tell for the others. `get` tells `stat` as progress before the first
@@ -73,10 +73,16 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
 
 
 def _enter(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
-    from wherry.linux.namespace import CLONE_NEWNS, setns
+    from wherry.linux.namespace import CLONE_NEWNS, CLONE_NEWUSER, setns
     from wherry.runtime.become import warm
 
     warm()
+    if "user" in fds:
+        # ids are then the container's, and rights those of its root
+        setns(fds["user"], CLONE_NEWUSER)
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
     if "mount" in fds:
         setns(fds["mount"], CLONE_NEWNS)
     else:

@@ -6,13 +6,14 @@ from json import loads
 from wherry.errors import InvalidSpec, KernelError, WherryError
 from wherry.monitor.resolver import Resolver
 from wherry.network.dns_sockets import open_sockets
-from wherry.network.sandbox import configure, create_namespace, leave, remove_host_links, route
+from wherry.network.sandbox import bring_up, configure, create_namespace, leave, remove_host_links, route
 from wherry.oci.mount import Mount
 from wherry.oci.runtime_config import RuntimeConfig, parse, parse_process
 from wherry.runtime.cgroups import open_cgroup
+from wherry.runtime.idmaps import make_namespaces
 from wherry.runtime.join import join
 from wherry.runtime.launch import Launched, Stdio, launch
-from wherry.runtime.plan import plan_container
+from wherry.runtime.plan import id_map, plan_container
 from wherry.runtime.sources import Source
 
 TYPE_CHECKING = False
@@ -70,7 +71,8 @@ class Sandbox:
             config.process.console_size = _size(values.get("console_size")) or config.process.console_size
         namespaces = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
         network = values.get("network") or {"namespace": "host"}
-        fresh = self._prepare_network(network, namespaces)
+        maps = (id_map(config.linux.uid_mappings), id_map(config.linux.gid_mappings))
+        fresh = self._prepare_network(network, namespaces, maps)
         # before process 1: what it asks at once must find somebody
         sockets = open_sockets(namespaces["network"]) if fresh and network.get("dns") else (-1, -1)
         plan = plan_container(
@@ -148,8 +150,13 @@ class Sandbox:
         self.endpoints = values["endpoints"]
         self._hold_ports(fds)
 
-    def _prepare_network(self, network: "dict[str, Any]", namespaces: "dict[str, int]") -> bool:
-        """Fill in the network namespace; true where it is new and has its endpoints still to get."""
+    def _prepare_network(
+        self, network: "dict[str, Any]", namespaces: "dict[str, int]", maps: "tuple[str, str]"
+    ) -> bool:
+        """Fill in the network namespace; true where it is new and has its endpoints still to get.
+
+        With id maps it belongs to a user namespace, which is filled in too: root in there is root over its interfaces.
+        """
         kind = network["namespace"]
         if kind == "host":
             return False
@@ -157,7 +164,11 @@ class Sandbox:
         if self.netns_fd is None:
             if kind != "new":
                 raise InvalidSpec("network: the descriptor `ns:network` to join is missing")
-            self.netns_fd = create_namespace()
+            if any(maps):
+                namespaces["user"], self.netns_fd = make_namespaces(*maps)
+                bring_up(self.netns_fd)
+            else:
+                self.netns_fd = create_namespace()
             fresh = True
         namespaces["network"] = self.netns_fd
         return fresh

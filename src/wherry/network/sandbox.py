@@ -57,6 +57,15 @@ def create_namespace() -> int:
     return netns.create(_loopback_up)
 
 
+def bring_up(netns_fd: int) -> None:
+    """Bring up the loopback of a namespace that somebody else has made (with a user namespace, which then owns it).
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    netns.inside(netns_fd, _loopback_up)
+
+
 def _loopback_up() -> None:
     with Netlink() as netlink:
         netlink.run([set_link(_LOOPBACK, up=True)])

@@ -8,7 +8,8 @@ import os
 
 from wherry.errors import KernelError
 from wherry.linux.clone import clone, reap
-from wherry.linux.namespace import NAMESPACES, setns
+from wherry.linux.mount import make_all_slave
+from wherry.linux.namespace import NAMESPACES, setns, unshare
 from wherry.runtime import sync
 
 TYPE_CHECKING = False
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def clone_from(namespace: int, copy: "Callable[[], int]", what: str) -> int:
+def clone_from(namespace: int | None, copy: "Callable[[], int]", what: str) -> int:
     """Run `copy` in a mount namespace, and return the descriptor that it returned there.
 
     Args:
-        namespace: descriptor of it.
+        namespace: descriptor of it; None: a new one, a copy of the caller's that sends nothing back.
         copy: opens what is wanted; paths begin at that namespace's root. It must import nothing.
         what: for an error.
 
@@ -52,9 +53,13 @@ def clone_from(namespace: int, copy: "Callable[[], int]", what: str) -> int:
     return tree
 
 
-def _child(namespace: int, copy: "Callable[[], int]", side: sync.ChildSide, what: str) -> None:
+def _child(namespace: int | None, copy: "Callable[[], int]", side: sync.ChildSide, what: str) -> None:
     try:
-        setns(namespace, NAMESPACES["mount"][0])
+        if namespace is None:
+            unshare(NAMESPACES["mount"][0])
+            make_all_slave()
+        else:
+            setns(namespace, NAMESPACES["mount"][0])
         side.say(what, copy())
     except BaseException as error:  # noqa: BLE001  told to the parent
         side.fail(error)

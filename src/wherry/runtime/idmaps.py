@@ -4,7 +4,7 @@ import os
 
 from wherry.errors import KernelError
 from wherry.linux.clone import clone, reap
-from wherry.linux.namespace import CLONE_NEWUSER, open_namespace
+from wherry.linux.namespace import NAMESPACES, open_namespace
 from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 
@@ -17,7 +17,24 @@ def make_user_namespace(uid_map: str, gid_map: str) -> int:
     Raises:
         KernelError: the kernel refuses.
     """
-    pid, pidfd = clone(CLONE_NEWUSER)
+    return _make(uid_map, gid_map, ("user",))[0]
+
+
+def make_namespaces(uid_map: str, gid_map: str) -> "tuple[int, int]":
+    """A user namespace with these maps, and a network namespace that belongs to it, as descriptors.
+
+    Raises:
+        KernelError: the kernel refuses.
+    """
+    user, network = _make(uid_map, gid_map, ("user", "network"))
+    return user, network
+
+
+def _make(uid_map: str, gid_map: str, kinds: "tuple[str, ...]") -> "list[int]":
+    flags = 0
+    for kind in kinds:
+        flags |= NAMESPACES[kind][0]
+    pid, pidfd = clone(flags)
     if pid == 0:
         while True:
             os.read(_never(), 1)
@@ -31,7 +48,7 @@ def make_user_namespace(uid_map: str, gid_map: str) -> int:
                     os.close(fd)
             except OSError as error:
                 raise KernelError(f"write {name}", error.errno or 0) from None
-        return open_namespace("user", pid)
+        return [open_namespace(kind, pid) for kind in kinds]
     finally:
         pidfd_send_signal(pidfd, SIGKILL)
         reap(pidfd)

@@ -209,8 +209,8 @@ def plan_container(
     for kind in kinds:
         if kind not in plan.join:
             plan.new_namespaces |= NAMESPACES[kind][0]
-    plan.uid_map = _id_map(config.linux.uid_mappings)
-    plan.gid_map = _id_map(config.linux.gid_mappings)
+    plan.uid_map = id_map(config.linux.uid_mappings)
+    plan.gid_map = id_map(config.linux.gid_mappings)
     plan.time_offsets = "".join(f"{clock} {secs} {nanos}\n" for clock, secs, nanos in config.linux.time_offsets)
     plan.root_path = os.path.normpath(os.path.join(bundle, config.root_path))
     plan.root_mounts = tuple(root_mounts)
@@ -259,7 +259,8 @@ def clone_flags(plan: Plan) -> int:
     return plan.new_namespaces & ~(CLONE_NEWCGROUP | CLONE_NEWTIME)
 
 
-def _id_map(mappings: "tuple[IdMapping, ...]") -> str:
+def id_map(mappings: "tuple[IdMapping, ...]") -> str:
+    """Lines of `uid_map` (user_namespaces(7))."""
     return "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in mappings)
 
 

@@ -21,6 +21,7 @@ from wherry.linux.files import (
     open_in_root,
 )
 from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
+from wherry.runtime.mapped_root import mapped_overlay
 from wherry.runtime.plan import BIND, CGROUP, CONTENT, LAYERS, SHM, MountStep
 from wherry.runtime.shared_memory import clone_shared_memory
 from wherry.runtime.sources import clone_source
@@ -67,9 +68,9 @@ def open_sources(plan: "Plan") -> "tuple[int | None, dict[int, int]]":
     try:
         if not plan.root_mounts:
             root = m.clone_tree(plan.root_path, recursive=True)
-        elif plan.new_user_namespace:
-            # its layers belong to ids that the user namespace may not know: the maker's rights are needed
-            root = _overlay_tree(plan.root_mounts[0])
+        elif plan.new_user_namespace or "user" in plan.join:
+            # its layers belong to ids that the user namespace does not know
+            root = mapped_overlay(plan.root_mounts[0], plan.bundle, plan.uid_map, plan.gid_map)
         for index, step in enumerate(plan.mounts):
             if step.kind == SHM and plan.shared_memory is not None:
                 trees[index] = clone_shared_memory(plan.shared_memory)
@@ -416,22 +417,3 @@ def root_options(mount: "Mount") -> "tuple[int, str]":
         InvalidSpec: it has more layers than one mount can name.
     """
     return overlay_options(mount.options)
-
-
-def _overlay_tree(mount: "Mount") -> int:
-    attributes, words = 0, []
-    held: list[int] = []
-    for word in mount.options:
-        if word == "ro":
-            attributes = m.MOUNT_ATTR_RDONLY
-        elif word.startswith("lowerdir="):
-            for path in word[9:].split(":"):
-                held.append(os.open(path, O_PATH | os.O_DIRECTORY))
-                words.append(f"lowerdir+={m.fd_path(held[-1])}")
-        elif word != "rw":
-            words.append(word)
-    try:
-        return m.new_filesystem(mount.type, mount.source, tuple(words), attributes)
-    finally:
-        for fd in held:
-            os.close(fd)
