@@ -112,4 +112,14 @@ def sandbox_files(network: SandboxNetwork, data: str) -> list[Mount]:
         os.chmod(path, 0o644)
         mounts.append(Mount(f"/etc/{name}", "bind", path, ("rbind", "rprivate")))
     return mounts
-from wherry.containers import 
+
+
+def _map_files(container: Container, files: list[Mount], opened: Opened) -> None:
+    """In a user namespace these files are its root's too."""
+    maps = userns.lines(container.record.userns)
+    if not any(maps):
+        return
+    for mount in files:
+        name = f"mount:{mount.destination}"
+        opened.fds[name] = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+        opened.sources[mount.destination] = {"fd": name, "uid_map": maps[0], "gid_map": maps[1]}
