@@ -54,27 +54,33 @@ def mapped_overlay(mount: "Mount", place: str, uid_map: str, gid_map: str) -> in
 
 def _build(mount: "Mount", place: str, namespace: int, root_ids: "tuple[int, int]") -> int:
     lowers: list[str] = []
-    upper = ""
+    upper = work = ""
     words = []
     for word in mount.options:
         if word.startswith("lowerdir="):
             lowers = word[9:].split(":")
         elif word.startswith("upperdir="):
             upper = word[9:]
-        elif word not in ("ro", "rw") and not word.startswith("workdir="):
+        elif word.startswith("workdir="):
+            work = word[8:]
+        elif word not in ("ro", "rw"):
             words.append(word)
-    m.mount("tmpfs", place, "tmpfs", 0, "mode=700")
-    os.chdir(place)
-    names = []
-    for number, lower in enumerate(lowers):
-        _attach(lower, str(number), namespace)
-        names.append(str(number))
-    words.append(f"lowerdir={':'.join(names)}")
+    # opened before the place is covered: they may lie in it
+    trees = [(str(number), _mapped(lower, namespace)) for number, lower in enumerate(lowers)]
+    words.append(f"lowerdir={':'.join(name for name, _ in trees)}")
     if upper:
         # upper and work must lie on one mount
-        above, _, name = upper.rpartition("/")
-        _attach(above, "data", namespace)
-        words += [f"upperdir=data/{name}", "workdir=data/work"]
+        above = os.path.commonpath([os.path.dirname(upper), os.path.dirname(work)])
+        trees.append(("data", _mapped(above, namespace)))
+        words += [f"upperdir=data/{os.path.relpath(upper, above)}", f"workdir=data/{os.path.relpath(work, above)}"]
+    m.mount("tmpfs", place, "tmpfs", 0, "mode=700")
+    os.chdir(place)
+    for name, tree in trees:
+        os.mkdir(name, 0o700)
+        target = os.open(name, O_PATH | os.O_DIRECTORY)
+        m.attach(tree, target, shown=name)
+        os.close(target)
+        os.close(tree)
     os.mkdir("root", 0o755)
     # overlayfs makes its own files as who mounts it, and the layers know only the ids of the container
     prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, what="prctl PR_SET_SECUREBITS")
@@ -84,11 +90,7 @@ def _build(mount: "Mount", place: str, namespace: int, root_ids: "tuple[int, int
     return m.clone_tree("root")
 
 
-def _attach(source: str, name: str, namespace: int) -> None:
+def _mapped(source: str, namespace: int) -> int:
     tree = m.clone_tree(source)
     m.map_owners(tree, namespace)
-    os.mkdir(name, 0o700)
-    target = os.open(name, O_PATH | os.O_DIRECTORY)
-    m.attach(tree, target, shown=source)
-    os.close(target)
-    os.close(tree)
+    return tree
