@@ -25,6 +25,7 @@ test: peers lint
 
 bench: peers
 	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/health.py
 	@$(BIN)/python bench/images.py
 	@$(BIN)/python bench/registry.py
 	@$(BIN)/python bench/builds.py

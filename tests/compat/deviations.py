@@ -1,5 +1,6 @@
 """Where this engine is known to do otherwise, and why: what a user reads of it is in COMPATIBILITY.md."""
 
+FIRST_LIMIT = "a first memory limit needs no word about swap, as when a container is made"
 EARLY = "refused when the container is made; dockerd finds it out when it starts, or never"
 ARCHIVE = "the archive reader is another one, and says more of what is wrong"
 EXEC = (
@@ -20,6 +21,8 @@ SEARCHES = "limits are checked before anything is asked; the index is asked at o
 DEVIATIONS: dict[str, str] = {
     "docker search --limit 101 127.0.0.1:1/x": SEARCHES,
     "docker search 127.0.0.1:1/x": SEARCHES,
+    "docker create --name k1 busybox » docker update -m 96m k1; docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy}}' k1": FIRST_LIMIT,
+    "docker run -d --name k1 busybox sleep 9999 » docker update -m 64m k1 nope": FIRST_LIMIT,
     "printf 'FROM busybox\\nRUN [\"nope\"]\\n' | DOCKER_BUILDKIT=0 docker build  -": RUNTIME,
     "printf 'FROM busybox\\nEXPOSE x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
     "printf 'FROM busybox\\nSTOPSIGNAL nope\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
@@ -35,7 +38,6 @@ DEVIATIONS: dict[str, str] = {
     "GET /v1.24/version": SELF,
     "docker info -f '{{json .}}'": SELF,
     "GET /v/info": SELF,
-    "GET /v/containers/nope/stats?stream=0": CALLS,
     "DELETE /v/containers/x1?link=1": CALLS,
     'POST /v/containers/create {"Image": ""}': IMAGELESS,
     'POST /v/containers/create {"Cmd": ["true"]}': IMAGELESS,

@@ -13,6 +13,7 @@ from tests.compat import (
     rows_look,
     rows_network,
     rows_run,
+    rows_state,
     rows_volumes,
 )
 from tests.compat.deviations import DEVIATIONS
@@ -31,6 +32,7 @@ ROWS: list[Row] = [
         *rows_copy.ROWS,
         *rows_run.ROWS,
         *rows_lifecycle.ROWS,
+        *rows_state.ROWS,
         *rows_volumes.ROWS,
         *rows_network.ROWS,
         *rows_build.ROWS,

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Answer, Reply, Stream, json_reply
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotSupported
 from wherry.wire.containers import CreateRequest, UpdateRequest
 
 _CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
@@ -47,6 +47,8 @@ async def start(call: Call) -> Reply:
         raise InvalidArgument(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
+    if call.text("checkpoint"):
+        raise NotSupported("start from a checkpoint is not supported")
     await call.engine.containers.start(call.name, call.text("detachKeys"))
     return no_content()
 

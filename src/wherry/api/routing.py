@@ -86,6 +86,8 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("DELETE", "containers", ""): containers.remove,
     ("POST", "containers", "update"): containers.update,
     ("GET", "containers", "changes"): containers.changes,
+    ("GET", "containers", "checkpoints"): _not("checkpoint is"),
+    ("POST", "containers", "checkpoints"): _not("checkpoint is"),
     ("GET", "containers", "stats"): containers.stats,
     ("GET", "containers", "export"): containers.export,
     ("HEAD", "containers", "archive"): archive.head,

@@ -29,6 +29,7 @@ COMMANDS = {
     "kill": ("lifecycle", "Kill one or more running containers"),
     "load": ("archives", "Load an image from a tar archive or STDIN"),
     "logs": ("logs", "Fetch the logs of a container"),
+    "nsenter": ("nsenter", "Run a command of this machine's root in the namespaces of a container"),
     "pause": ("lifecycle", "Pause all processes within one or more containers"),
     "port": ("port", "List port mappings or a specific mapping for the container"),
     "rename": ("lifecycle", "Rename a container"),
@@ -57,6 +58,7 @@ _CONTAINER = {
     "inspect": ("inspect", "Display detailed information on one or more containers"),
     "kill": COMMANDS["kill"],
     "logs": COMMANDS["logs"],
+    "nsenter": COMMANDS["nsenter"],
     "ls": TOP["ps"],
     "pause": COMMANDS["pause"],
     "port": COMMANDS["port"],
@@ -143,6 +145,7 @@ GROUPS = {
             "df": ("df", "Show Wherry disk usage"),
             "events": COMMANDS["events"],
             "info": TOP["info"],
+            "prune": ("system_prune", "Remove unused data"),
         },
     ),
 }
