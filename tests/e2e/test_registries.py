@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import BIN, EngineProcess
+from tests.images import image_archives as make
 from tests.images.test_pull_peer import HTPASSWD, Peer
 
 pytestmark = pytest.mark.root
@@ -225,3 +226,34 @@ def test_tags_are_listed(engine: EngineProcess, open_one: Peer, home: Path) -> N
     assert sorted(engine.wherry("search", "--list-tags", f"{open_one.name}/listed").out.split()) == ["1", "2"]
     assert engine.wherry("search", "--list-tags", f"{open_one.name}/absent", check=False).code == 1
     engine.wherry("rmi", *names)
+
+
+def test_push_tells_what_it_leaves_out(engine: EngineProcess, open_one: Peer, home: Path) -> None:
+    """Of an index that is here for one platform that image goes, and the user is told; so is what `--platform` does."""
+    here, other = "amd64", "s390x"
+    layers = {name: make.tar({name: name.encode()}) for name in (here, other)}
+    configs = {name: make.config([layers[name]], architecture=name) for name in layers}
+    manifests = {name: make.manifest(configs[name], [layers[name]]) for name in layers}
+    descriptors = [
+        make.descriptor(raw, make.MANIFEST, platform={"os": "linux", "architecture": name})
+        for name, raw in manifests.items()
+    ]
+    index = json.dumps({"schemaVersion": 2, "mediaType": make.INDEX, "manifests": descriptors}).encode()
+    name = f"{open_one.name}/partly:1"
+    blobs = [index, manifests[here], configs[here], layers[here]]
+    engine.wherry("load", stdin=make.tar(make.layout([make.named(index, name, make.INDEX)], blobs)))
+    out = engine.wherry("push", "-q", name).out
+    assert out.splitlines() == [
+        name,
+        "",
+        " Info -> Not all multiplatform-content is present and only the available single-platform image was pushed",
+        f"         {make.sha(index)} -> {make.sha(manifests[here])}",
+    ]
+    failed = engine.wherry("push", "--platform", f"linux/{other}", name, check=False)
+    assert failed.code == 1
+    assert failed.out.startswith("\n Info -> Using --platform pushes only the specified platform manifest")
+    assert failed.err == (
+        f"image with reference {name} was found but does not provide the specified platform (linux/{other})\n"
+    )
+    assert "Invalid platform" in engine.wherry("push", "--platform", "a/b/c/d", name, check=False).err
+    engine.wherry("rmi", name)

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _PLATFORM = Flag("platform", "", "string", "Set platform if server is multi-platform capable")
 
+_ONE_PLATFORM = (
+    "Using --platform pushes only the specified platform manifest of a multi-platform image index.\n"
+    "Other components, like attestations, will not be included.\n"
+    "To push the complete multi-platform image, remove the --platform flag.\n"
+)
+
 
 def canonical(repository: str) -> str:
     """A repository with its registry, as the last line of a pull has it."""
@@ -74,7 +80,7 @@ def _push(command: Invocation) -> None:
     if command["quiet"]:
         line(canonical(repository) + (f":{tag}" if tag else ""))
     for note in notes:
-        line(f"\n Info -> {note}")
+        line(_info(note))
 
 
 def _platform(text: str) -> "dict[str, str] | None":
@@ -84,9 +90,15 @@ def _platform(text: str) -> "dict[str, str] | None":
     try:
         platform = parse(text)
     except InvalidArgument as error:
-        raise Failure(str(error)) from None
+        raise Failure(f"Invalid platform {text}{error}") from None
+    line(_info(_ONE_PLATFORM))
     found = {"architecture": platform.architecture, "os": platform.os}
     return {**found, "variant": platform.variant} if platform.variant else found
+
+
+def _info(text: str) -> str:
+    """A note as Docker sets it off from the progress around it."""
+    return "\n Info -> " + text.replace("\n", "\n" + " " * 9)
 
 
 def _note(aux: "Any", notes: list[str]) -> None:
