@@ -34,7 +34,7 @@ ROWS: list[Row] = [
     _piped("FROM busybox\\nRUN exit 7\\n"),
     _piped("FROM busybox\\nRUN exit 7\\n", "-q"),
     _piped('FROM busybox\\nRUN ["nope"]\\n'),
-    _piped("FROM busybox\\nUSER nobody\\nWORKDIR /w\\nRUN id -u; pwd\\n"),
+    _piped("FROM busybox\\nUSER nobody\\nWORKDIR /w\\nRUN id -u; pwd\\n")._replace(since=(26,)),
     _piped("FROM busybox\\nARG a=1\\nARG b\\nRUN echo $a-$b\\n", "--build-arg a=2 --build-arg b=3"),
     _piped("FROM busybox\\n", "--build-arg unused=1"),
     _piped("FROM busybox AS a\\nRUN echo one > /f\\nFROM busybox\\nCOPY --from=a /f /g\\nRUN cat /g\\n"),

@@ -72,7 +72,6 @@ ROWS: list[Row] = [
         "docker volume inspect -f '{{.Name}} {{.Driver}} {{.Labels}} {{.Options}}' v1", setup="docker volume create v1"
     ),
     Row("docker volume inspect -f '{{.Nope}}' v1", setup="docker volume create v1", ignore=("stderr",)),
-    Row("docker volume inspect nope"),
     Row("docker volume inspect v1 nope -f '{{.Name}}'", setup="docker volume create v1"),
     Row("docker volume inspect"),
     Row("docker inspect --type volume -f '{{.Name}}' v1", setup="docker volume create v1"),
