@@ -6,7 +6,7 @@ option in disguise, no reference or directory that leads elsewhere (CVE-2019-131
 
 import posixpath
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from wherry.build.graph import GitSource, HttpSource
 from wherry.errors import InvalidArgument
@@ -29,10 +29,20 @@ def is_git(text: str) -> bool:
     """Whether it is a git repository: `git://`, `ssh://`, `user@host:path`, or an http address that ends in `.git`."""
     if text.startswith(("git://", "ssh://")) or _SCP.match(text):
         return True
-    return (
-        text.startswith(("http://", "https://"))
-        and _GIT_PATH.search(urlsplit(text)._replace(query="").geturl()) is not None
-    )
+    if not text.startswith(("http://", "https://")):
+        return False
+    try:
+        bare = urlsplit(text)._replace(query="").geturl()
+    except ValueError:
+        return False
+    return _GIT_PATH.search(bare) is not None
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address, …
+        raise InvalidArgument(f"invalid address {text!r}") from None
 
 
 def git_source(text: str, *, keep_git: bool = False, checksum: str = "") -> GitSource:
@@ -46,7 +56,7 @@ def git_source(text: str, *, keep_git: bool = False, checksum: str = "") -> GitS
     if _CONTROL.search(text) or address.startswith("-") or "::" in address.partition("://")[0]:
         raise InvalidArgument(f"invalid git address {text!r}")
     if not _SCP.match(address):
-        parts = urlsplit(address)
+        parts = _split(address)
         if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
             raise InvalidArgument(f"invalid git address {text!r}")
         if parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
@@ -74,7 +84,7 @@ def http_source(url: str, *, checksum: str = "", directory: bool = True) -> Http
     """
     if _CONTROL.search(url):
         raise InvalidArgument(f"invalid address {url!r}")
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument(f"invalid address {url!r}")
     if checksum and not _CHECKSUM.match(checksum):

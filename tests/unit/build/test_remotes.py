@@ -1,6 +1,8 @@
 """Addresses in place of files: what is a repository, what a download, and what only pretends to be (CVE-2019-13139)."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wherry.build.remotes import git_source, http_source, is_git, is_http
 from wherry.errors import InvalidArgument
@@ -44,6 +46,10 @@ def judge(address: str) -> None:
         "http://h/..",
         "http://h/a\x00b",
         "gopher://h/x",
+        "https://[x/y",
+        "https://[x/y.git",
+        "git://[x/y.git",
+        "ssh://a]b/y",
     ],
 )
 def test_refused(address: str) -> None:
@@ -57,3 +63,16 @@ def test_read() -> None:
     assert is_git("git@github.com:a/b.git") and is_git("ssh://git@h/a/b") and is_git("git://h/a")
     assert is_http("https://h/x.tar.gz") and not is_http("https://h/x.git") and not is_git("a/b.git")
     assert http_source("https://h/d/x%20y.tar?q=1").name == "x y.tar"
+
+
+PIECES = ["https://", "http://", "git://", "ssh://", "git@", ".git", *"ab.:/[]#?%\\@-+é \x00\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_any_address_is_read_or_refused(address: str) -> None:
+    try:
+        judge(address)
+    except InvalidArgument:
+        return
+    assert address.startswith(("https://", "http://", "git://", "ssh://")) or "@" in address
