@@ -285,3 +285,45 @@ def test_nothing_runs_for_the_default_bridge(module_engine: EngineProcess) -> No
     assert subprocess.run(["kill", "-0", str(netd)], check=False, capture_output=True).returncode != 0
     engine.start()
     engine.docker("network", "rm", "blue")
+
+
+def _fetch(host: str, port: int) -> bytes:
+    """What a container's httpd says at a port of the host; empty where nobody does."""
+    try:
+        with socket.create_connection((host, port), 20) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with client.makefile("rb") as file:
+                return file.read().partition(b"\r\n\r\n")[2]
+    except (ConnectionRefusedError, ConnectionResetError):
+        return b""
+
+
+def test_a_published_port_is_reached_over_ipv6_loopback(engine: EngineProcess) -> None:
+    """`-p` from this host at 127.0.0.1 and ::1, whatever the container has; over a dead wherryd and a dead netd."""
+    script = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    engine.docker("run", "-d", "--name", "web", "-p", "80", "busybox", "sh", "-c", script)
+    lines = engine.docker("port", "web", "80").out.splitlines()
+    port = int(lines[0].rpartition(":")[2])
+    assert lines == [f"0.0.0.0:{port}", f"[::]:{port}"]
+    until(lambda: _fetch("127.0.0.1", port) == b"hello\n", "httpd listens")
+    assert _fetch("::1", port) == b"hello\n"
+    engine.kill()
+    assert _fetch("::1", port) == b"hello\n"
+    engine.start()
+    assert _fetch("::1", port) == b"hello\n"
+    netd = helper_pid(engine)
+    kill(netd)
+    assert _fetch("::1", port) == b"hello\n"
+    assert helper_pid(engine) != netd
+    engine.docker("network", "create", "blue")
+    engine.docker("network", "connect", "blue", "web")
+    engine.docker("network", "disconnect", "bridge", "web")
+    assert _fetch("::1", port) == b"hello\n"
+    assert engine.docker("port", "web", "80").out.splitlines() == lines
+    again = ["--name", "two", "-p", f"[::1]:{port}:80", "busybox", "true"]
+    assert "port is already allocated" in engine.docker("run", *again, check=False).err
+    engine.docker("rm", "-f", "two", "web")
+    assert _fetch("::1", port) == b""
+    engine.docker("run", "-d", "--name", "web", "-p", f"[::1]:{port}:80", "busybox", "sh", "-c", script)
+    until(lambda: _fetch("::1", port) == b"hello\n", "it is published on ::1 alone")
+    assert _fetch("127.0.0.1", port) == b""

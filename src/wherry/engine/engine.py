@@ -92,11 +92,10 @@ class Engine:
         loop = asyncio.get_running_loop()
         for wrong in await loop.run_in_executor(None, self._storage.volumes.load, self._volumes_wanted):
             log.error("%s; left as it is", wrong)
-        self.networks = Networks(roots, self.config, self._context.registry, self._publish)
+        self.names = Names(self.helpers, self.config, self._context.registry)
+        self.networks = Networks(roots, self.config, self._context.registry, self._publish, self.names.relays)
         await loop.run_in_executor(None, self.networks.set_up)
-        registry = self._context.registry
-        self.names = Names(self.helpers, self.config, registry, self.networks.members, self.networks.named_on)
-        self.networks.watch_members(self.names.changed)
+        self.names.watch(self.networks)
         wanted = await adopt.adopt_all(self._context)
         await loop.run_in_executor(None, self.networks.settle)
         await self.networks.reconcile()

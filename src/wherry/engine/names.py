@@ -5,23 +5,21 @@ says everything again, in one stroke. When netd dies, the next one is told, and 
 """
 
 import asyncio
-import errno
 import logging
 import os
-import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from wherry.config import EngineConfig
 from wherry.containers.model import Container
 from wherry.engine.helpers import Helpers
 from wherry.engine.netd import HELPER, Message, NetdLine
-from wherry.errors import PortUnavailable, WherryError
-from wherry.network.ports import PublishedPort
+from wherry.engine.relays import Relays
+from wherry.errors import WherryError
+from wherry.network.ports import HeldPort
 
 log = logging.getLogger("wherry.names")
 
-_RELAY_BACKLOG = 1024
 _TRIES = 400
 _TRY_PAUSE = 0.005
 
@@ -48,6 +46,38 @@ class Containers(Protocol):
     def find(self, reference: str) -> Container: ...
 
 
+class View(Protocol):
+    """What `engine.networks` knows."""
+
+    def members(self, network_id: str) -> Sequence[Member]:
+        """The live endpoints of a network, in order of connection; raises NetworkNotFound."""
+
+    def named_on(self, container: Container) -> Sequence[str]:
+        """Ids of the networks that a container is in, in order; empty where it needs no names of ours."""
+
+    def relayed_by(self, container: Container) -> Sequence[HeldPort]:
+        """The ports of a container that are relayed."""
+
+    def watch_members(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` called with a network's id after its members changed."""
+
+
+class Nothing:
+    """No networks at all."""
+
+    def members(self, _network_id: str) -> Sequence[Member]:
+        return ()
+
+    def named_on(self, _container: Container) -> Sequence[str]:
+        return ()
+
+    def relayed_by(self, _container: Container) -> Sequence[HeldPort]:
+        return ()
+
+    def watch_members(self, _callback: Callable[[str], None]) -> None:
+        return None
+
+
 class Names:
     """See the module.
 
@@ -55,33 +85,27 @@ class Names:
         helpers: netd is one of them.
         config: `dns` and `dns-opts` of daemon.json.
         containers: all of them.
-        members: the live endpoints of a network, in order of connection.
-        networks_of: ids of the networks that a container is in, in order; empty where it needs no names of ours.
     """
 
-    def __init__(
-        self,
-        helpers: Helpers,
-        config: EngineConfig,
-        containers: Containers,
-        members: Callable[[str], Sequence[Member]],
-        networks_of: Callable[[Container], Sequence[str]],
-    ) -> None:
+    def __init__(self, helpers: Helpers, config: EngineConfig, containers: Containers) -> None:
         self._config = config
         self._containers = containers
-        self._members = members
-        self._networks_of = networks_of
+        self._view: View = Nothing()
         self._helper = helpers.helper("netd", HELPER)
         self._helper.on_started = self._netd_started
         self._line: NetdLine | None = None
         self._told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}  # network -> container -> names, addresses
         self._askers: dict[str, Message] = {}
         self._lent: dict[str, int] = {}  # container -> pid of the monitor that lends its sockets
-        self._relays: dict[str, PublishedPort] = {}
-        self._relaying = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.relays = Relays(lambda: self._line, self._helper.ensure, self._find, self._keep)
+        self._tasks: set[asyncio.Future[None]] = set()
         self._closed = False
         self._adopted = False
+
+    def watch(self, view: View) -> None:
+        """Look at these networks from now on; before adoption."""
+        self._view = view
+        view.watch_members(self.changed)
 
     async def start(self, networks: Iterable[str] = ()) -> None:
         """After adoption: find netd where something lives that needs it, and end a left-over one that nobody needs.
@@ -94,11 +118,15 @@ class Names:
         # from here on sockets are lent; a netd that is found again has those of who lived on
         self._adopted = True
         try:
-            if self._askers or self._relays:
+            for container in self._containers:
+                self.relays.adopt(container.id, self._view.relayed_by(container))
+            if self._askers or self.relays:
                 await self._helper.ensure()
+                if self._line is not None:
+                    await self._line.sync()  # whoever is served from now on finds all that it was told
             elif self._helper.left:
                 await self._helper.end()
-        except WherryError as error:
+        except (WherryError, ConnectionError, TimeoutError) as error:
             log.error("netd: %s", error)
 
     def close(self) -> None:
@@ -130,7 +158,7 @@ class Names:
 
     def _on(self, network_id: str) -> Sequence[Member]:
         try:
-            return self._members(network_id)
+            return self._view.members(network_id)
         except WherryError:
             return ()  # it was removed
 
@@ -168,7 +196,7 @@ class Names:
         except WherryError:
             return None
         networks, links, forward = [], {}, False
-        for network in self._networks_of(container):
+        for network in self._view.named_on(container):
             mine = next((m for m in self._on(network) if m.container_id == id_), None)
             if mine is None:
                 continue
@@ -198,55 +226,6 @@ class Names:
             except WherryError:
                 continue  # it is gone: the name leads nowhere
         return found
-
-    # ---- relays
-
-    async def publish(self, owner: str, ports: Sequence[PublishedPort]) -> None:
-        """Have netd relay ports. What is relayed already stays.
-
-        Args:
-            owner: the container.
-            ports: with IPv6 host addresses.
-
-        Raises:
-            PortUnavailable: a port is taken by another.
-            WherryError: netd cannot be started.
-        """
-        await self._helper.ensure()
-        async with self._relaying:
-            held = set((await self._line.sync())["relays"]) if self._line is not None else set()
-            for port in ports:
-                key = _relay_key(owner, port)
-                if key not in held:
-                    self._send_relay(key, port)
-                self._relays[key] = port
-
-    async def withdraw(self, owner: str) -> None:
-        """End all relays of a container."""
-        for key in [key for key in self._relays if key.startswith(f"{owner}/")]:
-            del self._relays[key]
-            self._send({"op": "no-relay", "id": key})
-        if self._line is not None:
-            try:
-                await self._line.sync()  # the port is free when this returns
-            except (ConnectionError, TimeoutError) as error:
-                log.warning("netd: %s", error)
-
-    def _send_relay(self, key: str, port: PublishedPort) -> None:
-        fd = _listen(port)
-        try:
-            self._send(
-                {
-                    "op": "relay",
-                    "id": key,
-                    "protocol": port.protocol,
-                    "address": port.container_ip,
-                    "port": port.container_port,
-                },
-                {"socket": fd},
-            )
-        finally:
-            os.close(fd)
 
     # ---- netd
 
@@ -286,17 +265,7 @@ class Names:
             if container is not None and container.monitor is not None:
                 self._lent[id_] = container.monitor.pid
         self._lend_all(lost)
-        async with self._relaying:
-            held = set((await line.sync())["relays"])
-            for key in held - self._relays.keys():
-                owner = self._find(key.partition("/")[0])
-                if owner is None or not owner.running:  # a living one's are published again in a moment
-                    self._send({"op": "no-relay", "id": key})
-            for key in self._relays.keys() - held:
-                try:
-                    self._send_relay(key, self._relays[key])
-                except WherryError as error:
-                    log.error("relay %s: %s", key, error)
+        self.relays.restore(line, holds["relays"])
 
     def _line_lost(self) -> None:
         self._line = None  # its monitor says when the next one runs
@@ -338,12 +307,12 @@ class Names:
         if self._lent.get(id_) == 0:
             del self._lent[id_]
 
-    def _keep(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _keep(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, task: "asyncio.Future[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("netd: %s", error)
@@ -352,29 +321,3 @@ class Names:
 def _member(network: str, container: str, value: tuple[list[str], list[str]]) -> Message:
     names, addresses = value
     return {"op": "member", "network": network, "container": container, "names": names, "addresses": addresses}
-
-
-def _relay_key(owner: str, port: PublishedPort) -> str:
-    return f"{owner}/{port.host_ip}/{port.host_port}/{port.protocol}"
-
-
-def _listen(port: PublishedPort) -> int:
-    """The socket of a relayed port; raises PortUnavailable in Docker's words."""
-    kind = socket.SOCK_DGRAM if port.protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(socket.AF_INET6, kind) as made:
-        try:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if kind == socket.SOCK_STREAM:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((port.host_ip, port.host_port))
-            if kind == socket.SOCK_STREAM:
-                made.listen(_RELAY_BACKLOG)
-        except OSError as error:
-            reason = os.strerror(error.errno or errno.EADDRINUSE).lower()
-            raise PortUnavailable(
-                f"failed to bind host port for [{port.host_ip}]:{port.host_port}:"
-                f"{port.container_ip}:{port.container_port}/{port.protocol}: {reason}",
-                host_ip=port.host_ip,
-                host_port=port.host_port,
-            ) from None
-        return made.detach()

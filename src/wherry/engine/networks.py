@@ -15,14 +15,14 @@ from wherry.engine.attachments import Attachments
 from wherry.engine.container_files import ContainerFiles
 from wherry.engine.network_table import Network, NetworkTable
 from wherry.engine.rewiring import Rewiring
-from wherry.engine.sandboxes import AttachedSandbox
+from wherry.engine.sandboxes import AttachedSandbox, Relay
 from wherry.errors import ContainerNotFound, InvalidArgument, NetworkNotFound, WherryError
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
 from wherry.network.guard import Guard
 from wherry.network.members import Member
-from wherry.network.ports import HostPorts, PublishedPort
+from wherry.network.ports import HeldPort, HostPorts, PublishedPort
 from wherry.network.records import PlainNetwork, member
 from wherry.network.spec import parse_create
 from wherry.paths import Roots
@@ -43,10 +43,12 @@ class Networks:
         roots, config: this engine's.
         registry: the containers, for names and for namespaces that others join.
         publish: takes an event for the event stream.
+        relay: serves ports that the kernel cannot translate.
     """
 
-    def __init__(self, roots: Roots, config: EngineConfig, registry: Registry, publish: Publish) -> None:
+    def __init__(self, roots: Roots, config: EngineConfig, registry: Registry, publish: Publish, relay: Relay) -> None:
         self._registry = registry
+        self.relay = relay
         self._publish = publish
         self.table = NetworkTable(roots, config)
         self.host_ports = HostPorts()
@@ -74,8 +76,8 @@ class Networks:
         """After adoption: put the firewall table in place whole, and remove links that nobody owns; blocking."""
         published: dict[str, list[PublishedPort]] = {}
         for container in self._registry:
-            if isinstance(container.network, AttachedSandbox) and container.network.ports:
-                published[container.id] = container.network.ports
+            if isinstance(container.network, AttachedSandbox) and container.network.translated:
+                published[container.id] = container.network.translated
         self.firewall.rebuild(published)
         self.table.sweep()
         for chain in self.firewall.obstacles():
@@ -194,6 +196,10 @@ class Networks:
         if isinstance(sandbox, AttachedSandbox) and sandbox.embedded_dns:
             return [endpoint.network_id for endpoint in sandbox.endpoints]
         return ()
+
+    def relayed_by(self, container: Container) -> Sequence[HeldPort]:
+        """The ports of a container that are relayed."""
+        return container.network.relayed if isinstance(container.network, AttachedSandbox) else ()
 
     def reach(self, container: Container) -> str:
         """Where the host reaches a running container's ports; empty where it does not."""

@@ -6,6 +6,7 @@ that lives and is not on record is one to take away (`Rewiring.reconcile`).
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +22,7 @@ from wherry.errors import Conflict, Forbidden, InvalidArgument, WherryError
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.gateway import default_routes, receiving
-from wherry.network.ports import HeldPort, HostPorts, PublishedPort
+from wherry.network.ports import RELAYED_PROTOCOLS, HeldPort, HostPorts, PublishedPort
 from wherry.paths import Roots
 from wherry.store.atomic import write_atomic
 from wherry.wire.networks import EndpointWish
@@ -182,9 +183,11 @@ class Rewiring:
         moved = []
         for one in sandbox.held:
             port, ipv6 = one.port, ":" in one.port.host_ip
-            way = new[ipv6]
-            # without a way in the port stays held, and leads nowhere
-            target = "" if way is None else way.address6 if ipv6 else way.address
+            way, way6 = new
+            # without a way in the port stays held, and leads nowhere; a relay leads from IPv6 to IPv4
+            target = way.address if way is not None and (not ipv6 or port.protocol in RELAYED_PROTOCOLS) else ""
+            if ipv6 and way6 is not None:
+                target = way6.address6
             moved.append(
                 HeldPort(PublishedPort(port.protocol, port.host_ip, port.host_port, target, port.container_port))
             )
@@ -199,17 +202,15 @@ class Rewiring:
         self._write_hosts(container, sandbox)
         directory = self._roots.container(container.id)
         resolver = self._files.resolv_conf(container, sandbox.endpoints)
-        with open(f"{directory}/resolv.conf", "r+", encoding="utf-8", errors="surrogateescape") as file:
-            # only from one kind of resolver to the other: what somebody wrote into it inside stays
-            if (_EMBEDDED_LINE in file.read()) != (_EMBEDDED_LINE in resolver):
-                file.seek(0)
-                file.truncate()
-                file.write(resolver)
+        with open(f"{directory}/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
+            present = file.read()
+        # only from one kind of resolver to the other: what somebody wrote into it inside stays
+        if (_EMBEDDED_LINE in present) != (_EMBEDDED_LINE in resolver):
+            _overwrite(f"{directory}/resolv.conf", resolver)
 
     def _write_hosts(self, container: Container, sandbox: AttachedSandbox) -> None:
-        # in place and not renamed: it is bound into the container
-        with open(f"{self._roots.container(container.id)}/hosts", "w", encoding="utf-8") as file:
-            file.write(self._files.hosts(container, sandbox.endpoints))
+        path = f"{self._roots.container(container.id)}/hosts"
+        _overwrite(path, self._files.hosts(container, sandbox.endpoints))
 
     async def refresh(self, containers: "Sequence[Container]") -> None:
         """Write the hosts files of running containers again: whom they are linked to has moved."""
@@ -258,6 +259,17 @@ class Rewiring:
             if _key(container, network) is None:
                 async with sandbox.changing:
                     await self._detach(network, container, sandbox)
+
+
+def _overwrite(path: str, text: str) -> None:
+    """Write a file in place, since it is bound into the container; it is not empty meanwhile, whoever is killed."""
+    data = text.encode("utf-8", "surrogateescape")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+    finally:
+        os.close(fd)
 
 
 async def _take_back(monitor: Monitor, attached: list[Endpoint], before: list[Endpoint]) -> None:

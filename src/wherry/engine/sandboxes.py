@@ -14,11 +14,22 @@ from wherry.wire.network_settings import endpoint_settings, network_settings
 Files = Callable[[], dict[str, str]]
 
 
+class Relay(Protocol):
+    """Serves published ports that the kernel cannot translate (`engine.names`)."""
+
+    def publish(self, owner: str, held: Sequence[HeldPort]) -> None:
+        """Relay these of an owner's ports from now on, and no others."""
+
+    async def withdraw(self, owner: str) -> None:
+        """Relay none of an owner's ports any more; they are free when this returns."""
+
+
 class Wiring(Protocol):
     """What a sandbox needs of the engine's networks."""
 
     host_ports: HostPorts
     firewall: Firewall
+    relay: Relay
 
     def release(self, endpoint: Endpoint, *, lived: bool = True) -> None:
         """Give an endpoint's addresses back; of one that never lived nobody is told."""
@@ -117,6 +128,16 @@ class AttachedSandbox:
         return [held.port for held in self._held if held.port.container_ip]
 
     @property
+    def translated(self) -> list[PublishedPort]:
+        """What of it the kernel translates."""
+        return [port for port in self.ports if port.translated]
+
+    @property
+    def relayed(self) -> list[HeldPort]:
+        """What of it is relayed, wholly or in part."""
+        return [held for held in self._held if held.port.container_ip and held.port.relayed]
+
+    @property
     def embedded_dns(self) -> bool:
         """Whether names are served to it: it is on a user-defined network."""
         return any(not endpoint.default_bridge for endpoint in self.endpoints)
@@ -158,28 +179,35 @@ class AttachedSandbox:
 
     async def publish(self) -> None:
         self._wiring.moved(self.endpoints)
+        if self.relayed:
+            self._wiring.relay.publish(self._owner, self.relayed)
         async with self.changing:
             if not self.released:
                 await self._wiring.let_through(self._owner, self.endpoints)
-            if self.ports and not self.released:
+            if self.translated and not self.released:
                 await asyncio.get_running_loop().run_in_executor(
-                    None, self._wiring.firewall.publish, self._owner, self.ports
+                    None, self._wiring.firewall.publish, self._owner, self.translated
                 )
 
     async def redirect(self, held: list[HeldPort]) -> None:
         """Lead published ports elsewhere: `held` takes the place of what there is; with `changing` held."""
         loop = asyncio.get_running_loop()
-        if self.ports:
+        if self.translated:
             await loop.run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
+        relayed = self.relayed
         self._held = held
-        if self.ports:
-            await loop.run_in_executor(None, self._wiring.firewall.publish, self._owner, self.ports)
+        if self.translated:
+            await loop.run_in_executor(None, self._wiring.firewall.publish, self._owner, self.translated)
+        if relayed or self.relayed:
+            self._wiring.relay.publish(self._owner, self.relayed)
 
     async def release(self) -> None:
         self.started()
         self.released = True
         async with self.changing:
-            if self.ports:
+            if self.relayed:
+                await self._wiring.relay.withdraw(self._owner)
+            if self.translated:
                 await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
             self._wiring.host_ports.release(self._owner, [held.port for held in self._held])
             endpoints, self.endpoints = self.endpoints, []

@@ -87,6 +87,10 @@ class HostProcess:
         """A helper asks no resolver of ours; raises NotSupported."""
         raise NotSupported("a helper has no resolver")
 
+    def lend_ports(self, _fd: int) -> None:
+        """A helper has no published ports; raises NotSupported."""
+        raise NotSupported("a helper has no published ports")
+
     @property
     def _cgroup(self) -> "Cgroup":
         return open_cgroup(self._cgroup_path)

@@ -44,7 +44,7 @@ OWNER_GRACE = 1.0
 # were its unread input thrown away sooner, it would see a broken connection in place of the end
 LINGER = 3600.0
 CLOSING = 5.0
-_OPERATIONS = frozenset("attach exec resize signal freeze rewire pids update state again resolver end".split())
+_OPERATIONS = frozenset("attach exec resize signal freeze rewire pids update state again resolver ports end".split())
 
 
 class Monitor:
@@ -451,6 +451,10 @@ class Monitor:
 
     def _op_resolver(self, _message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         self._sandbox.lend_resolver(self._loop, self._launch["id"], fds.pop("to"))
+        return {}
+
+    def _op_ports(self, _message: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
+        self._sandbox.lend_ports(fds.pop("to"))
         return {}
 
     # ---- parts

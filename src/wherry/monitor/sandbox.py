@@ -4,6 +4,7 @@ import os
 from json import loads
 
 from wherry.errors import InvalidSpec, KernelError, WherryError
+from wherry.linux.channel import Channel
 from wherry.monitor.resolver import Resolver
 from wherry.network.dns_sockets import open_sockets
 from wherry.network.sandbox import bring_up, configure, create_namespace, leave, remove_host_links, route
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from wherry.linux.loop import Loop
     from wherry.runtime.cgroups import Cgroup
+
+
+_PORTS_AT_ONCE = 32
 
 
 class Sandbox:
@@ -219,6 +223,23 @@ class Sandbox:
             os.close(fd)
             raise
         self._resolver.lend(loop, id_, fd)
+
+    def lend_ports(self, fd: int) -> None:
+        """Send duplicates of the sockets that hold published ports, in messages with at most 32 each.
+
+        Args:
+            fd: where to; owned.
+
+        Raises:
+            OSError: nobody takes them.
+        """
+        channel = Channel.from_fd(fd)
+        try:
+            for first in range(0, len(self._ports), _PORTS_AT_ONCE):
+                some = self._ports[first : first + _PORTS_AT_ONCE]
+                channel.send({"op": "ports"}, {f"port:{number}": port for number, port in enumerate(some)})
+        finally:
+            channel.close()
 
     @property
     def _cgroup(self) -> "Cgroup":

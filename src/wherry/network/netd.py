@@ -15,7 +15,8 @@ wherryd's messages, each about one thing; `begin` … `commit` replaces all name
     {"op": "network", "id", "name"}             {"op": "no-network", "id"}
     {"op": "member", "network", "container", "names", "addresses"}     {"op": "no-member", "network", "container"}
     {"op": "asker", "id", "networks", "links", "servers", "forward", "dotted_only"}       {"op": "no-asker", "id"}
-    {"op": "relay", "id", "protocol", "address", "port"} and `socket`  {"op": "no-relay", "id"}
+    {"op": "relay", "id", "protocol", "address", "port"} and `socket` (without one: another target)
+    {"op": "no-relay", "id"}
     {"op": "sync", "seq"}                       -> {"seq", "sandboxes": [ids], "relays": [ids]}
 """
 
@@ -235,10 +236,16 @@ class Netd:
         self._told_names.askers.pop(message["id"], None)
 
     def _relay(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        self._no_relay(message, fds)
         target = (str(message["address"]), int(message["port"]))
+        if "socket" not in fds:
+            if message["id"] in self._relays:
+                self._relays[message["id"]].target = target
+            return
+        old = self._relays.pop(message["id"], None)
+        if old is not None:
+            old.close(last=False)  # the same socket, perhaps
         kind = DatagramRelay if message["protocol"] == "udp" else StreamRelay
-        self._relays[message["id"]] = kind(self.loop, fds.pop("socket"), target)
+        self._relays[message["id"]] = kind(self.loop, fds.pop("socket"), target, self.catch_up)
 
     def _no_relay(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> None:
         relay = self._relays.pop(message["id"], None)

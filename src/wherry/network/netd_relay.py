@@ -36,19 +36,23 @@ class StreamRelay:
         loop: netd's.
         fd: a bound, listening socket; owned.
         target: address and port of the container.
+        catch_up: takes what wherryd has said; whoever comes after that goes where it says.
     """
 
-    def __init__(self, loop: "Loop", fd: int, target: "tuple[str, int]") -> None:
+    def __init__(self, loop: "Loop", fd: int, target: "tuple[str, int]", catch_up: "Callable[[], None]") -> None:
         self._loop = loop
+        self._catch_up = catch_up
         self._listener = _socket.socket(fileno=fd)
-        self._target = target
+        self.target = target
         self._pairs: set[_Pair] = set()
         self._listener.setblocking(False)
         loop.watch(fd, IN, self._accept)
 
-    def close(self) -> None:
-        """Stop listening, and break what is open."""
+    def close(self, *, last: bool = True) -> None:
+        """Break what is open; the `last` one of a port ends the queue at it, too, in which others hold the socket."""
         self._loop.unwatch(self._listener.fileno())
+        if last:
+            self._listener.shutdown(_socket.SHUT_RDWR)
         self._listener.close()
         for pair in tuple(self._pairs):
             pair.close()
@@ -65,17 +69,18 @@ class StreamRelay:
             return
         near = _socket.socket(fileno=fd)
         near.setblocking(False)
-        if len(self._pairs) >= _MAX_CONNECTIONS:
+        self._catch_up()
+        if self._listener.fileno() < 0 or len(self._pairs) >= _MAX_CONNECTIONS:
             near.close()
             return
         try:
-            far = _socket.socket(_family(self._target[0]), _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            far = _socket.socket(_family(self.target[0]), _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         except OSError:
             near.close()
             return
         far.setblocking(False)
         try:
-            far.connect(self._target)
+            far.connect(self.target)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -196,17 +201,19 @@ class DatagramRelay:
         loop: netd's.
         fd: a bound socket; owned.
         target: address and port of the container.
+        catch_up: takes what wherryd has said; whoever comes after that goes where it says.
     """
 
-    def __init__(self, loop: "Loop", fd: int, target: "tuple[str, int]") -> None:
+    def __init__(self, loop: "Loop", fd: int, target: "tuple[str, int]", catch_up: "Callable[[], None]") -> None:
         self._loop = loop
+        self._catch_up = catch_up
         self._socket = _socket.socket(fileno=fd)
-        self._target = target
+        self.target = target
         self._clients: dict[tuple[object, ...], tuple[_socket.socket, list[float]]] = {}
         self._socket.setblocking(False)
         loop.watch(fd, IN, self._ready)
 
-    def close(self) -> None:
+    def close(self, *, last: bool = True) -> None:  # noqa: ARG002 - as of a stream's
         """Close everything."""
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
@@ -229,6 +236,9 @@ class DatagramRelay:
                 data, client = self._socket.recvfrom(_CHUNK)
             except OSError:
                 return
+            self._catch_up()
+            if self._socket.fileno() < 0:
+                return
             entry = self._clients.get(client) or self._meet(client)
             if entry is None:
                 continue
@@ -242,12 +252,12 @@ class DatagramRelay:
         if len(self._clients) >= _MAX_CLIENTS:
             return None
         try:
-            sock = _socket.socket(_family(self._target[0]), _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+            sock = _socket.socket(_family(self.target[0]), _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
         except OSError:
             return None
         sock.setblocking(False)
         try:
-            sock.connect(self._target)
+            sock.connect(self.target)
         except OSError:
             sock.close()
             return None

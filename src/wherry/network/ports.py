@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from wherry.errors import InvalidArgument, NotSupported, PortUnavailable
 
 WILDCARD, WILDCARD6 = "0.0.0.0", "::"
+LOOPBACK6 = "::1"
 PROTOCOLS = ("tcp", "udp", "sctp")
+RELAYED_PROTOCOLS = ("tcp", "udp")
 _RANGE_FILE = "/proc/sys/net/ipv4/ip_local_port_range"
 _DEFAULT_RANGE = (32768, 60999)
 _KINDS = {
@@ -81,6 +83,17 @@ class PublishedPort:
     def __str__(self) -> str:
         host, container = bracketed(self.host_ip), bracketed(self.container_ip)
         return f"{host}:{self.host_port}:{container}:{self.container_port}/{self.protocol}"
+
+    @property
+    def translated(self) -> bool:
+        """The kernel leads it to the container: both are of one family, and it is not `::1`, which NAT cannot do."""
+        return (":" in self.host_ip) == (":" in self.container_ip) and self.host_ip != LOOPBACK6
+
+    @property
+    def relayed(self) -> bool:
+        """A relay serves it, or what of it the kernel cannot: IPv6 towards a container without, and `::1`."""
+        ours = not self.translated or self.host_ip == WILDCARD6
+        return ":" in self.host_ip and ours and self.protocol in RELAYED_PROTOCOLS
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` takes back."""
@@ -149,7 +162,6 @@ def parse_host_ip(text: str) -> str:
 
     Raises:
         InvalidArgument: no address.
-        NotSupported: loopback of IPv6, which the kernel does not translate.
     """
     if not text:
         return ""
@@ -157,8 +169,6 @@ def parse_host_ip(text: str) -> str:
         address = ip_address(text.strip("[]"))
     except ValueError:
         raise InvalidArgument(f"invalid IP address: {text}") from None
-    if address.version == 6 and address.is_loopback:
-        raise NotSupported(f"publishing a port on [{address}] is not supported yet")
     return str(address)
 
 
@@ -228,7 +238,7 @@ class HostPorts:
         held: list[HeldPort] = []
         try:
             for request in requests:
-                targets = _targets(request.host_ip or binding, container_ip, container_ip6)
+                targets = _targets(request, binding, container_ip, container_ip6)
                 held += self._allocate(owner, request, targets)
         except BaseException as error:
             for one in held:
@@ -312,16 +322,29 @@ class HostPorts:
                 del self._taken[port.protocol, port.host_port]
 
 
-def _targets(host_ip: str, container_ip: str, container_ip6: str) -> "list[tuple[str, str]]":
-    """Where a port is taken on the host, and where each of these leads."""
+def _targets(request: PortRequest, binding: str, container_ip: str, container_ip6: str) -> "list[tuple[str, str]]":
+    """Where a port is taken on the host, and where each of these leads; what leads to another family is relayed."""
+    # the usual binding of IPv4 says nothing about IPv6
+    host_ip = request.host_ip or (binding if binding != WILDCARD else "")
+    relayed = request.protocol in RELAYED_PROTOCOLS
     if not host_ip:
-        both = [(WILDCARD, container_ip), (WILDCARD6, container_ip6)]
+        other = container_ip if relayed and _has_ipv6() else ""
+        both = [(WILDCARD, container_ip), (WILDCARD6, container_ip6 or other)]
         return [(host, container) for host, container in both if container]
     if ":" not in host_ip:
         return [(host_ip, container_ip)]
-    if not container_ip6:
-        raise NotSupported(f"publishing a port on [{host_ip}] needs a network with IPv6 (network create --ipv6)")
-    return [(host_ip, container_ip6)]
+    if not relayed and (not container_ip6 or host_ip == LOOPBACK6):
+        raise NotSupported(f"publishing {request.protocol} on [{host_ip}] needs a network with IPv6, and not ::1")
+    return [(host_ip, container_ip6 or container_ip)]
+
+
+def _has_ipv6() -> bool:
+    """Whether this host has any IPv6 address, were it only ::1."""
+    try:
+        with open("/proc/thread-self/net/if_inet6", "rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
 
 
 def _allocated(host_ip: str, number: int) -> PortUnavailable:
@@ -356,7 +379,7 @@ def _bind(port: PublishedPort) -> int:
         holder.bind((port.host_ip, port.host_port))
         if port.protocol == "tcp":
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        if port.protocol == "udp":
+        if port.protocol == "udp" and not port.relayed:
             # datagrams come here only while the table is missing: let them not pile up
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         return holder.detach()

@@ -50,15 +50,14 @@ def test_ports_that_are_none(text: str) -> None:
 
 
 def test_keys_and_addresses_that_are_none() -> None:
-    """Unknown protocols, port 0 and wrong addresses are refused; loopback of IPv6 is named as not there yet."""
+    """Unknown protocols, port 0 and wrong addresses are refused; those of IPv6 are taken in any spelling."""
     for key in ("0/tcp", "/tcp", "80/icmp", "80/tcp/udp", "http", "8000-8010/tcp"):
         with pytest.raises(InvalidArgument):
             parse_port_key(key)
     with pytest.raises(InvalidArgument, match=r"invalid IP address: 1\.2\.3"):
         _read({"80/tcp": [PortBinding("1.2.3", "80")]})
     for address in ("::1", "[::1]", "0:0::1"):
-        with pytest.raises(NotSupported, match=r"\[::1\] is not supported"):
-            _read({"80/tcp": [PortBinding(address, "80")]})
+        assert "::1" in str(_read({"80/tcp": [PortBinding(address, "80")]}))
 
 
 def _allocate(held: HostPorts, host_ip: str, container6: str = "", binding: str = "") -> list[str]:
@@ -75,13 +74,34 @@ def _allocate(held: HostPorts, host_ip: str, container6: str = "", binding: str 
 def test_a_port_is_the_same_on_both_families() -> None:
     """Without an address a port is taken on every address that the container can be reached by, with one number."""
     held = HostPorts()
-    assert _allocate(held, "") == ["0.0.0.0 172.17.0.2"]
+    # without IPv6 of its own the container is reached over IPv6 all the same, by a relay
+    assert _allocate(held, "") == ["0.0.0.0 172.17.0.2", ":: 172.17.0.2"]
     assert _allocate(held, "", "fd00::2") == ["0.0.0.0 172.17.0.2", ":: fd00::2"]
     assert _allocate(held, "127.0.0.1", "fd00::2") == ["127.0.0.1 172.17.0.2"]
     assert _allocate(held, "::", "fd00::2") == [":: fd00::2"]
     assert _allocate(held, "", "fd00::2", "127.0.0.1") == ["127.0.0.1 172.17.0.2"]
-    with pytest.raises(NotSupported, match=r"\[::\] needs a network with IPv6"):
-        _allocate(held, "::")
+    assert _allocate(held, "::") == [":: 172.17.0.2"]
+    assert _allocate(held, "::1", "fd00::2") == ["::1 fd00::2"]
+    with pytest.raises(NotSupported, match=r"sctp on \[::\] needs a network with IPv6"):
+        held.allocate("c", [PortRequest("sctp", 80, "::")], "172.17.0.2", "web (e)")
+
+
+def test_what_is_relayed_and_what_is_translated() -> None:
+    """Of IPv6 towards IPv4 nothing is translated; of all of IPv6 towards IPv6 only ::1 is relayed; SCTP never is."""
+    table = {
+        ("tcp", "0.0.0.0", "172.17.0.2"): (True, False),
+        ("tcp", "::", "172.17.0.2"): (False, True),
+        ("udp", "::", "172.17.0.2"): (False, True),
+        ("tcp", "::", "fd00::2"): (True, True),
+        ("sctp", "::", "fd00::2"): (True, False),
+        ("tcp", "::1", "fd00::2"): (False, True),
+        ("tcp", "::1", "172.17.0.2"): (False, True),
+        ("tcp", "fd00::9", "fd00::2"): (True, False),
+        ("tcp", "fd00::9", "172.17.0.2"): (False, True),
+    }
+    for (protocol, host, container), wanted in table.items():
+        port = PublishedPort(protocol, host, 8080, container, 80)
+        assert (port.translated, port.relayed) == wanted, port
 
 
 def test_families_do_not_conflict() -> None:
