@@ -200,6 +200,16 @@ def test_read_only(engine: EngineProcess, here: Path) -> None:
         engine.docker("rm", "-f", "cc")
 
 
+def test_a_file_from_the_epoch(box: EngineProcess, tmp_path: Path) -> None:
+    """A time of 0 is a time, also in the header of the answer."""
+    box.docker("exec", "cc", "touch", "-d", "@0", "/d/f")
+    box.docker("cp", "cc:/d/f", str(tmp_path))
+    assert (tmp_path / "f").stat().st_mtime == 0
+    script = "curl -sI --unix-socket {} 'http://d/containers/cc/archive?path=/d/f' | grep -i path-stat | cut -d' ' -f2"
+    header = box.run("sh", "-c", f"{script.format(box.roots.socket)} | base64 -d 2>/dev/null; true").out
+    assert '"1970-01-01T00:00:00Z"' in header
+
+
 def test_chown(box: EngineProcess, here: Path) -> None:
     """`--chown` by name and number, `-a` for the container's user; without them the archive's owners stay."""
     os.chown(here / "src/plain", 33, 44)

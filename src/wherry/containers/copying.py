@@ -123,7 +123,8 @@ async def settle(context: Context, container: Container) -> None:
 
 
 def _shown(found: Json) -> Json:
-    return {**found, "mtime": rfc3339(found["mtime"])}
+    # a file's time may be the epoch itself, which for our own records means "never"
+    return {**found, "mtime": rfc3339(found["mtime"]) if found["mtime"] else "1970-01-01T00:00:00Z"}
 
 
 async def _run(

@@ -21,7 +21,6 @@ from wherry.linux.files import (
     open_in_root,
 )
 from wherry.runtime.devices import DEVICE_ATTRIBUTES, is_null
-from wherry.runtime.mapped_root import mapped_overlay
 from wherry.runtime.plan import BIND, CGROUP, CONTENT, LAYERS, SHM, MountStep
 from wherry.runtime.shared_memory import clone_shared_memory
 from wherry.runtime.sources import clone_source
@@ -70,6 +69,8 @@ def open_sources(plan: "Plan") -> "tuple[int | None, dict[int, int]]":
             root = m.clone_tree(plan.root_path, recursive=True)
         elif plan.new_user_namespace or "user" in plan.join:
             # its layers belong to ids that the user namespace does not know
+            from wherry.runtime.mapped_root import mapped_overlay  # no monitor carries it for nothing
+
             root = mapped_overlay(plan.root_mounts[0], plan.bundle, plan.uid_map, plan.gid_map)
         for index, step in enumerate(plan.mounts):
             if step.kind == SHM and plan.shared_memory is not None:
