@@ -138,3 +138,16 @@ def test_the_configuration_and_history_are_what_the_instructions_say(context: Co
     assert "/bin/sh -c #(nop)  LABEL a=b c=d e\n" in history
     assert '/bin/sh -c #(nop)  ENTRYPOINT ["/bin/echo"]\n' in history
     assert "/bin/sh -c #(nop)  EXPOSE 53/udp 80\n" in history
+
+
+def test_dockerignore_hides_itself_and_the_dockerfile(context: Context) -> None:
+    """The docker command sends both all the same; the tree has them only where they are not named."""
+    dockerfile = "FROM busybox\nCOPY . /c\nRUN cd /c && find . -type f | sort > /list\n"
+    for name in ("a", "b"):
+        context.write(name, name)
+    for size in (0, 2_000_000):  # a small context is kept in memory, a large one is not
+        context.write("a", "x" * size)
+        for ignore, left in (("*\n!a\n", ["./a"]), ("b\n", ["./.dockerignore", "./Dockerfile", "./a"])):
+            (context.directory / ".dockerignore").write_text(ignore)
+            context.docker(dockerfile, "-t", "hidden")
+            assert context.run("hidden", "cat", "/list").split() == left

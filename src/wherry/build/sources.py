@@ -118,7 +118,7 @@ class Sources:
             return tree.hiding(gone)
         return tree
 
-    def without_control_files(self, tree: Tree, dockerfile: str) -> tuple[Tree, bytes | None]:
+    async def without_control_files(self, tree: Tree, dockerfile: str) -> tuple[Tree, bytes | None]:
         """Leave out `.dockerignore` and the Dockerfile where the former names them: the docker command sends them all
         the same.
 
@@ -132,7 +132,10 @@ class Sources:
         path = clean(dockerfile)
         gone = [name for name in (".dockerignore", path) if name in tree.view.entries and matcher.matches(name)]
         data = tree.read(path, MAX_FILE) if path in gone else None
-        return (tree.hiding(gone) if gone else tree), data
+        if not gone:
+            return tree, None
+        await tree.ready()
+        return tree.hiding(gone), data
 
     async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree:
         """Get a download or a checkout.

@@ -101,7 +101,7 @@ class Build:
                     tree = await sources.remote_context(remote, request.path)
                 else:
                     tree = await sources.archive(chunks)
-                    tree, request.dockerfile = sources.without_control_files(tree, request.path)
+                    tree, request.dockerfile = await sources.without_control_files(tree, request.path)
                 finder = self.finder(auths, progress)
                 for name in request.cache_from:
                     await self._take_local(name)
