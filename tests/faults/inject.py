@@ -72,15 +72,17 @@ class Injector:
         body: str,
         arguments: dict[str, Any],
         prepare: Callable[[], object],
+        *,
+        start: bool = False,
     ) -> Iterator[tuple[int, Outcome]]:
         """Run a body with the fault at each step, one after the other; gives step and outcome.
 
-        Of steps in a row that do the same to the same file only the first is taken. `kill` also comes before the body
-        said `begin`: an engine may be killed while it cleans up after the last kill.
+        Of steps in a row that do the same to the same file only the first is taken.
 
         Args:
             kind: `kill` or `full`.
             prepare: called before each run.
+            start: also before the body said `begin`: an engine may be killed while it cleans up after the last kill.
         """
         prepare()
         whole = self.run(body, arguments)
@@ -91,7 +93,7 @@ class Injector:
             if _RANDOM.sub("", step) == before:
                 continue
             before = _RANDOM.sub("", step)
-            if kind == "full" and at <= whole.began:
+            if not start and at <= whole.began:
                 continue
             prepare()
             outcome = self.run(body, arguments, Fault(kind, at))

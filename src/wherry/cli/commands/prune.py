@@ -1,10 +1,15 @@
-"""`container prune` and `image prune`: remove what does not run, or what nobody uses."""
+"""`container prune`, `image prune`: remove what does not run, or what nobody uses."""
 
 import os
 
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import line, out
 from wherry.cli.units import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 _CONTAINERS = "WARNING! This will remove all stopped containers."
 _DANGLING = "WARNING! This will remove all dangling images."
@@ -17,17 +22,30 @@ def _agreed(warning: str) -> bool:
     return answer.strip().lower() == "y"
 
 
+def _listed(title: str, names: "Iterable[str] | None") -> None:
+    """Print what was deleted, with a title and a line behind it; nothing for nothing."""
+    if names:
+        line(title)
+        for name in names:
+            line(name)
+        line("")
+
+
+def _images(report: "dict[str, Any]") -> list[str]:
+    return [
+        f"{what.lower()}: {entry[what]}"
+        for entry in report.get("ImagesDeleted") or ()
+        for what in ("Untagged", "Deleted")
+        if entry.get(what)
+    ]
+
+
 def _prune(command: Invocation) -> None:
     if not command["force"] and not _agreed(_CONTAINERS):
         return
     filters = command.values.filters()
     report = command.client.call("POST", "/containers/prune", {"filters": filters or None})
-    deleted = report.get("ContainersDeleted") or []
-    if deleted:
-        line("Deleted Containers:")
-        for id_ in deleted:
-            line(id_)
-        line("")
+    _listed("Deleted Containers:", report.get("ContainersDeleted"))
     line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
 
 
@@ -36,14 +54,7 @@ def _prune_images(command: Invocation) -> None:
         return
     filters = {**command.values.filters(), "dangling": ["false" if command["all"] else "true"]}
     report = command.client.call("POST", "/images/prune", {"filters": filters})
-    deleted = report.get("ImagesDeleted") or []
-    if deleted:
-        line("Deleted Images:")
-        for entry in deleted:
-            for what in ("Untagged", "Deleted"):
-                if entry.get(what):
-                    line(f"{what.lower()}: {entry[what]}")
-        line("")
+    _listed("Deleted Images:", _images(report))
     line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
 
 
