@@ -2,12 +2,6 @@
 
 import os
 
-from wherry.snapshots.inflate import Stream
-from wherry.snapshots.limits import Limits
-from wherry.snapshots.ownership import Owner
-from wherry.snapshots.plaintar import plain_entries
-from wherry.snapshots.tar import TarReader
-
 
 def unpack(fd: int, directory: str) -> None:
     """Write an archive's files below a directory; whoever is not root owns them.
@@ -19,6 +13,13 @@ def unpack(fd: int, directory: str) -> None:
     Raises:
         HostileInput, StoreCorrupt, KernelError: the archive is not what it should be.
     """
+    # only here: the short-lived command does not pay for a tar reader that it does not use
+    from wherry.snapshots.inflate import Stream
+    from wherry.snapshots.limits import Limits
+    from wherry.snapshots.ownership import Owner
+    from wherry.snapshots.plaintar import plain_entries
+    from wherry.snapshots.tar import TarReader
+
     limits = Limits()
     target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
