@@ -2,7 +2,6 @@
 
 import os
 import time
-from binascii import a2b_base64
 
 from wherry.cli.output import write_all
 
@@ -58,6 +57,8 @@ class Build:
 
     def take(self, message: "dict[str, Any]") -> "list[tuple[Vertex, str, Any]]":
         """Take a message; returns (vertex, `started`, `done`, `error`, `line`…; what) of what is new."""
+        from binascii import a2b_base64
+
         news: list[tuple[Vertex, str, Any]] = []
         self.warnings += message.get("warnings") or ()
         for entry in message.get("vertexes") or ():

@@ -1,7 +1,6 @@
 """`build`: sends what changed of a directory, shows what the engine does, and takes the results."""
 
 import os
-from binascii import b2a_base64
 
 from wherry.cli import credentials, proxies
 from wherry.cli.buildflags import FLAGS, limits, outputs, pairs, secrets, sockets
@@ -106,6 +105,8 @@ def _write(path: str, text: str) -> None:
 
 
 def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, Any]":
+    from binascii import b2a_base64
+
     tags = list(command["tag"])
     return {
         "tags": tags,
@@ -260,9 +261,12 @@ def _send(
     directory = Directory(place, ignore)
     vertex = {"digest": f"client:{name}", "name": name, "started": _now()}
     shown.take({"vertexes": [vertex]})
+    from binascii import b2a_base64
+
     sent = 0
 
     def told(done: int, _total: int) -> None:
+
         nonlocal sent
         sent = done
 
