@@ -24,7 +24,7 @@ def _warning(command: Invocation) -> str:
     filters = command.values["filter"]
     if filters:
         text += "\n  Items to be pruned will be filtered with:\n"
-        text += "".join(f"  - {name}={value}\n" for name, value in sorted(filters))
+        text += "".join(f"  - {one}\n" for one in sorted(f"{name}={value}" for name, value in filters))
     return f"{text}\nAre you sure you want to continue? [y/N] "
 
 
