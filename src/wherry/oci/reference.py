@@ -69,13 +69,14 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix(_OFFICIAL)
-        if len(rest) == 64 and digests.is_hex(rest):
-            return self.name  # alone it would be an id
         return self.path if "/" in rest else rest
 
     def familiar(self) -> str:
         """Return the whole reference as a person types it: `busybox:latest`."""
-        return self.familiar_name() + self.suffix
+        name = self.familiar_name()
+        if not self.suffix and len(name) == 64 and digests.is_hex(name):
+            return self.name  # alone it would be an id
+        return name + self.suffix
 
     def with_default_tag(self) -> "Reference":
         """Return the reference itself, or with `:latest` where it has neither tag nor digest."""
