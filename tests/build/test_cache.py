@@ -87,7 +87,10 @@ def test_the_cache_survives_a_restart_and_is_pruned(own_engine: EngineProcess, t
     usage = json.loads(own_engine.run("curl", "-s", "--unix-socket", own_engine.roots.socket, "http://x/system/df").out)
     sizes = [entry["Size"] for entry in usage["BuildCache"] if entry["Type"] == "regular"]
     assert sorted(size >= 300000 for size in sizes) == [True, True]
-    assert "Total reclaimed space: 300kB" in own_engine.docker("builder", "prune", "-f").out
+    context.docker("FROM busybox\nRUN --mount=type=cache,id=big,target=/c head -c 5000 /dev/zero > /c/f\n")
+    usage = json.loads(own_engine.run("curl", "-s", "--unix-socket", own_engine.roots.socket, "http://x/system/df").out)
+    assert [entry["Size"] for entry in usage["BuildCache"] if entry["Type"] == "exec.cachemount"] == [5000]
+    assert "Total reclaimed space: 305kB" in own_engine.docker("builder", "prune", "-f").out
     assert context.docker(dockerfile).out.count("Using cache") == 1
     own_engine.docker("builder", "prune", "-af")
     assert "Using cache" not in context.docker(dockerfile).out

@@ -17,6 +17,7 @@ from wherry.build.convert import Converted, Surroundings, convert
 from wherry.build.errors import DockerfileError, excerpt
 from wherry.build.excluding import rules
 from wherry.build.executor import Executor, Fetch, Settings
+from wherry.build.failure import StepFailed
 from wherry.build.graph import ContextSource, ImageSource, Vertex
 from wherry.build.held import AllHeld, Held
 from wherry.build.ignorefile import Matcher
@@ -171,7 +172,6 @@ class Build:
         self.shared: Globals
         self._source = b""
         self.finished: Callable[[Built], Awaitable[None]] | None = None
-        self.on_failure: Callable[[Any, Any], Awaitable[None]] | None = None
 
     async def run(self, narrate: Narrate | None = None) -> Built:
         """Build.
@@ -189,7 +189,11 @@ class Build:
         try:
             with self.builder.held.build() as self.held:
                 async with AsyncExitStack() as stack:
-                    return await self._run(narrate, stack)
+                    try:
+                        return await self._run(narrate, stack)
+                    except StepFailed as error:
+                        await self._keep_failed(error)
+                        raise
         except WherryError as error:
             self._show_place(error)
             raise
@@ -253,6 +257,18 @@ class Build:
             raise
         step.complete()
         return built
+
+    async def _keep_failed(self, error: StepFailed) -> None:
+        """Make an image of what a failed step has left, for `--debug`; its id goes along with the error."""
+        if self._work.failed is None:
+            return
+        op, root = self._work.failed
+        value = cacheimages.document(root, {})
+        del value[cacheimages.KEY]
+        value["config"] = {"Env": list(op.env), "WorkingDir": op.cwd, "User": op.user, "Cmd": ["/bin/sh"]}
+        built = await asyncio.to_thread(assemble.assemble, self.builder.stores, value, root)
+        await assemble.store(self.builder.stores, self.held, built, [])
+        error.facts["debug_image"] = built.id
 
     async def cache_images(self, everything: bool) -> list[str]:
         """Make images that are a cache of this build; returns their ids. They have no names, and are the caller's.
@@ -440,7 +456,7 @@ class Build:
         contexts = {name: given for name, given in request.contexts.items() if isinstance(given, Tree)}
         if self.context is not None:
             contexts[""] = self.context
-        executor = Executor(
+        return Executor(
             builder.stores,
             self.held,
             run_worker=builder.run_worker,
@@ -450,8 +466,6 @@ class Build:
             fetch=self._fetch,
             settings=request.settings,
         )
-        executor.on_failure = self.on_failure
-        return executor
 
     def _fresh(self, vertex: Vertex) -> bool:
         request = self.request

@@ -62,6 +62,7 @@ class Settings:
         limits: Docker's HostConfig keys.
         newest: nanoseconds; later times of files become this one.
         may: entitlements that the caller gave (`network.host`, `security.insecure`).
+        debug: keep what a failed step has left.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Settings:
         limits: dict[str, Any] | None = None,
         newest: int | None = None,
         may: frozenset[str] = frozenset(),
+        debug: bool = False,
     ) -> None:
         self.network = network
         self.hosts = list(hosts or [])
         self.limits = dict(limits or {})
         self.newest = newest
         self.may = may
+        self.debug = debug
 
 
 class Executor:
@@ -113,7 +116,8 @@ class Executor:
         self._contexts = contexts
         self._fetch = fetch
         self._settings = settings
-        self.on_failure: Callable[[Task, StepFailed], Awaitable[None]] | None = None
+        self.failed: tuple[Exec, Root] | None = None
+        """The step that failed, and what it has left: only where `Settings.debug` asks for it."""
 
     # -- sources
 
@@ -179,14 +183,18 @@ class Executor:
                     limits=settings.limits,
                 )
                 step.task = task.id
+                failure: StepFailed | None = None
                 code = await self._run_task(task, step.output)
                 if code:
                     failure = StepFailed(op.args, code)
-                    if self.on_failure is not None:
-                        await self.on_failure(task, failure)
-                    raise failure
+                    if not settings.debug:
+                        raise failure
             # a secret's place must not stay behind, nor any other's
             stubs = [*_STUBS, *(mount.target for mount in op.mounts)]
+            if failure is not None:
+                record = await self._seal(staging, work, base, stubs, "what a failed step has left")
+                self.failed = (op, await self.stack(base, record))
+                raise failure
             return await self._seal(staging, work, base, stubs, step.vertex.name)
 
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record:

@@ -291,6 +291,11 @@ class Invocation:
         return self.values[name]
 
     @property
+    def host(self) -> "str | None":
+        """What `-H` says."""
+        return self._host
+
+    @property
     def client(self) -> "Any":
         """The engine's client (`wherry.client.http.Client`); made on first use."""
         if self._client is None:

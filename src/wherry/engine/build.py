@@ -1,5 +1,6 @@
 """`engine.build`: the builder, joined with containers' sandboxes, registries and the event stream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from wherry.build.failure import StepFailed
 from wherry.build.outputs import directory_archive
 from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
+from wherry.build.upkeep import Upkeep
 from wherry.containers.context import Context
 from wherry.distribution import credentials
 from wherry.distribution.credentials import Credential
@@ -60,6 +62,7 @@ class Build:
             run_task=self.steps.run,
             find_image=self.finder({}),
         )
+        self._upkeep = Upkeep(f"{context.roots.build}/mounts", self.builder.locks, self.sent)
 
     # -- doors
 
@@ -216,13 +219,17 @@ class Build:
 
     def usage(self) -> list[Json]:
         """Docker's `BuildCache` entries."""
-        return self.builder.cache.listing(self.builder.in_use())
+        return [*self.builder.cache.listing(self.builder.in_use()), *self._upkeep.listing()]
 
     async def prune(self, filters: Filters, everything: bool, keep: int) -> Json:
         """Forget cached steps; Docker's report."""
         ids, freed = await self.builder.cache.prune(
             filters, everything=everything, keep=keep, in_use=self.builder.in_use()
         )
+        more, bytes_ = await asyncio.to_thread(self._upkeep.prune, filters)
+        ids, freed = [*ids, *more], freed + bytes_
+        if everything and not filters:
+            freed += await self.sent.prune()
         await self._store.collect()
         self._events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return {"CachesDeleted": ids or None, "SpaceReclaimed": freed}

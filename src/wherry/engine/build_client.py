@@ -131,6 +131,7 @@ class ClientBuild:
                 network=wire.network or "default",
                 hosts=wire.hosts,
                 limits=wire.limits,
+                debug=wire.debug,
                 may=frozenset(wire.allow) | ({"network.host"} if wire.network == "host" else frozenset()),
             ),
             secrets={id_: _decoded(text) for id_, text in wire.secrets.items()},

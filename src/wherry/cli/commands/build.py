@@ -51,6 +51,8 @@ def _build(command: Invocation) -> int:
         text = failed(shown.build, str(failure.get("vertex") or "")) + str(failure.get("excerpt") or "")
         if text:
             err(text.rstrip("\n"))
+        if failure.get("debug_image"):
+            _debug(command, str(failure["debug_image"]))
         raise Failure(f"ERROR: failed to build: failed to solve: {failure['error']}", 1)
     _tell(command, result)
     return 0
@@ -81,6 +83,19 @@ def _report(report: "dict[str, Any]") -> int:
     if not count:
         line("Check complete, no warnings found.")
     return int(count > 0)
+
+
+def _debug(command: Invocation, image: str) -> None:
+    """A shell in what the failed step has left; the image goes afterwards."""
+    from wherry.cli.main import main
+
+    err("Opening a shell in what the failed step has left; its --mounts are not there.")
+    where = ["-H", command.host] if command.host else []
+    terminal = "-it" if os.isatty(0) else "-i"
+    try:
+        main([*where, "run", "--rm", terminal, image])
+    finally:
+        command.client.request("DELETE", f"/images/{image}?force=1").read()
 
 
 def _tell(command: Invocation, result: "dict[str, Any]") -> None:
