@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
-from wherry.build.build import Request
+from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.errors import (
     AlreadyInState,

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from wherry.build.build import Request
+from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.oci.platform import Platform
 from wherry.wire.build import BuildRequest

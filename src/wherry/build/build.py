@@ -4,19 +4,17 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.build import assemble, cacheimages
 from wherry.build.assemble import Built
 from wherry.build.cache import Cache
 from wherry.build.checking import base_image
-from wherry.build.config import Style
 from wherry.build.context import Tree
 from wherry.build.convert import Converted, Surroundings, convert
 from wherry.build.errors import DockerfileError, excerpt
 from wherry.build.excluding import rules
-from wherry.build.executor import Executor, Fetch, Settings
+from wherry.build.executor import Executor, Fetch
 from wherry.build.failure import StepFailed
 from wherry.build.graph import ContextSource, ImageSource, Vertex
 from wherry.build.held import AllHeld, Held
@@ -29,6 +27,7 @@ from wherry.build.parser import Document, parse
 from wherry.build.ports import FindImage, RunTask, RunWorker
 from wherry.build.progress import Sink, Step
 from wherry.build.remotes import git_source, http_source, is_git, is_http
+from wherry.build.request import Request
 from wherry.build.root import Root
 from wherry.build.solver import AT_ONCE, Solver
 from wherry.build.stages import Plan, plan
@@ -43,55 +42,6 @@ from wherry.oci.reference import Reference, parse_normalized
 DOCKERFILE_LIMIT = 2 << 20
 _NO_LAYER = {"empty_layer": True}
 EPOCH_ARG = "SOURCE_DATE_EPOCH"
-
-
-@dataclass(slots=True, kw_only=True)
-class Request:
-    """What is asked of a build.
-
-    Args:
-        dockerfile: its text, or None: `path` is read from the context.
-        path: what it is called, and where it lies in the context.
-        tags: names of the result.
-        target: the stage to build, "" for the last.
-        build_args: `--build-arg`.
-        labels: `--label`.
-        no_cache: do every step.
-        no_cache_filter: do the steps of these stages.
-        pull: ask registries for base images that are here.
-        platform: what to build for, "" for this machine.
-        settings: of the steps.
-        secrets: content by id.
-        agents: sockets by id.
-        contexts: by name: an image's name, an address, or a tree.
-        style: whose words history has.
-        ignore: patterns of the context's `.dockerignore`, for lint.
-        squash: one layer of what the build added.
-        store: keep the result as an image.
-        cache_from: images that are here and may hold a cache.
-        inline_cache: let the image say which step each layer is the result of.
-    """
-
-    dockerfile: bytes | None = None
-    path: str = "Dockerfile"
-    tags: list[str] = field(default_factory=list)
-    target: str = ""
-    build_args: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    no_cache: bool = False
-    no_cache_filter: list[str] = field(default_factory=list)
-    pull: bool = False
-    platform: str = ""
-    settings: Settings = field(default_factory=Settings)
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    agents: dict[str, str] = field(default_factory=dict)
-    contexts: "dict[str, str | Tree]" = field(default_factory=dict)
-    style: Style = "buildkit"
-    ignore: list[str] = field(default_factory=list)
-    squash: bool = False
-    store: bool = True
-    inline_cache: bool = False
-    cache_from: list[str] = field(default_factory=list)
 
 
 class Builder:

@@ -8,12 +8,13 @@ from wherry.build import cacheimages
 from wherry.build import context as contexts
 from wherry.build.assemble import Built
 from wherry.build.build import Build as One
-from wherry.build.build import Builder, Request
+from wherry.build.build import Builder
 from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
 from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
 from wherry.build.outputs import directory_archive
+from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
 from wherry.build.upkeep import Upkeep

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.build import cacheimages
 from wherry.build.assemble import Built
-from wherry.build.build import DOCKERFILE_LIMIT, Request
+from wherry.build.build import DOCKERFILE_LIMIT
 from wherry.build.build import Build as One
 from wherry.build.checking import check
 from wherry.build.executor import Settings
 from wherry.build.outputs import root_archive
+from wherry.build.request import Request
 from wherry.build.sources import Sources
 from wherry.errors import InvalidArgument, NotFound, NotSupported, Unavailable, WherryError
 from wherry.images.tag import target as tag_target
