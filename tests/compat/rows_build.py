@@ -30,7 +30,7 @@ ROWS: list[Row] = [
     _piped('FROM busybox\\nRUN echo hello\\nENV a=b\\nCMD ["c"]\\n'),
     _piped("FROM busybox\\nRUN echo hello\\n", "-q"),
     _piped("FROM busybox\\n", "-t one:1 -t two"),
-    _piped("FROM busybox\\nRUN echo err >&2\\n"),
+    _piped("FROM busybox\\nRUN echo err >&2\\n")._replace(since=(26,)),
     _piped("FROM busybox\\nRUN exit 7\\n"),
     _piped("FROM busybox\\nRUN exit 7\\n", "-q"),
     _piped('FROM busybox\\nRUN ["nope"]\\n'),

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[3] / "src"
 ALLOWED = frozenset(
     """
     __main__ _abc _codecs _collections_abc _frozen_importlib _frozen_importlib_external _imp _io _json _signal _socket
-    _sre _stat _thread _warnings _weakref abc builtins codecs encodings encodings.aliases encodings.ascii
+    _sre _stat _thread _warnings _weakref abc binascii builtins codecs encodings encodings.aliases encodings.ascii
     encodings.latin_1 encodings.utf_8 encodings.utf_8_sig errno fcntl genericpath io itertools marshal math os os.path
     posix posixpath select stat sys termios time warnings winreg zipimport
     """.split()
@@ -54,12 +54,12 @@ def _foreign(modules: set[str]) -> set[str]:
 
 
 def test_every_module_keeps_the_budget() -> None:
-    """No module of the command or the client loads anything that is not on the list, whatever is used."""
+    """No module of the command or the client loads anything that is not on the list, but what unpacks archives."""
     names = [
         ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         for package in ("cli", "client")
         for path in sorted((SOURCE / "wherry" / package).rglob("*.py"))
-        if path.name != "__init__.py"
+        if path.name not in ("__init__.py", "unpacking.py")  # imported where an archive has come, and only there
     ]
     assert len(names) > 30
     assert _foreign(_loaded("\n".join(f"import {name}" for name in names))) == set()
