@@ -1,6 +1,8 @@
 """The one table from error class to HTTP status, looked up along the class's MRO, and the JSON of an error."""
 
+import errno
 import logging
+import os
 import secrets
 
 import msgspec
@@ -25,6 +27,8 @@ STATUS: dict[type[BaseException], int] = {
     errors.Unavailable: 503,
     errors.WherryError: 500,
 }
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -53,6 +57,11 @@ def describe(error: BaseException, where: str) -> tuple[int, str]:
         level = logging.INFO if isinstance(error, errors.PortUnavailable) else logging.ERROR
         log.log(level, "request %s (%s) failed: %s", request_id, where, error)
         return status, str(error)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        # the machine's state and no defect: who asked can do something about it
+        log.error("request %s (%s) failed: %s", request_id, where, error)
+        what = f"{error.filename}: " if error.filename else ""
+        return status, f"{what}{os.strerror(error.errno).lower()}"
     log.error("request %s (%s) failed", request_id, where, exc_info=error)
     return status, f"internal error, see request {request_id} in the engine's log"
 
