@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import BIN, Done, EngineProcess
+from tests.e2e.harness import BIN, Done, EngineProcess, until
 
 pytestmark = pytest.mark.root
 
@@ -227,6 +227,18 @@ def test_chown(box: EngineProcess, here: Path) -> None:
     box.docker("run", "-d", "--name", "uu", "-u", "5:6", "busybox", "sleep", "600")
     box.docker("cp", "-a", f"{here}/src/plain", "uu:/tmp/o")
     assert box.docker("exec", "uu", "stat", "-c", "%u:%g", "/tmp/o").out == "5:6\n"
+
+
+@pytest.mark.parametrize("make", ["mkfifo /etc/passwd", "ln -s /dev/zero /etc/passwd", "truncate -s 1G /etc/passwd"])
+def test_line_13_account_files_that_never_end(engine: EngineProcess, here: Path, make: str) -> None:
+    """Names of a container whose account file is a FIFO, a device or endless are refused, at once."""
+    engine.docker(
+        "run", "-d", "--name", "cc", "busybox", "sh", "-c", f"rm /etc/passwd; {make}; touch /ready; sleep 600"
+    )
+    until(lambda: engine.docker("cp", "cc:/ready", str(here), check=False).code == 0, "the file is in its place")
+    refused = engine.wherry("cp", "--chown", "app", f"{here}/file", "cc:/tmp", code=1).err
+    assert "/etc/passwd" in refused
+    engine.wherry("cp", "--chown", "5:6", f"{here}/file", "cc:/tmp", check=False)
 
 
 # -- section B of the list of attacks

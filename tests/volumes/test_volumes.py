@@ -239,12 +239,18 @@ def test_what_cannot_be_mounted_says_why(engine: EngineProcess) -> None:
 
 def test_an_image_as_a_mount(engine: EngineProcess, image: Make) -> None:
     """`--mount type=image` shows another image's files, which nothing can change; its layers are kept meanwhile."""
-    name = image(CONTENT)
+    name = image({**CONTENT, "up": ("link", "../../../..")})
     mount = ("--mount", f"type=image,src={name},dst=/i")
     assert engine.wherry("run", "--rm", *mount, "busybox", "cat", "/i/data/f").out == "hi\n"
     engine.wherry("create", "--name", "viewer", *mount, "busybox", "cat", "/i/data/f")
     refused = engine.wherry("run", "--rm", *mount, "busybox", "touch", "/i/no", code=1).err
     assert "Read-only file system" in refused
+    for subpath, expected in (("data/sub", "g\n"), ("data/f", "/i\n"), ("data/l", "/i\n"), ("up/data", "f\nl\nsub\n")):
+        part = ("--mount", f"type=image,src={name},dst=/i,image-subpath={subpath}")
+        assert engine.wherry("run", "--rm", *part, "busybox", "ls", "/i").out == expected
+    for subpath, words in (("nope", "no such file or directory"), ("../x", "relative path within the image")):
+        part = ("--mount", f"type=image,src={name},dst=/i,image-subpath={subpath}")
+        assert words in engine.wherry("run", "--rm", *part, "busybox", "ls", "/i", check=False).err
     told = _mounts(engine, "viewer")["/i"]
     assert (told["Type"], told["Source"], told["RW"]) == ("image", name, False)
 

@@ -42,7 +42,7 @@ def parse_mount(text: str) -> "dict[str, Any]":
     if not text.strip():
         raise ValueError("EOF")
     mount: dict[str, Any] = {"Type": "volume"}
-    options: dict[str, dict[str, Any]] = {"BindOptions": {}, "VolumeOptions": {}, "TmpfsOptions": {}}
+    options: dict[str, dict[str, Any]] = {f"{kind}Options": {} for kind in ("Bind", "Volume", "Tmpfs", "Image")}
     for field in fields_of(text):
         key, separator, value = field.partition("=")
         key = key.lower()
@@ -72,6 +72,8 @@ def parse_mount(text: str) -> "dict[str, Any]":
             options["BindOptions"]["IDMap"] = _idmap(value)
         elif key == "bind-recursive":
             _bind_recursive(value, options["BindOptions"])
+        elif key == "image-subpath":
+            options["ImageOptions"]["Subpath"] = value
         elif key == "volume-subpath":
             options["VolumeOptions"]["Subpath"] = value
         elif key == "volume-nocopy":
@@ -97,7 +99,7 @@ def parse_mount(text: str) -> "dict[str, Any]":
                 raise ValueError(f"invalid value for {key}: {value}") from None
         else:
             raise ValueError(f"unexpected key '{key}' in '{field}'")
-    kinds = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+    kinds = {name.removesuffix("Options").lower(): name for name in options}
     for kind, name in kinds.items():
         if options[name] and mount["Type"] != kind:
             raise ValueError(f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'")

@@ -213,8 +213,7 @@ def _volume(mount: MountPoint, target: str, wrong: str) -> Point:
     driver = options.get("DriverConfig") or {}
     _check_driver(str(driver.get("Name") or ""))
     subpath = str(options.get("Subpath") or "")
-    if subpath and (subpath.startswith("/") or os.path.normpath(subpath).split("/")[0] == ".."):
-        raise InvalidArgument(f"{wrong}subpath must be a relative path within the volume")
+    _check_subpath(subpath, "volume", wrong)
     settings = dict(driver.get("Options") or {})
     if mount.source:
         names.check(mount.source)
@@ -233,12 +232,19 @@ def _volume(mount: MountPoint, target: str, wrong: str) -> Point:
     )
 
 
+def _check_subpath(subpath: str, what: str, wrong: str) -> None:
+    if subpath and (subpath.startswith("/") or os.path.normpath(subpath).split("/")[0] == ".."):
+        raise InvalidArgument(f"{wrong}subpath must be a relative path within the {what}")
+
+
 def _image(mount: MountPoint, target: str, wrong: str) -> Point:
     if not mount.source:
         raise InvalidArgument(f"{wrong}field Source must not be empty")
-    if (mount.image_options or {}).get("Subpath"):
-        raise NotSupported(f"a subpath of an image is not supported yet: {mount.target}")
-    return Point("image", target, source=mount.source, read_only=True)
+    subpath = str((mount.image_options or {}).get("Subpath") or "")
+    _check_subpath(subpath, "image", wrong)
+    return Point(
+        "image", target, source=mount.source, read_only=True, subpath=os.path.normpath(subpath) if subpath else ""
+    )
 
 
 def _tmpfs(mount: MountPoint, target: str, _wrong: str) -> Point:

@@ -29,7 +29,7 @@ class Opened:
 
     def __init__(self) -> None:
         self.mounts: list[Mount] = []
-        self.sources: dict[str, dict[str, str]] = {}
+        self.sources: dict[str, dict[str, Any]] = {}
         self.fds: dict[str, int] = {}
         self.lock: asyncio.Lock | None = None
 
@@ -67,7 +67,12 @@ async def open_all(context: Context, container: Container, *, start: bool = True
                     _map_owners(point, opened)
             elif point.type == "image":
                 layers = context.layers.mounts(point.chain_ids or [], None, None)[0]
-                opened.mounts.append(Mount(point.target, layers.type, layers.source, layers.options))
+                if point.subpath:
+                    place = {"path": context.roots.sandboxes, "subpath": point.subpath}
+                    opened.sources[point.target] = {"overlay": layers.to_json(), **place}
+                    opened.mounts.append(point.bound(f"{point.source}:{point.subpath}"))
+                else:
+                    opened.mounts.append(Mount(point.target, layers.type, layers.source, layers.options))
             elif point.type == "volume":
                 await _volume(context, container, point, opened, start)
     except BaseException:
