@@ -104,6 +104,8 @@ def test_up_scale_stop_down(project: Project, engine: EngineProcess) -> None:
     assert project.compose("exec", "-T", "web", "cat", "/conf/setting").out == "from the host\n"
     assert project.compose("exec", "-T", "web", "sh", "-c", "echo $GREETING").out == "hello you\n"
     assert project.compose("exec", "-T", "web", "sh", "-c", "echo x > /conf/y", code=None).code == 1
+    for name in ("database", "worker"):
+        project.compose("exec", "-T", "web", "ping", "-c1", "-W5", name)
     health = engine.docker("inspect", "-f", "{{.State.Health.Status}}", *project.ids("db")).out.strip()
     assert health == "healthy"
 
