@@ -14,6 +14,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -244,6 +245,7 @@ class Bench:
 
 def main(only: list[str]) -> int:
     """Run the benchmark; the exit code says whether it could be run, not whether goals were met."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends in any case
     ours = Ours()
     theirs: peers.Peer | None = None
     registry = DockerRegistry(ours.directory / "registry")

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import time
@@ -82,6 +83,19 @@ class Peer:
                 self._process.terminate()
             self._process.wait(60)
         subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+        self._forget_rules()
+
+    def _forget_rules(self) -> None:
+        """Take the rules away that dockerd leaves for its bridge."""
+        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
+        table = ""
+        for line in saved.splitlines():
+            if line.startswith("*"):
+                table = line[1:]
+            words = shlex.split(line) if line.startswith("-A ") else []
+            if self._bridge in words:
+                command = ["iptables", "-w", "-t", table, "-D", *words[1:]]
+                subprocess.run(command, check=False, capture_output=True)
 
 
 def newest(state: Path, directory: Path) -> Peer | None:
