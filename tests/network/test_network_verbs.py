@@ -232,3 +232,49 @@ def test_a_published_port_is_held(engine: EngineProcess) -> None:
     assert "Bind for 0.0.0.0:18123 failed: port is already allocated" in refused.err
     engine.docker("rm", "-f", "web")
     until(lambda: not taken(), "the port is free")
+
+
+def test_ports_in_every_form(engine: EngineProcess) -> None:
+    """Ranges, UDP, an address of the host, IPv6, `-P`: each is published where it says, over both families."""
+    engine.docker("network", "create", "--ipv6", "n1")
+    engine.docker(
+        *("run", "-d", "--name", "web", "--network", "n1", "-p", "18086:80", "-p", "[::]:18087:80"),
+        *("-p", "19000-19002:9000-9002/udp", "-p", "127.0.0.1::81", "-P", "--expose", "99", *SLEEP),
+    )
+    told = engine.docker("port", "web").out.splitlines()
+    assert {"80/tcp -> 0.0.0.0:18086", "80/tcp -> [::]:18086", "80/tcp -> [::]:18087"} <= set(told)
+    ranges = {f"{n}/udp -> {host}:{n + 10000}" for n in (9000, 9001, 9002) for host in ("0.0.0.0", "[::]")}
+    assert ranges <= set(told)
+    chosen = [line.rpartition(":")[2] for line in told if line.startswith("99/tcp")]
+    assert len(chosen) == 2 and len(set(chosen)) == 1
+    assert [line for line in told if line.startswith("81/tcp -> 127.0.0.1:")]
+    table = subprocess.run(["nft", "list", "table", "ip6", engine.roots.scope], check=True, capture_output=True).stdout
+    address = _networks(engine, "web")["n1"]["GlobalIPv6Address"]
+    assert f"tcp . 18087 : {address} . 80".encode() in table
+
+
+def test_macvlan_is_beside_the_host(engine: EngineProcess) -> None:
+    """Containers on a macvlan reach each other over its parent; what the kernel cannot do is refused at create."""
+    parent = f"wmv{engine.pid % 100000}"
+    subprocess.run(["ip", "link", "add", parent, "type", "bridge"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", parent, "up"], check=True)
+        engine.docker("network", "create", "-d", "macvlan", "-o", f"parent={parent}", "--subnet", "10.233.0.0/24", "n1")
+        for name in ("web", "two"):
+            engine.docker("run", "-d", "--name", name, "--network", "n1", *SLEEP)
+        assert " 0% packet loss" in _inside(engine, "web", "ping -c 1 -w 10 10.233.0.3")
+        engine.docker("network", "connect", "bridge", "web")
+        engine.docker("network", "disconnect", "n1", "web")
+        assert list(_addresses(engine, "web")) == ["eth1"]
+        engine.docker("rm", "-f", "web", "two")
+        engine.docker("network", "rm", "n1")
+        for option, words in (
+            ("parent=nope", "invalid subinterface vlan name nope"),
+            ("macvlan_mode=foo", "requested macvlan mode 'foo' is not valid"),
+            ("x=y", "needs a parent interface"),
+            ("parent=lo", "add macvlan link"),
+        ):
+            refused = engine.docker("network", "create", "-d", "macvlan", "-o", option, "n2", check=False)
+            assert words in refused.err
+    finally:
+        subprocess.run(["ip", "link", "del", parent], check=True)

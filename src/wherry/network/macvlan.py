@@ -5,11 +5,13 @@ LAN's router; the firewall of this engine sees nothing of it, and the host and i
 (the kernel's macvlan, not ours).
 """
 
+import os
 from typing import Any
 
 from wherry.errors import Forbidden, InvalidArgument, NotSupported
 from wherry.linux.netlink import Netlink
-from wherry.network import device
+from wherry.linux.rtnetlink import add_child
+from wherry.network import device, sandbox
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.spec import NetworkSpec
@@ -18,6 +20,7 @@ MODES = {
     "macvlan": {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
     "ipvlan": {"l2": 0, "l3": 1, "l3s": 2},
 }
+_TRIAL_MAC = "02:42:00:00:00:01"
 _DEFAULT_MODE = {"macvlan": "bridge", "ipvlan": "l2"}
 
 
@@ -27,6 +30,7 @@ def check_options(spec: NetworkSpec) -> None:
     Raises:
         InvalidArgument: a mode that is none, a parent that is not there; in Docker's words.
         NotSupported: no parent was named (Docker takes a dummy link then).
+        KernelError: the kernel makes no such link there.
     """
     modes = MODES[spec.driver]
     mode = _mode(spec)
@@ -41,8 +45,17 @@ def check_options(spec: NetworkSpec) -> None:
     if not parent:
         raise NotSupported(f"a {spec.driver} network needs a parent interface: -o parent=eth0")
     with Netlink() as netlink:
-        if device.find(netlink, parent) is None:
+        below = device.find(netlink, parent)
+        if below is None:
             raise InvalidArgument(f"invalid subinterface vlan name {parent}, example formatting is eth0.10")
+        # not every kernel has both, and not every link takes children: tried now, not at the first start
+        trial = sandbox.create_namespace()
+        try:
+            mac, kind, index = "" if spec.driver == "ipvlan" else _TRIAL_MAC, spec.driver, below.index
+            child = add_child("trial0", kind=kind, mode=modes[mode], below=index, netns=trial, mac=mac, mtu=0)
+            netlink.run([child])
+        finally:
+            os.close(trial)
 
 
 def _mode(spec: NetworkSpec) -> str:
