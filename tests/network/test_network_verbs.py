@@ -278,3 +278,26 @@ def test_macvlan_is_beside_the_host(engine: EngineProcess) -> None:
             assert words in refused.err
     finally:
         subprocess.run(["ip", "link", "del", parent], check=True)
+
+
+def test_a_thousand_ports_of_one_container(engine: EngineProcess) -> None:
+    """A range of a thousand ports is published, held and given back; the next container starts as before."""
+    engine.docker("run", "-d", "--name", "web", "-p", "20000-20999:20000-20999", *SLEEP)
+    assert len(engine.docker("port", "web").out.splitlines()) == 1000
+
+    def free(port: int) -> bool:
+        with socket.socket() as other:
+            return _binds(other, port)
+
+    assert not any(free(port) for port in (20000, 20099, 20100, 20999))
+    engine.docker("run", "--rm", "-p", "18123:80", "busybox", "true")
+    engine.docker("rm", "-f", "web")
+    until(lambda: all(free(port) for port in (20000, 20999)), "the ports are free")
+
+
+def _binds(sock: socket.socket, port: int) -> bool:
+    try:
+        sock.bind(("0.0.0.0", port))
+    except OSError:
+        return False
+    return True

@@ -72,6 +72,9 @@ class SandboxNetwork(Protocol):
     def files(self) -> dict[str, str]:
         """Contents of `hosts`, `hostname` and `resolv.conf`, by name."""
 
+    async def hand_over(self, monitor: Monitor) -> None:
+        """Give the monitor what was too much for its launch."""
+
     def started(self) -> None:
         """The monitor has its copies: close ours."""
 

@@ -104,6 +104,8 @@ async def _start(context: Context, container: Container) -> None:
         publishing.add_done_callback(lambda task: task.cancelled() or task.exception())
         with Primed():
             await _spawn(context, container, message, fds)
+        if container.monitor is not None:
+            await network.hand_over(container.monitor)
         network.started()
         await publishing
     except BaseException as error:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from wherry.containers.ports import Monitor
+from wherry.errors import MonitorLost, NotRunning
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
 from wherry.network.gateway import plans
@@ -12,6 +14,7 @@ from wherry.network.ports import HeldPort, HostPorts, PublishedPort, parse_port_
 from wherry.wire.network_settings import endpoint_settings, network_settings
 
 Files = Callable[[], dict[str, str]]
+_BATCH = 32  # descriptors of ports in one message: half of what a channel takes
 
 
 class Relay(Protocol):
@@ -80,6 +83,9 @@ class PlainSandbox:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "plain", "mode": self._mode, "name": self._name, "network_id": self._network_id}
 
+    async def hand_over(self, _monitor: Monitor) -> None:
+        return None
+
     async def publish(self) -> None:
         return None
 
@@ -146,7 +152,20 @@ class AttachedSandbox:
         return {"namespace": "new", "endpoints": plans(self.endpoints), "dns": self.embedded_dns}
 
     def fds(self) -> dict[str, int]:
-        return {f"port:{index}": held.fd for index, held in enumerate(self._held) if held.fd >= 0}
+        # a message carries only so many: the rest follows once the monitor is there
+        return self._port_fds(self._held[:_BATCH])
+
+    @staticmethod
+    def _port_fds(held: Sequence[HeldPort]) -> dict[str, int]:
+        return {f"port:{index}": one.fd for index, one in enumerate(held) if one.fd >= 0}
+
+    async def hand_over(self, monitor: Monitor) -> None:
+        for start in range(_BATCH, len(self._held), _BATCH):
+            fds = self._port_fds(self._held[start : start + _BATCH])
+            try:
+                await monitor.request("rewire", fds=fds, attach=[], detach=[], routes={})
+            except (NotRunning, MonitorLost):
+                return  # it has ended already: its exit gives all back
 
     def files(self) -> dict[str, str]:
         return self._files(self.endpoints)

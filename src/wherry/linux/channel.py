@@ -55,7 +55,7 @@ class Channel:
         """Send one message; `fds` (name to descriptor) are duplicated to the receiver and stay open here.
 
         Raises:
-            InvalidArgument: the message is over 16 MiB.
+            InvalidArgument: the message is over 16 MiB, or has too many descriptors.
             BlockingIOError: the socket is non-blocking and full.
             OSError: the other end is gone (EPIPE, ECONNRESET).
         """
@@ -71,6 +71,9 @@ class Channel:
             self._send(data, fds)
 
     def _send(self, data: bytes, fds: "Mapping[str, int] | None") -> None:
+        if fds and len(fds) > MAX_DESCRIPTORS:
+            # the other end would take it for a broken message, and end
+            raise InvalidArgument(f"{len(fds)} descriptors are too many for one message")
         if fds:
             rights = struct.pack(f"{len(fds)}i", *fds.values())
             self.sock.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)

@@ -40,6 +40,10 @@ def rewire(
     attach, detach, routes = list(message["attach"]), list(message["detach"]), dict(message["routes"])
     ports = dict(fds)
     fds.clear()
+    if not (attach or detach or routes):
+        sandbox.rewired({"endpoints": sandbox.endpoints}, ports)
+        reply({"endpoints": sandbox.endpoints}, None)
+        return
 
     def done(values: "dict[str, Any]", _given: "dict[str, int]", error: "WherryError | None") -> None:
         if error is None:
