@@ -5,8 +5,9 @@
 `WHERRY_BUILDKIT` is a checkout of moby/buildkit: every case of its parser and of its shell words must give the same
 tree, the same words. `WHERRY_PATTERNMATCHER` is one of moby/patternmatcher: every case of its matcher must give the
 same answer. `WHERRY_DOCKERFILES` is a directory with Dockerfiles and, for each, what another parser said: a line of
-JSON in `reference.jsonl` with `Path` (relative), `Error` ("" where it was accepted) and `Dump` (the tree). None of
-them is part of this project; the exit code is 1 when something differs.
+JSON in `reference.jsonl` with `Path` (relative), `Error` ("" where it was accepted) and `Dump` (the tree); where it has
+`Warnings` (`Rule`, `Detail`, `Lines`: first and last), lint must find the same, every image being a bare linux/amd64
+one with a PATH. None of them is part of this project; the exit code is 1 when something differs.
 """
 
 import ast
@@ -16,13 +17,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from wherry.build.errors import DockerfileError
 from wherry.build.ignorefile import Matcher
 from wherry.build.instructions import parse_stages
+from wherry.build.lint import BaseImage, Surroundings, lint
 from wherry.build.parser import parse
 from wherry.build.shellwords import Lexer
 from wherry.errors import InvalidArgument
+from wherry.oci.platform import Platform
 
 AGREEMENT = 0.99
 
@@ -104,7 +108,7 @@ def _case(items: list[str], path: str, expected: str) -> tuple[str, str, str]:
 
 def corpus(root: Path) -> bool:
     """Compare with another parser, file by file; print each that differs; whether enough agree."""
-    total = agreed = same_words = same_trees = accepted = 0
+    total = agreed = same_words = same_trees = accepted = linted = same_findings = 0
     for line in (root / "reference.jsonl").read_text().splitlines():
         theirs = json.loads(line)
         error, tree = "", ""
@@ -120,13 +124,43 @@ def corpus(root: Path) -> bool:
         same_words += error == theirs["Error"]
         equal = tree.encode("utf-8", "replace") == theirs["Dump"].encode("utf-8", "replace")
         same_trees += equal
+        if "Warnings" in theirs:
+            linted += 1
+            wanted = sorted((w["Rule"], w["Detail"], *w["Lines"]) for w in theirs["Warnings"])
+            found = _findings(root / theirs["Path"])
+            same_findings += found == wanted
+            if found != wanted:
+                print(f"lint differs: {theirs['Path']}\n  theirs: {wanted}\n  ours:   {found}")
         if error != theirs["Error"] or not equal:
             print(f"differs: {theirs['Path']}\n  theirs: {theirs['Error']}\n  ours:   {error}")
     print(
         f"Dockerfiles: {total}, the other parser accepts {accepted} and refuses {total - accepted}; we agree "
         f"on {agreed} ({agreed / max(total, 1):.2%}), in the same words on {same_words}, the same tree on {same_trees}"
     )
-    return total > 0 and agreed >= AGREEMENT * total
+    if linted:
+        print(f"lint: {linted} files, the same findings in {same_findings}")
+    return total > 0 and agreed >= AGREEMENT * total and same_findings >= AGREEMENT * linted
+
+
+class _Everything(dict[str, BaseImage]):
+    """Every image is here, and has nothing but a PATH."""
+
+    _BARE = BaseImage({"PATH": "/bin"}, platform=Platform("linux", "amd64"))
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+    def __getitem__(self, _name: str) -> BaseImage:
+        return self._BARE
+
+    def get(self, _name: str, _default: Any = None) -> BaseImage:
+        return self._BARE
+
+
+def _findings(path: Path) -> list[tuple[Any, ...]]:
+    here = Platform("linux", "amd64")
+    around = Surroundings(build_platform=here, target_platform=here, images=_Everything())
+    return sorted((f.rule.name, f.detail, *f.location) for f in lint(path.read_bytes(), around).findings)
 
 
 def main() -> int:

@@ -260,7 +260,7 @@ class _Copy:
         fd = _make_path(self._root, dest, self._owner)
         source = openat2(self._source, real or ".", os.O_RDONLY | os.O_DIRECTORY, _BENEATH)
         try:
-            self._below(source, fd, "", dest)
+            self._below(source, fd, "", dest.rstrip("/"))
             if not there:
                 changed = os.fstat(source).st_mtime_ns
                 os.utime(fd, ns=(changed, changed))
