@@ -11,6 +11,7 @@ from tests.compat import (
     rows_images,
     rows_lifecycle,
     rows_look,
+    rows_names,
     rows_network,
     rows_run,
     rows_state,
@@ -35,6 +36,7 @@ _ALL: list[Row] = [
         *rows_state.ROWS,
         *rows_volumes.ROWS,
         *rows_network.ROWS,
+        *rows_names.ROWS,
         *rows_build.ROWS,
     )
 ]
