@@ -122,6 +122,29 @@ def check_limits(engine: Engine) -> None:
     assert int((group / "pids.events").read_text().split()[1]) > 0
 
 
+def check_update_and_stats(engine: Engine) -> None:
+    """New limits are in the kernel's files, and what it counts is what is shown."""
+    group = engine.run_detached(
+        "u1", "-m", "64m", "--pids-limit", "30", "--health-cmd", "true", "--health-interval", "1s"
+    )
+    body = {"Memory": 96 << 20, "MemorySwap": 128 << 20, "NanoCpus": 500_000_000, "PidsLimit": 40}
+    assert engine.client.call("POST", "/containers/u1/update", body=body) == {"Warnings": None}
+    files = [(group / name).read_text().split()[0] for name in ("memory.max", "memory.swap.max", "pids.max", "cpu.max")]
+    assert files == [str(96 << 20), str(32 << 20), "40", "50000"]
+    until(lambda: engine.inspect("u1", ".State.Health.Status") == "healthy", "the check is run", 60)
+    used = engine.client.call("GET", "/containers/u1/stats", {"stream": 0, "one-shot": 1})
+    assert used["memory_stats"]["limit"] == 96 << 20
+    assert used["pids_stats"]["limit"] == 40
+    assert used["pids_stats"]["current"] >= 1
+    assert abs(used["memory_stats"]["usage"] - int((group / "memory.current").read_text())) < 1 << 20
+    assert "inactive_file" in used["memory_stats"]["stats"]
+    assert used["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    assert used["cpu_stats"]["online_cpus"] == os.cpu_count()
+    assert "percpu_usage" not in used["cpu_stats"]["cpu_usage"]
+    assert used["blkio_stats"]["io_queue_recursive"] is None
+    assert used["networks"]["eth0"]["rx_packets"] >= 0
+
+
 def check_what_v2_lacks(engine: Engine) -> None:
     """What only v1 can do is discarded with Docker's warning; block I/O is limited, in v2's files."""
     limits = {
