@@ -133,7 +133,7 @@ class Cache:
     def records(self) -> dict[str, tuple[Record, list[str]]]:
         """Every record once, with its keys."""
         found: dict[str, tuple[Record, list[str]]] = {}
-        for key, record in self._records.items():
+        for key, record in list(self._records.items()):
             known = found.get(record.id)
             if known is None:
                 found[record.id] = (record, [key])
@@ -151,7 +151,7 @@ class Cache:
 
     def _shared(self) -> set[str]:
         found: set[str] = set(self._stores.layers_in_use())
-        for image in self._stores.records.by_id.values():
+        for image in list(self._stores.records.by_id.values()):
             found.update(image.chain_ids)
         return found
 

@@ -86,7 +86,7 @@ class DiskUsage:
         if "volume" in wanted:
             answer["Volumes"] = await self._measured_volumes()
         if "build-cache" in wanted:
-            answer["BuildCache"] = self._build_cache(blobs)
+            answer["BuildCache"] = await asyncio.to_thread(self._build_cache, blobs)
         return answer
 
     def _measure_blobs(self) -> dict[str, int]:
