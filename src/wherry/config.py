@@ -45,6 +45,7 @@ _KEYS: "dict[str, tuple[type, str]]" = {
     "seccomp-profile": (str, "seccomp_profile"),
     "no-new-privileges": (bool, "no_new_privileges"),
     "userns-remap": (str, "userns_remap"),
+    "builder": (dict, "builder"),
 }
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -86,6 +87,8 @@ class EngineConfig:
         self.seccomp_profile = ""
         self.no_new_privileges = False
         self.userns_remap = ""
+        # Docker's: `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`
+        self.builder: dict[str, Any] = {}
 
     @property
     def roots(self) -> paths.Roots:

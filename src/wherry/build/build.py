@@ -34,6 +34,7 @@ from wherry.build.stages import Plan, plan
 from wherry.build.variables import Globals
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.images.model import Image
+from wherry.images.remove import collect
 from wherry.images.stores import Stores
 from wherry.images.tag import target as tag_target
 from wherry.oci import platform as platforms
@@ -148,7 +149,8 @@ class Build:
             self._show_place(error)
             raise
         finally:
-            await self.builder.cache.shrink(self.builder.in_use())
+            if await self.builder.cache.shrink(self.builder.in_use()):
+                await collect(self.builder.stores)
 
     async def _run(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
         request = self.request

@@ -1,6 +1,7 @@
 """`engine.build`: the builder, joined with containers' sandboxes, registries and the event stream."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
 from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
+from wherry.build.gotext import parse_size
 from wherry.build.outputs import directory_archive
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
@@ -25,7 +27,7 @@ from wherry.distribution.settings import Settings as Registries
 from wherry.engine.build_client import ClientBuild
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
-from wherry.errors import ImageNotFound, WherryError
+from wherry.errors import ImageNotFound, InvalidArgument, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import platform as platforms
@@ -33,6 +35,7 @@ from wherry.oci.reference import Reference, parse_normalized
 from wherry.wire.build import BuildRequest
 
 Json = dict[str, Any]
+_LEAST = 1 << 30
 Filters = dict[str, list[str]]
 Progress = Callable[[Json], None]
 
@@ -253,3 +256,28 @@ def _credential(auths: Mapping[str, Any], domain: str) -> Credential:
         if name in names or credentials.server_host(name) == domain:
             return credentials.from_json(value)
     return credentials.NOBODY
+
+
+def kept_bytes(builder: Mapping[str, Any], directory: str) -> int:
+    """How much the builder's cache may take: daemon.json's `builder.gc.defaultKeepStorage`, or a tenth of the disk.
+
+    Returns:
+        bytes; 0 where `builder.gc.enabled` is false: no limit.
+
+    Raises:
+        InvalidArgument: what is configured is no size.
+    """
+    gc = builder.get("gc", {})
+    if not isinstance(gc, dict) or set(builder) - {"gc"} or set(gc) - {"enabled", "defaultKeepStorage", "policy"}:
+        raise InvalidArgument("daemon.json: builder: only gc.enabled and gc.defaultKeepStorage are known")
+    if gc.get("policy"):
+        raise InvalidArgument("daemon.json: builder.gc.policy is not supported: gc.defaultKeepStorage limits all")
+    if gc.get("enabled") is False:
+        return 0
+    if gc.get("defaultKeepStorage"):
+        try:
+            return parse_size(str(gc["defaultKeepStorage"]))
+        except ValueError:
+            raise InvalidArgument(f"daemon.json: invalid size {gc['defaultKeepStorage']!r}") from None
+    found = os.statvfs(directory)
+    return max(_LEAST, found.f_blocks * found.f_frsize // 10)

@@ -13,7 +13,7 @@ from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
-from wherry.engine.build import Build
+from wherry.engine.build import Build, kept_bytes
 from wherry.engine.containers import Containers
 from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
@@ -67,6 +67,7 @@ class Engine:
             roots, self._unpack, self._write_layer, self._layers_in_use, self._to_be_deleted
         )
         self.events.keep(self._storage.journal)
+        self._storage.build_cache.limit = kept_bytes(self.config.builder, roots.data)
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,
