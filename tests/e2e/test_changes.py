@@ -1,7 +1,9 @@
 """commit and diff against a live engine: both doors, running containers, events, and what stays after a crash."""
 
 import json
+import os
 import re
+import subprocess
 import time
 
 from tests.e2e.harness import EngineProcess, until
@@ -91,3 +93,26 @@ def test_nothing_is_left_of_a_commit_that_fails(engine: EngineProcess) -> None:
     assert "tmp/.wh.x" in refused.err
     assert sorted(str(path) for path in engine.base.glob("data/[bis]*/*/*")) == before
     assert engine.docker("inspect", "-f", "{{.State.Status}}", "kk").out == "running\n"
+
+
+def test_an_engine_killed_in_a_commit_leaves_nothing(own_engine: EngineProcess) -> None:
+    """`kill -9` while the workers write: the next engine starts, the container is as it was, and the store is whole."""
+    engine = own_engine
+    script = "for i in $(seq 200); do head -c 200000 /dev/urandom > /f$i; done"
+    engine.docker("run", "--name", "kk", "busybox", "sh", "-c", script)
+    for _ in range(2):
+        client = subprocess.Popen(
+            ["docker", "commit", "kk", "k:1"], env=engine.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: os.listdir(engine.roots.ingest), "the commit has begun")
+        engine.kill()
+        client.wait(20)
+        engine.start()
+        assert engine.docker("images", "-q", "k").out == ""
+        until(lambda: not os.listdir(engine.roots.ingest), "nothing of it is left")
+    assert "all whole" in engine.wherry("system", "check").out
+    engine.docker("commit", "kk", "k:1")
+    assert engine.docker("run", "--rm", "k:1", "sh", "-c", "ls / | grep -c ^f").out == "200\n"
+    assert "all whole" in engine.wherry("system", "check").out
+    engine.docker("rmi", "k:1")
+    engine.assert_no_traceback()

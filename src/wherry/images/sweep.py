@@ -2,8 +2,9 @@
 
 import os
 import time
+from errno import ENOENT, ENOTEMPTY
 
-from wherry.errors import WherryError
+from wherry.errors import KernelError, WherryError
 from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
@@ -24,11 +25,18 @@ def sweep(stores: Stores) -> int:
 
 
 def empty_trash(trash: str) -> None:
-    """Delete everything in the trash; slow for large trees. Blocks: for a thread."""
+    """Delete everything in the trash; slow for large trees. Blocks: for a thread.
+
+    What a worker of an engine that was killed still writes to stays until the trash is emptied again.
+    """
     fd = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in os.listdir(fd):
-            remove_tree(fd, name)
+            try:
+                remove_tree(fd, name)
+            except KernelError as error:
+                if error.errno not in (ENOENT, ENOTEMPTY):
+                    raise
     finally:
         os.close(fd)
 

@@ -164,10 +164,12 @@ class Overlay:
     def abandon(self, staging: str) -> None:
         """Remove a staged layer with whatever is in it; that it is gone is no error.
 
+        A worker that was just killed may still write in it: what it adds lies in the trash.
+
         Raises:
             KernelError: something in it could not be removed.
         """
-        _remove(self._roots.ingest, os.path.basename(self._staged(staging)))
+        self._discard(os.path.basename(self._staged(staging)))
 
     def remove(self, chain_id: str) -> str | None:
         """Take a layer away: it is renamed into the trash, where `empty_trash` deletes it.
@@ -200,14 +202,30 @@ class Overlay:
                 _remove(self._roots.trash, name)
 
     def clean(self) -> None:
-        """Remove staged layers that a crash left behind. For start-up: nobody may be writing one.
+        """Take away the staged layers that a crash left behind. For start-up: no engine may be writing one.
+
+        A worker of the engine that was killed may: each goes into the trash first, where it may be written to its end.
 
         Raises:
-            KernelError: something in one could not be removed.
+            KernelError: one could not be renamed.
         """
         for name in os.listdir(self._roots.ingest):
             if name.startswith("layer-"):
-                _remove(self._roots.ingest, name)
+                self._discard(name)
+
+    def _discard(self, name: str) -> None:
+        """Rename a staged layer into the trash and delete it there; what cannot be deleted now is later."""
+        try:
+            os.rename(f"{self._roots.ingest}/{name}", f"{self._roots.trash}/{name}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise KernelError("remove layer", error.errno or 0, f"{self._roots.ingest}/{name}") from error
+        try:
+            _remove(self._roots.trash, name)
+        except KernelError as error:
+            if error.errno not in (ENOENT, ENOTEMPTY):
+                raise
 
     def walk(self) -> "Iterator[str]":
         """Give the chain id of every layer, in no order."""
