@@ -224,10 +224,14 @@ class AttachedSandbox:
         self.started()
         self.released = True
         async with self.changing:
-            if self.relayed:
-                await self._wiring.relay.withdraw(self._owner)
+            relays = [self._wiring.relay.withdraw(self._owner)] if self.relayed else []
             if self.translated:
-                await asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.unpublish, self._owner)
+                unpublish = asyncio.get_running_loop().run_in_executor(
+                    None, self._wiring.firewall.unpublish, self._owner
+                )
+                await asyncio.gather(unpublish, *relays)
+            else:
+                await asyncio.gather(*relays)
             self._wiring.host_ports.release(self._owner, [held.port for held in self._held])
             endpoints, self.endpoints = self.endpoints, []
             await self._wiring.let_through(self._owner, [])
