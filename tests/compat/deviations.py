@@ -19,6 +19,7 @@ SEARCHES = "limits are checked before anything is asked; the index is asked at o
 
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
+    'POST /v/containers/create {"Image": "busybox", "HostConfig": {"UsernsMode": "nope"}}': "a mode that is none is refused; dockerd takes it for the default",
     "docker search --limit 101 127.0.0.1:1/x": SEARCHES,
     "docker search 127.0.0.1:1/x": SEARCHES,
     "docker create --name k1 busybox » docker update -m 96m k1; docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy}}' k1": FIRST_LIMIT,
