@@ -165,7 +165,8 @@ class EngineProcess:
                 self.process.wait(10)
             self.process = None
         subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
-        subprocess.run(["nft", "delete", "table", "ip", self.roots.scope], check=False, capture_output=True)
+        for family in ("ip", "ip6", "bridge"):
+            subprocess.run(["nft", "delete", "table", family, self.roots.scope], check=False, capture_output=True)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
