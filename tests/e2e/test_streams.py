@@ -1,5 +1,6 @@
 """Every byte arrives, once and in order, whoever reads, stops reading, or dies. `WHERRY_FULL=1`: the long forms."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import docker
 import pytest
 
 from tests.e2e.harness import BIN, EngineProcess, until
@@ -244,3 +246,10 @@ def test_a_name_and_a_port_are_free_when_the_run_returns(engine: EngineProcess) 
         engine.docker("run", "-d", "--name", "same", "-p", "127.0.0.1:28377:80", "busybox", "sleep", "1000")
         engine.docker("rm", "-f", "same")
     engine.assert_nothing_runs()
+
+
+def test_docker_py_reads_the_log_of_what_it_removes(engine: EngineProcess) -> None:
+    """`containers.run(remove=True)` asks for the log, waits, removes the container, and reads only then."""
+    with contextlib.closing(docker.DockerClient(base_url=engine.host, timeout=60)) as client:
+        for _ in range(15):
+            assert client.containers.run("busybox", ["echo", "hello"], remove=True) == b"hello\n"

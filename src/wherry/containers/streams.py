@@ -7,6 +7,7 @@ from wherry.containers import logs as past_output
 from wherry.containers.clock import parse_time
 from wherry.containers.context import Context
 from wherry.containers.model import Container, PendingClient
+from wherry.containers.past import HeldLog
 from wherry.containers.ticket import Ticket, stream_request
 from wherry.errors import Conflict, InvalidArgument, NotSupported, Paused
 from wherry.monitor import keys
@@ -41,7 +42,7 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
         if options.logs:
             past = LogOptions(stdout=options.stdout, stderr=options.stderr)
             asked = {**_log_request(context, container, past), "framed": framed}
-            await context.run_worker("logs", asked, {"client": fd})
+            await HeldLog(asked["path"]).read(context, asked, fd)
         if not options.stream:
             os.close(fd)
             return
@@ -82,10 +83,12 @@ def logs(context: Context, container: Container, options: LogOptions) -> Ticket:
     if not past_output.can_be_read(container.record.host_config.log_config):
         raise NotSupported("configured logging driver does not support reading")
     request = _log_request(context, container, options)
+    # opened before the client hears of success: whatever becomes of the container then, the reader has what it wrote
+    held = HeldLog(request["path"])
 
     async def connect(fd: int, _tail: bytes) -> None:
         try:
-            await context.run_worker("logs", request, {"client": fd})
+            await held.read(context, request, fd)
         finally:
             os.close(fd)
 

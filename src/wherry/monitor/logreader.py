@@ -67,9 +67,9 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
         args: `path`: the log file; `run_dir`: where state.json is (for `follow`); `follow`; `tail`: number of
             records, or -1 for all; `since`, `until`: nanoseconds since the epoch, 0 for none; `timestamps`, `details`,
             `stdout`, `stderr`, `framed`: as `Formatter`; `tty`: there is one stream only, never framed; `chunked`:
-            write HTTP chunks.
+            write HTTP chunks; `files`: for each file that came open, oldest first, whether it is compressed.
         fds: `client`: a stream socket. It is not shut down: live output may follow the past one, and whoever asked for
-            this closes it.
+            this closes it. `log:0`, `log:1`…: the open files.
 
     Raises:
         InvalidArgument: no client.
@@ -89,8 +89,10 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
         framed=bool(args.get("framed", True)) and not tty,
     )
     tail = args.get("tail")
+    given = args.get("files")
+    opened = [(fds[f"log:{number}"], compressed) for number, compressed in enumerate(given)] if given else None
     try:
-        _serve(args["path"], output, formatter, -1 if tail is None else int(tail), args)
+        _serve(args["path"], opened, output, formatter, -1 if tail is None else int(tail), args)
         output.end()
     except _ClientGone:
         return
@@ -98,9 +100,16 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
         output.close()
 
 
-def _serve(path: str, output: _Output, formatter: Formatter, tail: int, args: "dict[str, Any]") -> None:
+def _serve(
+    path: str,
+    opened: "list[tuple[int, bool]] | None",
+    output: _Output,
+    formatter: Formatter,
+    tail: int,
+    args: "dict[str, Any]",
+) -> None:
     follower = _Follower(path, args["run_dir"], output.fd) if args.get("follow") else None
-    files = open_log(path)
+    files = open_log(path) if opened is None else opened
     if tail >= 0:
         files = _last(files, tail)
     current: Lines | None = None
@@ -153,8 +162,8 @@ class _Follower:
         self._client = client
         # before the first look at either, so that no change is missed
         self._inotify = Inotify()
-        self._inotify.watch(os.path.dirname(path), _WATCHED)
         try:
+            self._inotify.watch(os.path.dirname(path), _WATCHED)
             self._inotify.watch(run_dir, _WATCHED)
         except KernelError:
             self._run_dir = ""  # it has never run, or is gone: what is there is all
