@@ -71,6 +71,8 @@ _GRAMMAR = re.compile(
 @_ROUND
 @given(_NAMES)
 @example("docker.io/" + "a" * 64)
+@example("docker.io/docker.io/a")
+@example("docker.io/localhost/a")
 def _references(value: str) -> None:
     try:
         reference = parse_normalized(value)

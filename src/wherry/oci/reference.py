@@ -68,6 +68,9 @@ class Reference:
         """Return the repository as a person types it: `busybox`, `user/app`, `ghcr.io/x/y`."""
         if self.domain != DEFAULT_DOMAIN:
             return self.name
+        first, slash, _ = self.path.partition("/")
+        if slash and ("." in first or first == "localhost"):
+            return self.name  # without the domain, this would be read as one
         rest = self.path.removeprefix(_OFFICIAL)
         return self.path if "/" in rest else rest
 
