@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import grp
 import logging
 import os
@@ -15,6 +16,7 @@ from wherry.config import EngineConfig, default_config_path, read_file
 from wherry.engine import storage
 from wherry.engine.engine import Engine
 from wherry.errors import InvalidArgument, WherryError
+from wherry.linux import heap
 
 log = logging.getLogger("wherryd")
 
@@ -120,6 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         print("wherryd needs to be started with root privileges", file=sys.stderr)
         return 1
     _raise_descriptor_limit()
+    heap.keep_flat()
     try:
         held = storage.lock(config.roots)
     except (WherryError, OSError) as error:
@@ -151,6 +154,10 @@ async def _serve(config: EngineConfig) -> None:
     with open(pidfile, "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
     log.info("API listens on %s", ", ".join(addresses))
+    # what is there now stays: it need not be looked at again and again, nor its start's garbage kept
+    gc.collect()
+    gc.freeze()
+    heap.trim()
     await stop.wait()
     log.info("stopping")
     await server.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -16,7 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from wherry.errors import InvalidArgument, WherryError
-from wherry.linux.libc import libc
+from wherry.linux import heap
 from wherry.registry.access import Authorizer, Open
 from wherry.registry.api.dispatch import Dispatcher
 from wherry.registry.audit import FileAudit, NoAudit
@@ -36,7 +35,6 @@ _KEEPALIVE: Final = 75.0
 _BACKLOG: Final = 1024
 _DRAIN_STEP: Final = 0.02
 _PUBLISH: Final = 0.5
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 Extension = Callable[[web.Application], None]
 
@@ -255,18 +253,10 @@ def _reload(service: Service, context: ssl.SSLContext | None) -> None:
         log.error("not reloaded", extra={"reason": str(error)})
 
 
-def keep_memory_flat() -> None:
-    """Tell malloc(3) to give memory back: buffers of a moment's many clients must not stay with the process."""
-    mallopt = libc["mallopt"]
-    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-    for option, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 4 << 20)):
-        mallopt(option, value)
-
-
 def run(settings: Settings, sock: socket.socket, *, collect: bool = True, board: Board | None = None) -> None:
     """Serve in this process; returns when it was told to end."""
     configure(settings.log.level)
-    keep_memory_flat()
+    heap.keep_flat()
     os.umask(0o077)
 
     from wherry.registry.web.join import joined  # accounts, search, pages; it imports this module
