@@ -7,8 +7,9 @@ import struct
 import zlib
 from typing import Any, Final
 
-_SLOT: Final = 64 << 10
-_HEAD: Final = struct.Struct("<II")  # length and checksum of the JSON text behind it
+_SLOT: Final = 128 << 10  # of one worker: two halves, written in turn, so that one of them is always whole
+_HALF: Final = _SLOT // 2
+_HEAD: Final = struct.Struct("<III")  # number of the writing, length and checksum of the JSON text behind it
 
 
 def create(count: int) -> int:
@@ -30,6 +31,7 @@ class Board:
         self._memory = mmap.mmap(fd, 0)
         self._count = len(self._memory) // _SLOT
         self._number = number
+        self._written = max(self._halves(number), default=(0, {}), key=lambda half: half[0])[0]
 
     def own(self) -> dict[str, Any] | None:
         """What this worker, or the one that it replaces, wrote last."""
@@ -43,18 +45,23 @@ class Board:
     def write(self, values: dict[str, Any]) -> None:
         """Show these values instead of the last; what does not fit leaves those."""
         text = json.dumps(values, separators=(",", ":")).encode()
-        if len(text) > _SLOT - _HEAD.size:
+        if len(text) > _HALF - _HEAD.size:
             return
-        start = self._number * _SLOT
+        self._written += 1
+        start = self._number * _SLOT + self._written % 2 * _HALF
         self._memory[start + _HEAD.size : start + _HEAD.size + len(text)] = text
-        self._memory[start : start + _HEAD.size] = _HEAD.pack(len(text), zlib.crc32(text))
+        self._memory[start : start + _HEAD.size] = _HEAD.pack(self._written, len(text), zlib.crc32(text))
 
     def _read(self, number: int) -> dict[str, Any] | None:
-        start = number * _SLOT
-        for _ in range(3):  # it may be written at this moment
-            length, checksum = _HEAD.unpack_from(self._memory, start)
-            text = self._memory[start + _HEAD.size : start + _HEAD.size + min(length, _SLOT)]
+        found = self._halves(number)
+        return max(found, key=lambda half: half[0])[1] if found else None
+
+    def _halves(self, number: int) -> list[tuple[int, dict[str, Any]]]:
+        """What stands in the halves of a worker's slot; one that is being written, or never was, is left out."""
+        found = []
+        for start in (number * _SLOT, number * _SLOT + _HALF):
+            written, length, checksum = _HEAD.unpack_from(self._memory, start)
+            text = self._memory[start + _HEAD.size : start + _HEAD.size + min(length, _HALF - _HEAD.size)]
             if length and zlib.crc32(text) == checksum:
-                values: dict[str, Any] = json.loads(text)
-                return values
-        return None
+                found.append((written, json.loads(text)))
+        return found

@@ -60,6 +60,7 @@ class Metrics:
 
     def text(self) -> str:
         """The page."""
+        self.publish()  # what a page has told is never taken back, whoever is killed then
         values = self._own()
         for other in self._board.others() if self._board is not None else ():
             _add(values, other)

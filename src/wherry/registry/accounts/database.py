@@ -4,16 +4,15 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sql
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from wherry.errors import NewerSchema
 from wherry.registry.accounts import tables as t
+from wherry.registry.sqlite import open_engine
 
-_BUSY_MILLISECONDS: Final = 20_000
 _NUMBER: Final = "SELECT number FROM wherry_accounts WHERE id = 1"
 
 
@@ -86,24 +85,6 @@ def _engine(url: str) -> tuple[Engine, str]:
     os.makedirs(directory, 0o700, exist_ok=True)
     # password hashes: made here, with its mode, before SQLite would make it with the umask's
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    engine = sql.create_engine(url, connect_args={"timeout": _BUSY_MILLISECONDS // 1000})
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy begins (below): sqlite3's own rules begin too late
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",  # a revocation that was reported is not undone by a power loss
-            "foreign_keys=ON",
-            f"busy_timeout={_BUSY_MILLISECONDS}",
-            "cache_size=-1000",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        # a reader that becomes a writer is refused where another one wrote meanwhile: writers say so at once
-        immediate = connection.get_execution_options().get("write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
+    # in full: a revocation that was reported is not undone by a power loss
+    engine = open_engine(url, synchronous="FULL", cache_kib=1000)
     return engine, path

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sql
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -15,8 +14,7 @@ from wherry.errors import NewerSchema
 from wherry.registry.content.layout import Entry
 from wherry.registry.content.manifests import Facts
 from wherry.registry.metadata import tables as t
-
-_BUSY_SECONDS = 20
+from wherry.registry.sqlite import open_engine
 
 
 class Referrer:
@@ -256,27 +254,8 @@ def _engine(url: str) -> Engine:
     path = sql.make_url(url).database
     if path:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    engine = sql.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy begins (below): sqlite3's own rules begin too late
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",  # a lost last transaction is found again by its repository's version
-            "foreign_keys=ON",
-            f"busy_timeout={_BUSY_SECONDS * 1000}",
-            "cache_size=-2000",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        # a reader that becomes a writer would be refused where another one wrote meanwhile: writers say so at once
-        immediate = connection.get_execution_options().get("write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
+    # a lost last transaction is found again by its repository's version
+    return open_engine(url, synchronous="NORMAL", cache_kib=2000)
 
 
 def is_damaged(error: Exception) -> bool:
