@@ -13,7 +13,7 @@ peers:
 	@sh scripts/install.sh "$(PYTHON)" "$(VENV)" peers
 
 run: install
-	@$(BIN)/python scripts/tour.py
+	@$(BIN)/python scripts/tour
 
 lint: install
 	@$(BIN)/ruff check src tests scripts bench

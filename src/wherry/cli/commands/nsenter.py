@@ -36,7 +36,7 @@ def _nsenter(command: Invocation) -> int:
 COMMANDS = {
     "nsenter": Command(
         "CONTAINER [COMMAND] [ARG...]",
-        "Run a command of this machine's root in the namespaces of a container",
+        "Run a command in the namespaces of a container, as this machine's root",
         _nsenter,
         arguments=(1, None),
         aliases=("container nsenter", "nsenter"),
