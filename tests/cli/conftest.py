@@ -3,60 +3,39 @@
 import io
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.dockerd import ALONE, Dockerd, available
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Docker:
-    """A running dockerd.
+class Docker(Dockerd):
+    """A running dockerd without network.
 
     Attributes:
-        socket: its address.
+        directory: where it lies, with the files that command lines name.
         env: the environment in which `docker` and `wherry` talk to it.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(directory, *ALONE)
         self.directory = directory
-        self.socket = f"unix://{directory}/docker.sock"
         self.env = {
             **os.environ,
             "PATH": f"{ROOT}/scripts:{os.environ['PATH']}",
-            "DOCKER_HOST": self.socket,
-            "WHERRY_HOST": self.socket,
+            "DOCKER_HOST": self.host,
+            "WHERRY_HOST": self.host,
             "DOCKER_CONFIG": str(directory / "config"),
             "TZ": "UTC",
         }
         self.env.pop("DOCKER_CONTEXT", None)
-        with open(directory / "log", "wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    "dockerd",
-                    f"--data-root={directory}/data",
-                    f"--exec-root={directory}/x",
-                    f"--host={self.socket}",
-                    f"--pidfile={directory}/d.pid",
-                    "--bridge=none",
-                    "--iptables=false",
-                    "--ip-forward=false",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 30
-        while self.run("docker", "version").returncode:
-            assert time.monotonic() < deadline, (directory / "log").read_text()
-            assert self.process.poll() is None, (directory / "log").read_text()
 
     def run(self, *command: str, stdin: bytes = b"", timeout: float = 60) -> "subprocess.CompletedProcess[bytes]":
         """Run a command against it."""
@@ -67,12 +46,7 @@ class Docker:
         ids = self.run("docker", "ps", "-aq").stdout.decode().split()
         if ids:
             self.run("docker", "rm", "-f", *ids)
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.end()
 
 
 def busybox_archive() -> bytes:
@@ -106,8 +80,8 @@ def busybox_archive() -> bytes:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """A dockerd with the image `busybox`."""
-    if shutil.which("dockerd") is None or shutil.which("docker") is None:
-        pytest.skip("docker.io is not installed (make install does it)")
+    if not available():
+        pytest.skip("docker.io is not installed (make peers does it)")
     directory = Path(tempfile.mkdtemp(prefix="wherry-docker-"))
     engine = None
     try:

@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.dockerd import dockerd
+from tests.e2e.harness import BIN, EngineProcess
 
 STANDING = {"c1": "running", "x1": "exited", "n1": "created", "p1": "paused"}
 # containers that rows may look at and must not change: one for each state
@@ -159,71 +159,18 @@ class Engine:
         self.remove_networks()
 
 
-def available() -> bool:
-    """Whether this machine has a dockerd, and the rights to run one."""
-    return os.geteuid() == 0 and bool(shutil.which("dockerd", path=_path()) and shutil.which("docker"))
-
-
-def _path() -> str:
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-
 @contextlib.contextmanager
-def dockerd(base: Path) -> Iterator[str]:
-    """Run the machine's dockerd, everything of it below `base`; gives its socket."""
+def bridged(base: Path) -> Iterator[str]:
+    """Run the machine's dockerd with a bridge of its own, all else of it below `base`; gives its socket."""
     bridge = f"wc{os.getpid()}"
-    path = str(base / "docker.sock")
     subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
-    process = None
     try:
         subprocess.run(["ip", "address", "add", f"10.209.{os.getpid() % 250}.1/24", "dev", bridge], check=True)
         subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
-        with open(base / "dockerd.log", "wb") as log:
-            process = subprocess.Popen(
-                [
-                    *("dockerd", f"--data-root={base}/data", f"--exec-root={base}/x", f"--host=unix://{path}"),
-                    *(f"--pidfile={base}/d.pid", f"--bridge={bridge}", "--iptables=false", "--ip-forward=false"),
-                ],
-                env={**os.environ, "PATH": _path()},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 40
-        while not _answers(path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"dockerd does not answer:\n{(base / 'dockerd.log').read_text()[-2000:]}")
-            time.sleep(0.05)
-        yield path
+        with dockerd(base, f"--bridge={bridge}", "--iptables=false", "--ip-forward=false") as peer:
+            yield peer.socket
     finally:
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
         subprocess.run(["ip", "link", "del", bridge], check=False)
-
-
-def _answers(path: str) -> bool:
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", "/_ping")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _unmount_below(base: Path) -> None:
-    """Take away the mounts that dockerd leaves behind: the namespaces of containers that shared the host's network."""
-    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-        point = line.split()[4]
-        if point.startswith(f"{base}/"):
-            subprocess.run(["umount", "-l", point], check=False)
 
 
 @contextlib.contextmanager
@@ -237,7 +184,6 @@ def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Eng
     base = Path(tempfile.mkdtemp(prefix="wherry-compat-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, base, ignore_errors=True)
-        stack.callback(_unmount_below, base)
         if ours is None:
             process = EngineProcess()
             stack.callback(process.destroy)
@@ -245,14 +191,12 @@ def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Eng
             ours = process.roots.socket
         if peer is None:
             (base / "d").mkdir()
-            peer = stack.enter_context(dockerd(base / "d"))
+            peer = stack.enter_context(bridged(base / "d"))
         wherryd = Engine(ours, base / "w-dir")
         docker = Engine(peer, base / "d-dir")
         archive = base / "busybox.tar"
         code, _, err = wherryd.shell("docker image inspect busybox")
         if code:
-            from tests.e2e.harness import BIN
-
             code, _, err = wherryd.shell(f"WHERRY_HOST=$DOCKER_HOST {BIN}/wherry image bootstrap busybox")
         if not code:
             code, _, err = wherryd.shell(f"docker save -o {archive} busybox")

@@ -18,6 +18,7 @@ from tests.compat import compare, engines
 from tests.compat.deviations import OLDER
 from tests.compat.row import Row
 from tests.compat.table import ROWS
+from tests.e2e.dockerd import available
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the subset that the test suite runs")
     parser.add_argument("--all", action="store_true", help="also show declared deviations")
     options = parser.parse_args()
-    if options.peer is None and not engines.available():
+    if options.peer is None and not available():
         print("SKIPPED: no dockerd here to compare with (as root: scripts/install.sh python3 .venv peers)")
         return 0
     with engines.both(options.peer, options.ours) as (docker, wherryd):

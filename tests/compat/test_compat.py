@@ -9,6 +9,7 @@ from tests.compat import engines
 from tests.compat.deviations import DEVIATIONS, OLDER
 from tests.compat.run import compare_all
 from tests.compat.table import ROWS
+from tests.e2e.dockerd import available
 
 
 def test_the_table_is_sound() -> None:
@@ -22,7 +23,7 @@ def test_the_table_is_sound() -> None:
 @pytest.mark.slow
 def test_does_what_dockerd_does(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit codes, words and shapes are dockerd's, or the table says why not."""
-    if not engines.available():
+    if not available():
         reason = "no dockerd to compare with: scripts/install.sh python3 .venv peers"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)

@@ -4,17 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, running
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[EngineProcess]:
     """Give an engine with busybox in it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()

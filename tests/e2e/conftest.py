@@ -4,20 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, running
 
 
 @pytest.fixture(scope="session")
 def shared_engine() -> Iterator[EngineProcess]:
     """Give an engine with busybox in it, for tests that leave it as they found it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture
@@ -30,11 +24,5 @@ def engine(shared_engine: EngineProcess) -> Iterator[EngineProcess]:
 @pytest.fixture
 def own_engine() -> Iterator[EngineProcess]:
     """Give an engine of the test's own, with busybox in it, that may be killed and restarted."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wherry.paths import Roots
 
 BIN = Path(sys.executable).parent
+WHERRYD = str(BIN / "wherryd")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -43,11 +44,13 @@ class EngineProcess:
 
     Args:
         flags: further flags of wherryd.
+        program: the words that execute it, where that is not this checkout's `wherryd` alone.
     """
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, program: tuple[str, ...] = (WHERRYD,)) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
         self.roots = Roots(str(self.base / "data"), str(self.base / "run"))
+        self.program = program
         self.flags = flags
         self.host = f"unix://{self.roots.socket}"
         self.log = self.base / "wherryd.log"
@@ -84,11 +87,7 @@ class EngineProcess:
         """Execute wherryd; it may not answer yet."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [
-                    str(BIN / "wherryd"),
-                    *("--data-root", self.roots.data, "--exec-root", self.roots.run),
-                    *self.flags,
-                ],
+                [*self.program, "--data-root", self.roots.data, "--exec-root", self.roots.run, *self.flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -233,6 +232,25 @@ class EngineProcess:
         assert not Path(f"/sys/class/net/{self.roots.bridge}").exists()
         assert not self.processes()
         assert not self.base.exists()
+
+
+@contextlib.contextmanager
+def running(engine: EngineProcess, *, busybox: bool = True) -> Iterator[EngineProcess]:
+    """Give an engine that runs and has busybox; at the end it met no unexpected error, and nothing of it is left."""
+    try:
+        engine.start()
+        if busybox:
+            engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+        engine.assert_no_traceback()
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+def within(namespace: int, *program: str) -> tuple[str, ...]:
+    """The words that execute a program in a network namespace, which is given by a descriptor of this process."""
+    return "nsenter", f"--net=/proc/{os.getpid()}/fd/{namespace}", *program
 
 
 def children(pid: int) -> list[int]:

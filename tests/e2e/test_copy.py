@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import BIN, EngineProcess
+from tests.e2e.harness import BIN, EngineProcess, running
 from tests.images import image_archives as make
 
 FAKE_SSH = """#!/bin/sh
@@ -23,13 +23,8 @@ PATH="$SSH_BIN:$PATH" exec sh -c "$*"
 @pytest.fixture
 def other() -> Iterator[EngineProcess]:
     """A second engine, empty."""
-    engine = EngineProcess()
-    try:
-        engine.start()
+    with running(EngineProcess(), busybox=False) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

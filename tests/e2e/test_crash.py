@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, children, cmdline, until
+from tests.e2e.harness import EngineProcess, children, cmdline, running, until
 
 pytestmark = pytest.mark.root
 
@@ -23,15 +23,8 @@ COUNT = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done"
 @pytest.fixture(scope="module")
 def crash_engine() -> Iterator[EngineProcess]:
     """Give an engine for this module alone: it is killed again and again."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-        engine.assert_no_traceback()
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, running, until
 from wherry.paths import Roots
 
 pytestmark = pytest.mark.root
@@ -19,16 +19,15 @@ def small(tmp_path: Path) -> Iterator[EngineProcess]:
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], check=True)
     engine = EngineProcess()
+    engine.roots = Roots(str(disk / "data"), engine.roots.run)
     try:
-        engine.roots = Roots(str(disk / "data"), engine.roots.run)
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
-        yield engine
+        with running(engine):
+            try:
+                yield engine
+            finally:
+                (disk / "filler").unlink(missing_ok=True)
     finally:
-        (disk / "filler").unlink(missing_ok=True)
-        engine.destroy()
         subprocess.run(["umount", "-l", str(disk)], check=True)
-    engine.assert_clean()
 
 
 def fill(engine: EngineProcess) -> Path:

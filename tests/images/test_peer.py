@@ -1,17 +1,15 @@
 """Archives cross between this engine and the machine's dockerd, in both directions, with the same ids and trees."""
 
 import json
-import os
-import shutil
 import stat
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import dockerd
 from tests.images import image_archives as make
 from tests.images.conftest import Store, chunks
 from tests.snapshots.layer_archives import (
@@ -28,38 +26,16 @@ from tests.snapshots.layer_archives import (
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-DOCKERD = "/usr/sbin/dockerd"
 ROOT = make.tar({"bin/": b"", "bin/sh": b"#!shell" * 100, "bin/ln": b"x"})
 
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """A dockerd without network in a network namespace of its own; gives the command that speaks to it."""
-    command = shutil.which("docker")
-    if not os.path.exists(DOCKERD) or command is None:
+    if not dockerd.available():
         pytest.skip("needs dockerd and docker (package docker.io)")
-    base = tmp_path_factory.mktemp("peer")
-    socket = f"unix://{base}/s"
-    with open(f"{base}/log", "wb") as log:
-        process = subprocess.Popen(
-            [
-                *("unshare", "-n", DOCKERD, "--bridge", "none", "--iptables=false", "--ip6tables=false"),
-                *("--data-root", f"{base}/d", "--exec-root", f"{base}/x", "-H", socket, "--pidfile", f"{base}/p"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while subprocess.run([command, "-H", socket, "version"], capture_output=True, check=False).returncode != 0:
-            assert process.poll() is None, Path(f"{base}/log").read_text()
-            assert time.monotonic() < deadline, Path(f"{base}/log").read_text()
-            time.sleep(0.05)
-        yield [command, "-H", socket]
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with dockerd.dockerd(tmp_path_factory.mktemp("peer"), *dockerd.ALONE, enter=("unshare", "-n")) as peer:
+        yield ["docker", "-H", peer.host]
 
 
 def run(command: list[str], *arguments: str, data: bytes | None = None) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, running, until
 from wherry.linux import netns
 from wherry.network.dns_message import NOERROR, SERVFAIL
 
@@ -29,14 +29,8 @@ COUNT = int(os.environ.get("WHERRY_NAMES_CONTAINERS", "12"))
 @pytest.fixture(scope="module")
 def module_engine() -> Iterator[EngineProcess]:
     """An engine with busybox in it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, running, until
 
 pytestmark = pytest.mark.root
 
@@ -26,14 +26,8 @@ CONNECTIONS = 8
 @pytest.fixture(scope="module")
 def module_engine() -> Iterator[EngineProcess]:
     """An engine with busybox in it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.harness import ROOT, EngineProcess, until
+from tests.e2e.harness import ROOT, EngineProcess, running, until
 
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
@@ -25,25 +25,11 @@ MOST_STEPS = 15
 class KilledEngine(EngineProcess):
     """An engine that ends at the step that `arm` names."""
 
-    @property
-    def armed(self) -> Path:
-        """The file that says at which."""
-        return self.base / "step"
-
-    def launch(self) -> None:
-        """Execute it; it may not answer yet."""
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "tests.network.killed_engine", str(self.armed)),
-                    *("--data-root", self.roots.data, "--exec-root", self.roots.run),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-            )
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed = self.base / "step"
+        path = f"PYTHONPATH={ROOT}/src:{ROOT}"
+        self.program = ("env", path, sys.executable, "-m", "tests.network.killed_engine", str(self.armed))
 
     def killed_at(self, step: int, verb: Callable[[], object]) -> bool:
         """Do `verb`, with the engine killed at its Nth step, and start it again; False: it has no such step."""
@@ -66,16 +52,10 @@ class KilledEngine(EngineProcess):
 def engine() -> Iterator[KilledEngine]:
     """Such an engine, with a container `web` on the network `home`, that publishes a port."""
     engine = KilledEngine()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(engine):
         engine.docker("network", "create", "--ipv6", "home")
         engine.docker("run", "-d", "--name", "web", "-p", "80", "--network", "home", "busybox", "sleep", "9999")
         yield engine
-        engine.assert_no_traceback()
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 def _ask(engine: EngineProcess, method: str, path: str, body: object = None) -> Any:

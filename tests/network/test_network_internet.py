@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.e2e.harness import BIN, EngineProcess
+from tests.e2e.harness import BIN, WHERRYD, EngineProcess, running, within
 
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
@@ -43,28 +43,6 @@ _PROGRAMS = (
     *("/usr/lib/apt/methods/file", "/usr/lib/apt/apt-helper", "/bin/sh", "/bin/tar", "/bin/rm", "/bin/cat", "/bin/ls"),
 )
 _DPKG_CALLS = ("ldconfig", "start-stop-daemon", "diff")
-
-
-class Host(EngineProcess):
-    """An engine in a network namespace of the test's."""
-
-    def __init__(self, there: int) -> None:
-        super().__init__()
-        self.there = there
-
-    def launch(self) -> None:
-        """Execute wherryd in the namespace; it may not answer yet."""
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *("nsenter", f"--net=/proc/{os.getpid()}/fd/{self.there}", str(BIN / "wherryd")),
-                    *("--data-root", self.roots.data, "--exec-root", self.roots.run),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-            )
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -229,15 +207,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def engine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """The engine on the host, with an image that has apt."""
-    engine = Host(world.host)
-    try:
-        engine.start()
+    with running(EngineProcess(program=within(world.host, WHERRYD)), busybox=False) as engine:
         _make_image(engine, tmp_path_factory.mktemp("image"))
         yield engine
-        engine.assert_no_traceback()
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 INSTALL = "apt-get -q update && apt-get -qy install hello-far && ls -l /usr/share/hello-far/noise"

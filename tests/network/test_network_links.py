@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, running, until
 
 pytestmark = pytest.mark.root
 
@@ -12,15 +12,8 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module", params=["together", "apart"])
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
     """An engine, once with `icc` and once without."""
-    engine = EngineProcess(*(["--icc=false"] if request.param == "apart" else []))
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess(*(["--icc=false"] if request.param == "apart" else []))) as engine:
         yield engine
-        engine.assert_no_traceback()
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import EngineProcess, running, until
 
 pytestmark = pytest.mark.root
 
@@ -19,14 +19,8 @@ SLEEP = ("busybox", "sleep", "9999")
 @pytest.fixture(scope="module")
 def shared() -> Iterator[EngineProcess]:
     """An engine with busybox in it, for this file."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, running
 from tests.registry_accounts.serving import PASSWORD, Registry
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -17,14 +17,8 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 @pytest.fixture
 def engine() -> Iterator[EngineProcess]:
     """Give an engine with busybox in it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 def test_our_engine(engine: EngineProcess, shared: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, running
 
 APPLETS = "cat chown find id ln ls mkdir mount mv rm sh sleep stat test touch true".split()
 
@@ -17,14 +17,8 @@ Shape = dict[str, "bytes | tuple[str, str] | None"]
 @pytest.fixture(scope="session")
 def volumes_engine() -> Iterator[EngineProcess]:
     """Give an engine with busybox in it."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 def _tidy(engine: EngineProcess) -> None:
@@ -46,14 +40,8 @@ def engine(volumes_engine: EngineProcess) -> Iterator[EngineProcess]:
 @pytest.fixture
 def own_engine() -> Iterator[EngineProcess]:
     """Give an engine of the test's own, with busybox in it, that may be killed and restarted."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess()) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, running
 
 pytestmark = pytest.mark.root
 
@@ -37,14 +37,8 @@ def remapped(subordinate: str, tmp_path: Path) -> Iterator[EngineProcess]:
     """Give an engine with `userns-remap`."""
     config = tmp_path / "daemon.json"
     config.write_text(json.dumps({"userns-remap": subordinate}))
-    engine = EngineProcess("--config-file", str(config))
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    with running(EngineProcess("--config-file", str(config))) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 def test_root_is_nobody_on_the_host(remapped: EngineProcess, tmp_path: Path) -> None:
