@@ -230,11 +230,15 @@ def test_the_neighbours_trick_would_work(world: World, publish: Callable[..., No
     """Without the rule a neighbour's packet to 127.0.0.1 does arrive: the tests above test something."""
     publish(("udp", "127.0.0.1", 8081, 80))
 
-    def flush() -> None:
-        subprocess.run(["nft", "flush", "chain", "ip", world.roots.scope, "loopback"], check=True)
+    def take_out() -> None:
+        chain = ("chain", "ip", world.roots.scope, "forward")
+        listed = subprocess.run(["nft", "-a", "list", *chain], check=True, capture_output=True, text=True).stdout
+        (rule,) = [line for line in listed.splitlines() if "127.0.0.0/8" in line]
+        words = ("rule", *chain[1:], "handle", rule.rpartition(" ")[2])
+        subprocess.run(["nft", "delete", *words], check=True)
 
     try:
-        world.at("host", flush)
+        world.at("host", take_out)
         assert world.udp("neighbour", ("127.0.0.1", 8081), "web", 80) == NEIGHBOUR
     finally:
         world.at("host", world.firewall.rebuild)
@@ -385,20 +389,40 @@ def test_tables_of_others_are_left_alone(world: World) -> None:
 
 
 def test_a_ruleset_that_kills_its_reader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a child that reads the ruleset is killed by it, a change is refused until it was changed again."""
+    """Where a child that reads the ruleset is killed by it, rules are refused until it was changed again; ports not."""
 
     def check() -> None:
         port = [PublishedPort("tcp", "0.0.0.0", 8090, world.web, 80)]
+        networks = [Protected(world.bridge.link_name, world.bridge.subnet)]
         monkeypatch.setattr(firewall, "survives_reading", lambda: False)
         subprocess.run(["nft", "add table ip foreign"], check=True)
         for _ in range(2):
             with pytest.raises(KernelError, match="libnftables cannot read the ruleset"):
-                world.firewall.publish("web", port)
+                world.firewall.set_networks(networks)
+            world.firewall.publish("web", port)
+            world.firewall.unpublish("web")
         monkeypatch.setattr(firewall, "survives_reading", nftables.survives_reading)
         subprocess.run(["nft", "add table ip foreign2"], check=True)
-        world.firewall.publish("web", port)
-        world.firewall.unpublish("web")
+        world.firewall.set_networks(networks)
         subprocess.run(["nft", "delete table ip foreign; delete table ip foreign2"], check=True)
+
+    world.at("host", check)
+
+
+def test_a_port_needs_nobodys_rules_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changed the ruleset before, a port is published and withdrawn without libnftables, and so is looked."""
+
+    def refuse(*_words: str) -> str:
+        raise AssertionError("libnftables was asked")
+
+    def check() -> None:
+        subprocess.run(["nft", "add table ip foreign"], check=True)
+        monkeypatch.setattr(world.firewall, "_run", refuse)
+        world.firewall.publish("web", [PublishedPort("tcp", "0.0.0.0", 8091, world.web, 80)])
+        assert world.firewall.present()
+        world.firewall.unpublish("web")
+        monkeypatch.undo()
+        subprocess.run(["nft", "delete table ip foreign"], check=True)
 
     world.at("host", check)
 

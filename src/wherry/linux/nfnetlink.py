@@ -1,31 +1,46 @@
-"""The few nf_tables messages that a monitor sends itself: one rule set in a fresh network namespace (nft(8)).
+"""The few nf_tables messages that are sent without libnftables (nft(8), linux/netfilter/nf_tables.h).
 
-libnftables would cost a short-lived fork 5 ms and some megabytes. Everything of one `commit` is one transaction.
+A monitor's rules in a fresh network namespace: the library would cost a short-lived fork 5 ms and some megabytes. The
+elements of sets and maps: the library reads the rules of everybody before each change, and old ones crash on some.
+Everything of one `commit` is one transaction.
 """
 
 import _socket
 import struct
 
 from wherry.errors import KernelError
-from wherry.linux.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, attribute
+from wherry.linux.netlink import (
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    Netlink,
+    Request,
+    attribute,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-NFPROTO_IPV4 = 2
+NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 HOOK_OUTPUT = 3
 PRIORITY_DNAT = -100
 TCP, UDP = 6, 17
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10
-_NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _GET_RULE = 0, 3, 6, 7
+_NEW_ELEMENTS, _DELETE_ELEMENTS = 12, 14
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NLMSG_ERROR = 2
 _NESTED = 0x8000
 _REGISTER_1, _REGISTER_2 = 1, 2
 _HEADER = struct.Struct("=IHHII")
+_SO_SNDBUFFORCE = 32
+_USUAL_BATCH = 128 * 1024  # what a socket takes at once without being asked
+_ELEMENTS_AT_ONCE = 500  # an attribute ends at 64 KiB
 
 
 class Message:
@@ -36,15 +51,17 @@ class Message:
         flags: netlink flags.
         body: attributes.
         what: in words, for the error.
+        family: that of its table.
     """
 
-    __slots__ = ("body", "flags", "kind", "what")
+    __slots__ = ("body", "family", "flags", "kind", "what")
 
-    def __init__(self, kind: int, flags: int, body: bytes, what: str) -> None:
+    def __init__(self, kind: int, flags: int, body: bytes, what: str, family: int = NFPROTO_IPV4) -> None:
         self.kind = kind
         self.flags = flags
         self.body = body
         self.what = what
+        self.family = family
 
 
 def _be32(kind: int, value: int) -> bytes:
@@ -89,6 +106,54 @@ def add_redirect(table: str, chain: str, protocol: int, address: str, port: int,
     return Message(_NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, body, f"redirect port {port} of {address}")
 
 
+def add_elements(family: int, table: str, name: str, elements: "Sequence[tuple[bytes, bytes]]") -> "Iterator[Message]":
+    """Add elements to a set or a map; one that is there already is fine, one that leads elsewhere is EEXIST (or EBUSY).
+
+    Args:
+        family: `NFPROTO_…` of the table.
+        table, name: the table's and the set's.
+        elements: key and value; the value is empty in a set. Each field of a concatenation is filled up to four bytes.
+    """
+    return _elements(_NEW_ELEMENTS, NLM_F_CREATE, family, table, name, elements)
+
+
+def delete_elements(
+    family: int, table: str, name: str, elements: "Sequence[tuple[bytes, bytes]]"
+) -> "Iterator[Message]":
+    """Delete elements of a set or a map, by their keys; one that is not there is ENOENT."""
+    return _elements(_DELETE_ELEMENTS, 0, family, table, name, [(key, b"") for key, _ in elements])
+
+
+def flush_elements(family: int, table: str, name: str) -> Message:
+    """Delete all elements of a set or a map."""
+    return Message(_DELETE_ELEMENTS, 0, _name(1, table) + _name(2, name), f"empty {name}", family)
+
+
+def _elements(
+    kind: int, flags: int, family: int, table: str, name: str, elements: "Sequence[tuple[bytes, bytes]]"
+) -> "Iterator[Message]":
+    place = _name(1, table) + _name(2, name)
+    for start in range(0, len(elements), _ELEMENTS_AT_ONCE):
+        some = elements[start : start + _ELEMENTS_AT_ONCE]
+        listed = [_nest(1, _value(1, key), _value(2, value) if value else b"") for key, value in some]
+        yield Message(kind, flags, place + _nest(3, *listed), f"change elements of {name}", family)
+
+
+def _value(kind: int, data: bytes) -> bytes:
+    return _nest(kind, attribute(1, data))
+
+
+def has_rules(family: int, table: str, chain: str) -> bool:
+    """Whether a chain is there and has a rule, in the calling thread's network namespace.
+
+    Raises:
+        KernelError: the kernel does not say.
+    """
+    body = struct.pack("!BBH", family, 0, 0) + _name(1, table) + _name(2, chain)
+    with Netlink(_NETLINK_NETFILTER) as netlink:
+        return bool(netlink.get(Request(_SUBSYSTEM << 8 | _GET_RULE, NLM_F_DUMP, body, f"look for rules of {chain}")))
+
+
 def _expression(name: str, *data: bytes) -> bytes:
     return _nest(1, _name(1, name), _nest(2, *data))
 
@@ -116,7 +181,7 @@ def commit(messages: "Sequence[Message]") -> None:
         # the end of a batch is acknowledged by new kernels only: the last message is asked for
         flags = message.flags | (NLM_F_ACK if number == len(messages) else 0)
         kind = _SUBSYSTEM << 8 | message.kind
-        parts.append(_encode(kind, flags, number, struct.pack("!BBH", NFPROTO_IPV4, 0, 0) + message.body))
+        parts.append(_encode(kind, flags, number, struct.pack("!BBH", message.family, 0, 0) + message.body))
     parts.append(_encode(_BATCH_END, 0, len(messages) + 1, struct.pack("!BBH", 0, 0, _SUBSYSTEM)))
     try:
         sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
@@ -124,7 +189,10 @@ def commit(messages: "Sequence[Message]") -> None:
         raise KernelError("open a netlink socket", error.errno or 0) from None
     try:
         sock.settimeout(10.0)
-        sock.send(b"".join(parts))
+        batch = b"".join(parts)
+        if len(batch) > _USUAL_BATCH:
+            sock.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(batch))
+        sock.send(batch)
         _wait(sock, messages)
     except KernelError:
         raise

@@ -20,8 +20,9 @@ maps. A published port is one map element; adding one, and finding one, costs th
 - **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (dockerd,
   ufw) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules.
 
-Old versions of libnftables crash on sets that newer ones wrote. Whenever somebody else has changed the ruleset, a child
-process reads it first: then a change of ours is an error, and not the engine's end.
+What a start waits for, a port's element, is one message to the kernel. Rules are written by libnftables, which reads
+those of everybody first, and of which old versions crash on sets that newer ones wrote. Whenever somebody else has
+changed the ruleset, a child process reads it before: then a change of ours is an error, and not the engine's end.
 
 A UDP flow that goes on keeps the translation of its first packet, so flows that a change concerns are forgotten.
 
@@ -35,9 +36,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
+from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, commit, flush_elements, has_rules
 from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
+from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, elements, render, render_bridges
+from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_bridges
 
 _FAMILIES = ("ip", "ip6")
 _UNREADABLE = (
@@ -48,6 +51,8 @@ _UNREADABLE = (
 
 class Firewall:
     """One engine's table, and the record of what is published in it. Blocking calls of 0.1-2 ms; threads take turns.
+
+    All of it is for one network namespace: that of the calling threads.
 
     Args:
         table: its name (`Roots.scope`); nobody else's may be called so.
@@ -106,7 +111,7 @@ class Firewall:
             before = self._published.get(owner, ())
             self._published[owner] = before + chosen
             try:
-                self._change("add", chosen, f"publish ports of {owner[:12]}")
+                self._change(chosen, add=True)
             except BaseException:
                 self._published[owner] = before
                 if not before:
@@ -124,7 +129,7 @@ class Firewall:
         with self._lock:
             ports = self._published.pop(owner, ())
             if ports:
-                self._change("delete", ports, f"withdraw ports of {owner[:12]}")
+                self._change(ports, add=False)
         _forget(translated_to=ports)
 
     def set_networks(self, networks: Sequence[Protected]) -> None:
@@ -169,6 +174,10 @@ class Firewall:
                 raise
             self._rebuild()
 
+    @property
+    def _protocols(self) -> tuple[int, ...]:
+        return (NFPROTO_IPV4, NFPROTO_IPV6) if self._ipv6 else (NFPROTO_IPV4,)
+
     def _rules(self) -> list[str]:
         passages = self._all_passages
         families = (False, True) if self._ipv6 else (False,)
@@ -201,19 +210,11 @@ class Firewall:
         if not self._asks:
             return
         with self._lock:
-            tables = ["ip", "ip6"] if self._ipv6 else ["ip"]
-            self._run("\n".join(f"flush set {family} {self._table} admitted" for family in tables), "ask again")
+            commit([flush_elements(family, self._table, "admitted") for family in self._protocols])
 
     def present(self) -> bool:
-        """Say whether the table is (still) there; after somebody's `flush ruleset` it is not, and wants `rebuild`."""
-        with self._lock:
-            try:
-                self._run(f"list chain ip {self._table} published", "look at the firewall table")
-            except KernelError as error:
-                if error.errno == errno.ENOENT:
-                    return False
-                raise
-            return True
+        """Say whether our rules are (still) there; after somebody's `flush ruleset` they want `rebuild`."""
+        return all(has_rules(family, self._table, "published") for family in self._protocols)
 
     def restore(self) -> bool:
         """Put the table back if somebody flushed it; says whether that was so.
@@ -253,19 +254,19 @@ class Firewall:
                 self._nftables.close()
                 self._nftables = None
 
-    def _change(self, verb: str, ports: Iterable[PublishedPort], what: str) -> None:
+    def _change(self, ports: Iterable[PublishedPort], *, add: bool) -> None:
         try:
-            self._run(elements(self._table, verb, ports, asks=self._asks), what)
+            commit(list(messages(self._table, ports, add=add, asks=self._asks)))
         except KernelError as error:
             # the table is gone, or an element is not as we recorded it: say the whole truth again
-            if error.errno not in (errno.ENOENT, errno.EEXIST):
+            if error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
                 raise
             self._rebuild()
 
     def _rebuild(self) -> None:
         self._ipv6 = any(network.subnet6 for network in self._networks)
         fresh = [line for family in _FAMILIES for line in _fresh(family, self._table)]
-        published = [elements(self._table, "add", ports, asks=self._asks) for ports in self._published.values()]
+        published = [render_elements(self._table, ports, asks=self._asks) for ports in self._published.values()]
         text = "\n".join([*fresh, *self._rules(), self._bridges(), *published])
         self._run(text, "build the firewall table")
 

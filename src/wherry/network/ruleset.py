@@ -8,9 +8,7 @@ release in the host's network namespace).
 
 from collections.abc import Iterable, Sequence
 
-from wherry.network.ports import PublishedPort, is_wildcard
-
-CHAINS = ("early", "loopback", "forward", "published", "arriving", "local", "leaving")
+CHAINS = ("early", "forward", "published", "arriving", "local", "leaving")
 ASKING_CHAINS = ("judged", "admit")
 
 _TABLE = """\
@@ -21,9 +19,6 @@ table {family} {table} {{
   chain early {{
     type filter hook prerouting priority raw; policy accept;
 {early}  }}
-  chain loopback {{
-    type filter hook forward priority filter - 1; policy accept;
-{loopback}  }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
 {forward}  }}
@@ -137,7 +132,11 @@ def render(
     names = [f'"{network.bridge}"' for network in networks]
     # a set cannot be empty: without networks a name that no link has
     every = _set(names or [f'"{table[:15]}"'])
-    forward = [f"iifname != {every} oifname != {every} accept", "ct state established,related accept"]
+    # most packets belong to a connection: what is asked first of each is that
+    forward = ["ct state established,related accept"]
+    if not ipv6:
+        forward.append(f"ct original ip daddr 127.0.0.0/8 oifname {every} drop")
+    forward.append(f"iifname != {every} oifname != {every} accept")
     forward += _pairs("iifname . oifname {} accept", [network for network in networks if network.icc])
     apart = [network for network in networks if not network.icc]
     if apart:
@@ -147,10 +146,9 @@ def render(
     if internal:
         forward += [f"iifname {_set(internal)} drop", f"oifname {_set(internal)} drop"]
     forward += ["ct status dnat accept", f"oifname {every} drop"]
-    early, loopback, leaving = [], [], []
+    early, leaving = [], []
     if not ipv6:
-        early = [f"iifname {every} ip saddr 127.0.0.0/8 drop", f"iifname {every} ip daddr 127.0.0.0/8 drop"]
-        loopback = [f"oifname {every} ct original ip daddr 127.0.0.0/8 drop"]
+        early = [f"ip saddr 127.0.0.0/8 iifname {every} drop", f"ip daddr 127.0.0.0/8 iifname {every} drop"]
         leaving = [f"oifname {every} ip saddr 127.0.0.0/8 masquerade"]
     subnets = [(subnet, network) for network in networks if (subnet := network.subnet6 if ipv6 else network.subnet)]
     outward = [subnet for subnet, network in subnets if network.masquerade and not network.internal]
@@ -167,7 +165,6 @@ def render(
         asking=_ASKING.format(type=kind, inner=inner, family=family) if asks else "",
         arriving=_ARRIVING.format(inner=inner, family=family) if asks else "",
         early=_lines(early),
-        loopback=_lines(loopback),
         forward=_lines(forward),
         leaving=_lines(leaving),
     )
@@ -199,23 +196,6 @@ def _passages(passages: Iterable[Passage], family: str) -> list[str]:
             lines.append(f"{there} {one.protocol} dport {one.port} accept")
             lines.append(f"{back} {one.protocol} sport {one.port} accept")
     return lines
-
-
-def elements(table: str, verb: str, ports: Iterable[PublishedPort], *, asks: bool = False) -> str:
-    """Write the elements of published ports; `verb` is `add` or `delete`, `asks` as of `render`."""
-    lines = []
-    for port in ports:
-        family = "ip6" if ":" in port.host_ip else "ip"
-        if is_wildcard(port.host_ip):
-            name, key = "everywhere", f"{port.protocol} . {port.host_port}"
-        else:
-            name, key = "addressed", f"{port.host_ip} . {port.protocol} . {port.host_port}"
-        value = f" : {port.container_ip} . {port.container_port}" if verb == "add" else ""
-        lines.append(f"{verb} element {family} {table} {name} {{ {key}{value} }}")
-        if asks:
-            offered = "offered" if name == "everywhere" else "offered_at"
-            lines.append(f"{verb} element {family} {table} {offered} {{ {key} }}")
-    return "\n".join(lines)
 
 
 def _pairs(rule: str, networks: Sequence[Protected]) -> list[str]:

@@ -1,0 +1,122 @@
+"""The elements of published ports as messages to the kernel: what nft(8) reads there is what its language would say."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from wherry.errors import KernelError
+from wherry.linux import netns
+from wherry.linux.nfnetlink import NFPROTO_IPV4, commit, flush_elements, has_rules
+from wherry.network.elements import messages
+from wherry.network.firewall import Firewall
+from wherry.network.ports import PublishedPort
+from wherry.network.ruleset import Protected
+
+pytestmark = pytest.mark.root
+
+T = TypeVar("T")
+TABLE = "wherry-elements"
+NETWORK = Protected("br-elements", "10.9.0.0/24", "fd00:9::/64")
+KINDS = [
+    PublishedPort("tcp", "0.0.0.0", 8080, "10.9.0.2", 80),
+    PublishedPort("udp", "0.0.0.0", 8080, "10.9.0.2", 53),
+    PublishedPort("sctp", "0.0.0.0", 65535, "10.9.0.3", 1),
+    PublishedPort("tcp", "127.0.0.1", 8080, "10.9.0.4", 443),
+    PublishedPort("udp", "192.0.2.1", 1, "10.9.0.4", 65535),
+    PublishedPort("tcp", "::", 8080, "fd00:9::2", 80),
+    PublishedPort("udp", "2001:db8::1", 8081, "fd00:9::3", 53),
+]
+
+
+@pytest.fixture(params=["bypass", "host-firewall"])
+def firewall(request: pytest.FixtureRequest) -> Iterator[Firewall]:
+    """A table in a namespace of the test's; `at` runs there."""
+    made = Firewall(TABLE, [NETWORK], asks=request.param == "host-firewall")
+    there = netns.create()
+    made.at = lambda action: netns.inside(there, action)  # type: ignore[attr-defined]
+    try:
+        at(made, made.rebuild)
+        yield made
+    finally:
+        made.close()
+        os.close(there)
+
+
+def at(firewall: Firewall, action: Callable[[], T]) -> T:
+    """Do something in the table's namespace."""
+    done: T = firewall.at(action)  # type: ignore[attr-defined]
+    return done
+
+
+def _listed(firewall: Firewall) -> str:
+    """What nft reads of the table, its elements in order."""
+
+    def read() -> str:
+        return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+    return "\n".join(sorted(word.strip("\t,{} ") for word in at(firewall, read).replace(",", "\n").splitlines()))
+
+
+def test_every_kind_of_port(firewall: Firewall) -> None:
+    """Each protocol, family and kind of address is there as in the language; withdrawn, nothing of it is left."""
+    empty = _listed(firewall)
+    at(firewall, lambda: firewall.publish("one", KINDS))
+    by_message = _listed(firewall)
+    assert "tcp . 8080 : 10.9.0.2 . 80" in by_message and "2001:db8::1 . udp . 8081 : fd00:9::3 . 53" in by_message
+    at(firewall, firewall.rebuild)
+    assert _listed(firewall) == by_message
+    at(firewall, lambda: firewall.unpublish("one"))
+    assert _listed(firewall) == empty
+
+
+def test_more_ports_than_a_message_takes(firewall: Firewall) -> None:
+    """Thousands are one transaction as well."""
+    ports = [PublishedPort("tcp", "0.0.0.0", 10_000 + number, "10.9.0.2", 80) for number in range(8000)]
+    empty = _listed(firewall)
+    at(firewall, lambda: firewall.publish("many", ports))
+    assert _listed(firewall).count(": 10.9.0.2 . 80") == 8000
+    at(firewall, lambda: firewall.unpublish("many"))
+    assert _listed(firewall) == empty
+
+
+def test_all_or_nothing(firewall: Firewall) -> None:
+    """Where one element is refused none is there: it leads elsewhere already, or is not there to be deleted."""
+    at(firewall, lambda: firewall.publish("one", KINDS[:1]))
+    before = _listed(firewall)
+    elsewhere = PublishedPort("tcp", "0.0.0.0", 8080, "10.9.0.9", 80)
+    there, missing = (errno.EEXIST, errno.EBUSY), (errno.ENOENT,)
+    for ports, add, numbers in (([KINDS[3], elsewhere], True, there), ([KINDS[0], KINDS[4]], False, missing)):
+        change = list(messages(TABLE, ports, add=add))
+        with pytest.raises(KernelError) as refused:
+            at(firewall, lambda change=change: commit(change))  # type: ignore[misc]
+        assert refused.value.errno in numbers
+        assert _listed(firewall) == before
+
+
+def test_what_is_not_as_recorded_is_put_right(firewall: Firewall) -> None:
+    """An element that somebody changed, or took away, is as we say after our next change."""
+    at(firewall, lambda: firewall.publish("one", KINDS[:2]))
+    before = _listed(firewall)
+    at(firewall, lambda: commit([flush_elements(NFPROTO_IPV4, TABLE, "everywhere")]))
+    at(firewall, lambda: commit(list(messages(TABLE, [PublishedPort("sctp", "0.0.0.0", 9, "10.9.0.9", 9)], add=True))))
+    at(firewall, lambda: firewall.publish("two", KINDS[3:4]))
+    at(firewall, lambda: firewall.unpublish("two"))
+    assert _listed(firewall) != before
+    at(firewall, lambda: firewall.unpublish("one"))
+    at(firewall, lambda: firewall.publish("one", KINDS[:2]))
+    assert _listed(firewall) == before
+
+
+def test_rules_that_were_flushed_are_missed(firewall: Firewall) -> None:
+    """Not only a deleted table is seen to be gone: chains without rules, and a family alone, too."""
+    whole = _listed(firewall)
+    assert at(firewall, lambda: has_rules(NFPROTO_IPV4, TABLE, "forward"))
+    for command in (f"flush table ip {TABLE}", f"delete table ip6 {TABLE}", "flush ruleset"):
+        at(firewall, lambda command=command: subprocess.run(["nft", command], check=True))  # type: ignore[misc]
+        assert not at(firewall, firewall.present)
+        assert at(firewall, firewall.restore)
+        assert _listed(firewall) == whole
