@@ -29,6 +29,7 @@ bench: peers
 	@$(BIN)/python bench/images.py
 	@$(BIN)/python bench/registry.py
 	@$(BIN)/python bench/builds.py
+	@$(BIN)/python bench/network.py
 
 compat: peers
 	@$(BIN)/python -m tests.compat.run

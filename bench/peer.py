@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = "docker.io,iptables,ca-certificates"
@@ -18,13 +19,15 @@ class Peer:
     Args:
         directory: where its state lies; the same disk as the engine's it is compared with.
         root: a Debian root to run it in, or None for the machine's own.
+        enter: a command's beginning that puts it into a network namespace, or nothing.
     """
 
-    def __init__(self, directory: Path, root: Path | None) -> None:
+    def __init__(self, directory: Path, root: Path | None, enter: Sequence[str] = ()) -> None:
         self.directory = directory
         self.root = root
         self.host = f"unix://{directory / 'docker.sock'}"
         self._bridge = f"wbp{os.getpid() % 100000}"
+        self._inside = enter
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -34,18 +37,29 @@ class Peer:
             RuntimeError: it ended, or did not answer within a minute; its log says why.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
-        subprocess.run(["ip", "addr", "add", "172.29.251.1/24", "dev", self._bridge], check=True)
-        subprocess.run(["ip", "link", "set", self._bridge, "up"], check=True)
+        subprocess.run([*self._inside, "ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        subprocess.run([*self._inside, "ip", "addr", "add", "172.29.251.1/24", "dev", self._bridge], check=True)
+        subprocess.run([*self._inside, "ip", "link", "set", self._bridge, "up"], check=True)
         d = self.directory
         flags = [
             *("--data-root", f"{d}/data", "--exec-root", f"{d}/exec", "--pidfile", f"{d}/pid"),
             *("-H", self.host, "--bridge", self._bridge),
         ]
         if self.root is None:
-            command = ["dockerd", *flags]
+            command = [*self._inside, "dockerd", *flags]
         else:
-            command = ["unshare", "-m", "--propagation", "private", "sh", "-c", self._enter(), "sh", *flags]
+            command = [
+                *self._inside,
+                "unshare",
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                self._enter(),
+                "sh",
+                *flags,
+            ]
         with open(d / "dockerd.log", "wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -82,23 +96,23 @@ class Peer:
             else:
                 self._process.terminate()
             self._process.wait(60)
-        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+        subprocess.run([*self._inside, "ip", "link", "del", self._bridge], check=False, capture_output=True)
         self._forget_rules()
 
     def _forget_rules(self) -> None:
         """Take the rules away that dockerd leaves for its bridge."""
-        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
+        saved = subprocess.run([*self._inside, "iptables-save"], capture_output=True, text=True, check=False).stdout
         table = ""
         for line in saved.splitlines():
             if line.startswith("*"):
                 table = line[1:]
             words = shlex.split(line) if line.startswith("-A ") else []
             if self._bridge in words:
-                command = ["iptables", "-w", "-t", table, "-D", *words[1:]]
+                command = [*self._inside, "iptables", "-w", "-t", table, "-D", *words[1:]]
                 subprocess.run(command, check=False, capture_output=True)
 
 
-def newest(state: Path, directory: Path) -> Peer | None:
+def newest(state: Path, directory: Path, enter: Sequence[str] = ()) -> Peer | None:
     """Find the newest dockerd: the machine's own, or one in a root made of the newest Debian's packages.
 
     Returns:
@@ -107,14 +121,14 @@ def newest(state: Path, directory: Path) -> Peer | None:
     own = shutil.which("dockerd")
     version = _version(own) if own else (0,)
     if version >= (26,):
-        return Peer(directory, None)
+        return Peer(directory, None, enter)
     root = state / "peer"
     if not (root / "usr/sbin/dockerd").exists() and not _make_root(root):
         if own is None:
             print("no dockerd here: figures of ours only")
             return None
-        return Peer(directory, None)
-    return Peer(directory, root)
+        return Peer(directory, None, enter)
+    return Peer(directory, root, enter)
 
 
 def _version(dockerd: str) -> tuple[int, ...]:
@@ -124,9 +138,16 @@ def _version(dockerd: str) -> tuple[int, ...]:
 
 def _make_root(root: Path) -> bool:
     print(f"making a {NEWEST_SUITE} root for the newest dockerd (about a minute, once)", flush=True)
-    mirror = _mirror()
     done = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", f"--include={PACKAGES}", NEWEST_SUITE, str(root), mirror],
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=apt",
+            f"--include={PACKAGES}",
+            NEWEST_SUITE,
+            str(root),
+            mirror(NEWEST_SUITE),
+        ],
         check=False,
         capture_output=True,
         text=True,
@@ -138,7 +159,7 @@ def _make_root(root: Path) -> bool:
     return True
 
 
-def _mirror() -> str:
+def mirror(suite: str) -> str:
     """The machine's own Debian mirror, as one apt line."""
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)", "Created-By: Packages"],
@@ -147,4 +168,4 @@ def _mirror() -> str:
         check=True,
     ).stdout.split("\n")
     site = next((line.split()[0] for line in listed if line.endswith(" main") and "security" not in line), "")
-    return f"deb {site} {NEWEST_SUITE} main"
+    return f"deb {site} {suite} main"

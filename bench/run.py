@@ -21,13 +21,18 @@ PAIRS = int(os.environ.get("WHERRY_BENCH_PAIRS", "20"))
 
 
 class Ours:
-    """A wherryd with roots of its own on the disk of the checkout."""
+    """A wherryd with roots of its own on the disk of the checkout.
 
-    def __init__(self) -> None:
+    Args:
+        enter: a command's beginning that puts it into a namespace, or nothing.
+    """
+
+    def __init__(self, enter: Sequence[str] = ()) -> None:
         STATE.mkdir(exist_ok=True)
         self.directory = Path(tempfile.mkdtemp(prefix="bench-", dir=STATE))
         self.run_root = Path(tempfile.mkdtemp(prefix="wherry-bench-"))
         self.host = f"unix://{self.run_root / 'wherry.sock'}"
+        self._enter = enter
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -35,6 +40,7 @@ class Ours:
         with open(self.directory / "wherryd.log", "wb") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._enter,
                     str(HERE / ".venv/bin/wherryd"),
                     *("--data-root", str(self.directory / "data"), "--exec-root", str(self.run_root)),
                     "--live-restore=false",
