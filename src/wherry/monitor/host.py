@@ -12,13 +12,13 @@ When the monitor's socket disappears, the engine's roots were removed: the monit
 import _socket
 import os
 
-from wherry.errors import CommandNotFound, KernelError, NotSupported, WherryError
+from wherry.errors import CommandNotFound, KernelError, NotSupported
 from wherry.linux import signals
 from wherry.linux.inotify import IN_DELETE, Inotify
 from wherry.linux.sockets import listen_at
 from wherry.monitor.child import close_all_but, fork, set_title, start_time
+from wherry.monitor.group import Group
 from wherry.monitor.sandbox import taken
-from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.launch import Launched
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FAILED = 125
 
 
-class HostProcess:
+class HostProcess(Group):
     """A helper's surroundings; what `Sandbox` is for a container.
 
     Args:
@@ -39,10 +39,10 @@ class HostProcess:
         _fds: its descriptors; none is used.
     """
 
-    __slots__ = ("_cgroup_path", "endpoints", "netns_fd")
+    __slots__ = ("endpoints", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", _fds: "dict[str, int]") -> None:
-        self._cgroup_path: str = values["cgroup"]
+        super().__init__(values["cgroup"])
         self.netns_fd: int | None = None
         self.endpoints: list[dict[str, Any]] = []
 
@@ -91,46 +91,9 @@ class HostProcess:
         """A helper has no published ports; raises NotSupported."""
         raise NotSupported("a helper has no published ports")
 
-    @property
-    def _cgroup(self) -> "Cgroup":
-        return open_cgroup(self._cgroup_path)
-
-    def oom_count(self) -> int:
-        """As `Sandbox.oom_count`."""
-        try:
-            group = self._cgroup
-            return group.oom_count() if group.exists() else 0
-        except WherryError:
-            return 0
-
-    def freeze(self, on: bool) -> None:
-        """Freeze or thaw it."""
-        self._cgroup.freeze(on)
-
-    def pids(self) -> "list[int]":
-        """Every process of the helper."""
-        return self._cgroup.pids()
-
-    def update(self, resources: "dict[str, Any]") -> None:
-        """Change limits (an OCI resources object)."""
-        self._cgroup.update(resources)
-
-    def kill(self) -> None:
-        """Kill every process."""
-        group = self._cgroup
-        if group.exists():
-            group.kill()
-
     def kill_rest(self) -> None:
         """The first process is dead; what it started must not go on without it."""
         self.kill()
-
-    def remove_cgroup(self) -> None:
-        """Kill what still runs, and remove the cgroup; raises KernelError when it stays."""
-        group = self._cgroup
-        if group.exists():
-            group.kill()
-            group.remove()
 
     def hold(self, _fds: "dict[str, int]") -> "dict[str, int]":
         """A helper has no volumes."""

@@ -3,14 +3,14 @@
 import os
 from json import loads
 
-from wherry.errors import InvalidSpec, KernelError, WherryError
+from wherry.errors import InvalidSpec, KernelError
 from wherry.linux.channel import Channel
+from wherry.monitor.group import Group
 from wherry.monitor.resolver import Resolver
 from wherry.network.dns_sockets import open_sockets
 from wherry.network.sandbox import bring_up, configure, create_namespace, leave, remove_host_links, route
 from wherry.oci.mount import Mount
 from wherry.oci.runtime_config import RuntimeConfig, parse, parse_process
-from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.idmaps import make_namespaces
 from wherry.runtime.join import join
 from wherry.runtime.launch import Launched, Stdio, launch
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.linux.loop import Loop
-    from wherry.runtime.cgroups import Cgroup
 
 
 _PORTS_AT_ONCE = 32
 
 
-class Sandbox:
+class Sandbox(Group):
     """One container's surroundings; kept from launch to launch.
 
     Args:
@@ -37,10 +36,10 @@ class Sandbox:
             ports ours, are held to the end.
     """
 
-    __slots__ = ("_cgroup_path", "_held", "_own_pids", "_ports", "_resolver", "endpoints", "netns_fd")
+    __slots__ = ("_held", "_own_pids", "_ports", "_resolver", "endpoints", "netns_fd")
 
     def __init__(self, values: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        self._cgroup_path: str = values["cgroup"]
+        super().__init__(values["cgroup"])
         self._own_pids = True
         self._held: dict[str, int] = {}
         self.netns_fd: int | None = fds.pop("ns:network", None)
@@ -241,49 +240,10 @@ class Sandbox:
         finally:
             channel.close()
 
-    @property
-    def _cgroup(self) -> "Cgroup":
-        # looked up when needed: reading the mount table costs an idle monitor most of a megabyte
-        return open_cgroup(self._cgroup_path)
-
-    def oom_count(self) -> int:
-        """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
-        try:
-            cgroup = self._cgroup
-            return cgroup.oom_count() if cgroup.exists() else 0
-        except WherryError:
-            return 0
-
-    def freeze(self, on: bool) -> None:
-        """Freeze or thaw every process."""
-        self._cgroup.freeze(on)
-
-    def pids(self) -> "list[int]":
-        """Every process, as the host numbers them."""
-        return self._cgroup.pids()
-
-    def update(self, resources: "dict[str, Any]") -> None:
-        """Change limits (an OCI resources object)."""
-        self._cgroup.update(resources)
-
-    def kill(self) -> None:
-        """Kill every process."""
-        cgroup = self._cgroup
-        if cgroup.exists():
-            cgroup.kill()
-
     def kill_rest(self) -> None:
         """Process 1 is dead: in a pid namespace of its own so is everything else, in another's it must be killed."""
         if not self._own_pids:
             self.kill()
-
-    def remove_cgroup(self) -> None:
-        """Kill what still runs, and remove the cgroup; raises KernelError when it stays."""
-        cgroup = self._cgroup
-        if cgroup.exists():
-            if cgroup.pids():
-                cgroup.kill()
-            cgroup.remove()
 
     def close(self) -> None:
         """Give up the network namespace. Its links are removed by name: a survivor may still hold it."""

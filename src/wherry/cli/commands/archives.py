@@ -2,7 +2,8 @@
 
 import os
 
-from wherry.cli.failure import Failure, file_failure
+from wherry.cli.failure import Failure
+from wherry.cli.files import open_source, save
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import write_all
 from wherry.cli.progress import show_progress
@@ -15,17 +16,10 @@ if TYPE_CHECKING:
 _TAR = {"Content-Type": "application/x-tar"}
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise file_failure("open", path, error) from None
-
-
 def _load(command: Invocation) -> None:
     path = command["input"]
     if path:
-        fd = _open(path)
+        fd = open_source(path)
     else:
         if os.isatty(0):
             raise Failure("requested load from stdin, but stdin is empty")
@@ -63,28 +57,7 @@ def _download(command: Invocation, source: str, verb: str, failed: str) -> None:
         where = os.path.dirname(path)
         raise Failure(f"{failed}invalid output path: stat {where}: no such file or directory")
     response = command.client.request("GET", source)
-    if not path:
-        while data := response.read_some():
-            write_all(1, data)
-        return
-    # a half-written archive never has the name that was asked for
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise file_failure("open", path, error) from None
-    try:
-        while data := response.read_some():
-            write_all(fd, data)
-        os.fsync(fd)
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise file_failure("write", path, error) from None
-        raise
-    finally:
-        os.close(fd)
+    save(response, path)
 
 
 def _quoted(name: str) -> str:
@@ -114,7 +87,7 @@ def _import(command: Invocation) -> None:
     elif source.startswith(("http://", "https://")):
         upload, query["fromSrc"] = None, source
     else:
-        upload, query["fromSrc"] = _open(source), "-"
+        upload, query["fromSrc"] = open_source(source), "-"
     from wherry.client.http import target
 
     path = target("/images/create", query)

@@ -1,13 +1,15 @@
 """Flags and steps that many commands share."""
 
+import os
+
 from wherry.cli.failure import joined
 from wherry.cli.flags import Flag
-from wherry.cli.output import line
+from wherry.cli.output import line, out
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from wherry.client.http import Pending
@@ -27,6 +29,31 @@ FORMAT = Flag("format", "", "string", TABLE_FORMAT)
 INSPECT_FORMAT = Flag("format", "f", "string", _FORMATTING.format(table=""))
 FILTER = Flag("filter", "f", "filter", "Filter output based on conditions provided")
 DETACH_KEYS = Flag("detach-keys", "", "string", "Override the key sequence for detaching a container")
+
+
+def agreed(warning: str) -> bool:
+    """Whether the person at standard input says yes to what the warning says."""
+    out(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    return os.read(0, 256).decode("utf-8", "replace").strip().lower() == "y"
+
+
+def show_deleted(title: str, names: "Iterable[str] | None") -> None:
+    """Print what was deleted, with a title and a line behind it; nothing for nothing."""
+    if names:
+        line(title)
+        for name in names:
+            line(name)
+        line("")
+
+
+def deleted_images(report: "dict[str, Any]") -> "list[str]":
+    """The lines that say which names and layers of images went; takes the engine's report."""
+    return [
+        f"{what.lower()}: {entry[what]}"
+        for entry in report.get("ImagesDeleted") or ()
+        for what in ("Untagged", "Deleted")
+        if entry.get(what)
+    ]
 
 
 def for_each(

@@ -1,10 +1,9 @@
 """Networks changed: `network create`, `rm`, `connect`, `disconnect`, `prune`."""
 
-import os
-
+from wherry.cli.commands.common import agreed, show_deleted
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
-from wherry.cli.output import err, line, out
+from wherry.cli.output import err, line
 from wherry.client.errors import ServerError
 from wherry.client.http import quote
 from wherry.errors import WherryError
@@ -14,10 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-_WARNING = (
-    "WARNING! This will remove all custom networks not used by at least one container.\n"
-    "Are you sure you want to continue? [y/N] "
-)
+_WARNING = "WARNING! This will remove all custom networks not used by at least one container."
 
 
 def _pair(text: str) -> "tuple[str, str]":
@@ -181,22 +177,12 @@ def _check(command: Invocation) -> int:
     return 0 if all(finding["ok"] for finding in findings) else 1
 
 
-def _agreed() -> bool:
-    out(_WARNING)
-    return os.read(0, 256).decode("utf-8", "replace").strip().lower() == "y"
-
-
 def _prune(command: Invocation) -> None:
-    if not command["force"] and not _agreed():
+    if not command["force"] and not agreed(_WARNING):
         return
     filters = command.values.filters()
     report = command.client.call("POST", "/networks/prune", {"filters": filters or None})
-    deleted = report.get("NetworksDeleted") or []
-    if deleted:
-        line("Deleted Networks:")
-        for name in deleted:
-            line(name)
-        line("")
+    show_deleted("Deleted Networks:", report.get("NetworksDeleted"))
 
 
 COMMANDS = {

@@ -1,10 +1,9 @@
 """`system prune`: everything that nobody uses, of every kind."""
 
-import os
-
+from wherry.cli.commands.common import agreed, deleted_images, show_deleted
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
-from wherry.cli.output import line, out
+from wherry.cli.output import line
 from wherry.cli.units import human_size
 
 TYPE_CHECKING = False
@@ -25,31 +24,15 @@ def _warning(command: Invocation) -> str:
     if filters:
         text += "\n  Items to be pruned will be filtered with:\n"
         text += "".join(f"  - {one}\n" for one in sorted(f"{name}={value}" for name, value in filters))
-    return f"{text}\nAre you sure you want to continue? [y/N] "
-
-
-def _show(title: str, names: "list[str]") -> None:
-    if names:
-        line(title)
-        for name in names:
-            line(name)
-        line("")
-
-
-def _image_lines(entries: "list[dict[str, Any]]") -> "list[str]":
-    return [
-        f"{what.lower()}: {entry[what]}" for entry in entries for what in ("Untagged", "Deleted") if entry.get(what)
-    ]
+    return text
 
 
 def _prune(command: Invocation) -> None:
     filters = command.values.filters()
     if command["volumes"] and "until" in filters:
         raise Failure('ERROR: The "until" filter is not supported with "--volumes"')
-    if not command["force"]:
-        out(_warning(command))
-        if os.read(0, 256).decode("utf-8", "replace").strip().lower() != "y":
-            return
+    if not command["force"] and not agreed(_warning(command)):
+        return
     client = command.client
 
     def prune(kind: str, **extra: "Any") -> "dict[str, Any]":
@@ -58,18 +41,18 @@ def _prune(command: Invocation) -> None:
 
     freed = 0
     report = prune("containers")
-    _show("Deleted Containers:", report.get("ContainersDeleted") or [])
+    show_deleted("Deleted Containers:", report.get("ContainersDeleted"))
     freed += report.get("SpaceReclaimed") or 0
-    _show("Deleted Networks:", prune("networks").get("NetworksDeleted") or [])
+    show_deleted("Deleted Networks:", prune("networks").get("NetworksDeleted"))
     if command["volumes"]:
         report = prune("volumes")
-        _show("Deleted Volumes:", report.get("VolumesDeleted") or [])
+        show_deleted("Deleted Volumes:", report.get("VolumesDeleted"))
         freed += report.get("SpaceReclaimed") or 0
     report = prune("images", filters={**filters, "dangling": ["false" if command["all"] else "true"]})
-    _show("Deleted Images:", _image_lines(report.get("ImagesDeleted") or []))
+    show_deleted("Deleted Images:", deleted_images(report))
     freed += report.get("SpaceReclaimed") or 0
     report = prune("build", all=command["all"] or None)
-    _show("Deleted build cache objects:", report.get("CachesDeleted") or [])
+    show_deleted("Deleted build cache objects:", report.get("CachesDeleted"))
     freed += report.get("SpaceReclaimed") or 0
     line(f"Total reclaimed space: {human_size(freed)}")
 

@@ -2,13 +2,13 @@
 
 import os
 
-from wherry.cli.commands.common import FORMAT, for_each
-from wherry.cli.failure import Failure, file_failure
+from wherry.cli.commands.common import FORMAT, agreed, for_each, show_deleted
+from wherry.cli.failure import Failure
+from wherry.cli.files import open_source, save
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, joined_labels, render
-from wherry.cli.output import line, out, write_all
+from wherry.cli.output import line
 from wherry.cli.units import human_size
-from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,19 +106,10 @@ def _prune(command: Invocation) -> None:
         filters["all"] = ["true"]
     if not command["force"]:
         what = _WHICH[bool(filters.get("all"))]
-        out(
-            f"WARNING! This will remove {what} not used by at least one container.\n"
-            "Are you sure you want to continue? [y/N] "
-        )
-        if os.read(0, 256).decode("utf-8", "replace").strip().lower() != "y":
+        if not agreed(f"WARNING! This will remove {what} not used by at least one container."):
             return
     report = command.client.call("POST", "/volumes/prune", {"filters": filters or None})
-    deleted = report.get("VolumesDeleted") or []
-    if deleted:
-        line("Deleted Volumes:")
-        for name in deleted:
-            line(name)
-        line("")
+    show_deleted("Deleted Volumes:", report.get("VolumesDeleted"))
     line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
 
 
@@ -135,40 +126,14 @@ def _export(command: Invocation) -> None:
     if not path and os.isatty(1):
         raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     response = command.client.request("GET", target("/wherry/v1/volumes/export", {"name": command.args[0]}))
-    if not path:
-        while data := response.read_some():
-            write_all(1, data)
-        return
-    # a half-written archive never has the name that was asked for
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise file_failure("open", path, error) from None
-    try:
-        while data := response.read_some():
-            write_all(fd, data)
-        os.fsync(fd)
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError) and not isinstance(error, WherryError):
-            raise file_failure("write", path, error) from None
-        raise
-    finally:
-        os.close(fd)
+    save(response, path)
 
 
 def _import(command: Invocation) -> None:
     from wherry.client.http import target
 
     name, source = command.args
-    fd = 0
-    if source != "-":
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise file_failure("open", source, error) from None
+    fd = 0 if source == "-" else open_source(source)
     path = target("/wherry/v1/volumes/import", {"name": name}) + _labels(command)
     headers = {"Content-Type": "application/x-tar"}
     line(command.client.request("POST", path, upload=fd, headers=headers).json()["Name"])

@@ -1,0 +1,62 @@
+"""The cgroup that all processes of a container, or of a helper, live in."""
+
+from wherry.errors import WherryError
+from wherry.runtime.cgroups import open_cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.runtime.cgroups import Cgroup
+
+
+class Group:
+    """What a monitor does to all its processes at once.
+
+    Args:
+        path: the cgroup's path below each hierarchy; it need not exist yet.
+    """
+
+    __slots__ = ("_cgroup_path",)
+
+    def __init__(self, path: str) -> None:
+        self._cgroup_path = path
+
+    @property
+    def _cgroup(self) -> "Cgroup":
+        # looked up when needed: reading the mount table costs an idle monitor most of a megabyte
+        return open_cgroup(self._cgroup_path)
+
+    def oom_count(self) -> int:
+        """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
+        try:
+            cgroup = self._cgroup
+            return cgroup.oom_count() if cgroup.exists() else 0
+        except WherryError:
+            return 0
+
+    def freeze(self, on: bool) -> None:
+        """Freeze or thaw every process."""
+        self._cgroup.freeze(on)
+
+    def pids(self) -> "list[int]":
+        """Every process, as the host numbers them."""
+        return self._cgroup.pids()
+
+    def update(self, resources: "dict[str, Any]") -> None:
+        """Change limits (an OCI resources object)."""
+        self._cgroup.update(resources)
+
+    def kill(self) -> None:
+        """Kill every process."""
+        cgroup = self._cgroup
+        if cgroup.exists():
+            cgroup.kill()
+
+    def remove_cgroup(self) -> None:
+        """Kill what still runs, and remove the cgroup; raises KernelError when it stays."""
+        cgroup = self._cgroup
+        if cgroup.exists():
+            if cgroup.pids():
+                cgroup.kill()
+            cgroup.remove()
