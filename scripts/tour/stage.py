@@ -92,6 +92,7 @@ class Stage:
         names = self.quietly("images", "--format", "{{.Repository}}:{{.Tag}}").split()
         if made := [name for name in names if name.startswith(("mine/", "127.0.0.1:"))]:
             self.quietly("rmi", *made)
+        self.quietly("image", "prune", "-f")
         self.quietly("builder", "prune", "-af")
 
     def sh(self, *argv: str, code: int = 0, stdin: bytes | None = None) -> str:
