@@ -1,10 +1,12 @@
 """What a container shares and what it may do, as the docker command asks for it."""
 
 import os
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, until
 
 pytestmark = pytest.mark.root
 
@@ -105,3 +107,50 @@ def test_privileged(engine: EngineProcess) -> None:
         assert done.out == f"{ours}\nmounted\n0\nrw\nrw\n"
         assert "WARNING" not in done.err
     assert _run(engine, "--privileged", "busybox", "stat", "-c", "%t %T", "/dev/fuse") == "a e5\n"
+
+
+def test_a_fork_bomb_leaves_the_engine_room(engine: EngineProcess) -> None:
+    """Of what the machine can have the containers get seven eighths; the bomb meets the limit, `rm -f` ends it."""
+    engine.docker("run", "-d", "--network", "none", "--name", "bomb", "busybox", "sleep", "600")
+    limit = _limit_of_all(engine, "bomb")
+    most = min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
+    assert limit.read_text().strip() == str(most * 7 // 8)
+    try:
+        limit.write_text("150")
+        engine.docker("exec", "-d", "bomb", "sh", "-c", "bomb() { bomb | bomb & }; bomb")
+        until(lambda: int(limit.with_name("pids.current").read_text()) == 150, "the bomb fills what there is")
+        began = time.monotonic()
+        assert engine.docker("ps", "-q").out
+        engine.docker("exec", "bomb", "true", check=False)
+        engine.docker("rm", "-f", "bomb")
+        assert time.monotonic() - began < 10
+    finally:
+        limit.write_text(str(most * 7 // 8))
+    assert _run(engine, "busybox", "echo", "again") == "again\n"
+
+
+def test_no_socket_of_ours_has_an_abstract_name_cve_2020_15257(engine: EngineProcess) -> None:
+    """A container in the host's network could connect to one; ours have paths, below a closed directory, or no name."""
+    engine.docker("run", "-d", "--name", "busy", "busybox", "sleep", "600")
+    ours = {
+        os.readlink(entry).removeprefix("socket:[").removesuffix("]")
+        for pid in engine.processes()
+        for entry in Path(f"/proc/{pid}/fd").iterdir()
+        if os.readlink(entry).startswith("socket:[")
+    }
+    seen = engine.docker("run", "--rm", "--network", "host", "busybox", "cat", "/proc/net/unix").out.splitlines()[1:]
+    named = {fields[6]: fields[7] for line in seen if len(fields := line.split()) == 8}
+    found = {named[inode] for inode in ours & named.keys()}
+    assert engine.roots.socket in found
+    assert not [name for name in found if name.startswith("@")]
+
+
+def _limit_of_all(engine: EngineProcess, name: str) -> Path:
+    """The `pids.max` that all containers of the engine share, found from one that runs."""
+    pid = engine.docker("inspect", "--format", "{{.State.Pid}}", name).out.strip()
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        top = "/sys/fs/cgroup/pids" if controllers == "pids" else "/sys/fs/cgroup"
+        if controllers in ("pids", "") and (found := Path(top + path).parent / "pids.max").exists():
+            return found
+    raise AssertionError("no pids controller")

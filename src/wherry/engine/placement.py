@@ -2,7 +2,7 @@
 
 import os
 
-from wherry.errors import WherryError
+from wherry.errors import NotSupported, WherryError
 from wherry.paths import Roots
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.cgroups.hierarchies import mounted
@@ -35,6 +35,11 @@ class Placement:
         engine.add(os.getpid())
         monitors = self._group("monitors")
         monitors.create(None)
+        containers = self._group("containers")
+        try:
+            containers.create({"pids": {"limit": most_processes()}})
+        except NotSupported:
+            containers.create(None)  # no such controller here: then a limit that is asked for fails the start
         return tuple(monitors.directories())
 
     def leave(self) -> None:
@@ -53,6 +58,18 @@ class Placement:
 
     def _group(self, name: str) -> Cgroup:
         return open_cgroup(f"/{self._scope}/{name}" if name else f"/{self._scope}")
+
+
+def most_processes() -> int:
+    """How many processes all containers together may have: an eighth of what the machine can is not theirs.
+
+    A fork bomb in a container without a limit must leave the engine and its monitors room to end it.
+    """
+    limits = []
+    for name in ("pid_max", "threads-max"):
+        with open(f"/proc/sys/kernel/{name}", encoding="ascii") as file:
+            limits.append(int(file.read()))
+    return min(limits) * 7 // 8
 
 
 def _make_room() -> None:
