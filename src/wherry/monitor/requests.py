@@ -27,7 +27,7 @@ class Requests:
         channel: Channel,
         on_message: Callable[[Event], None],
         on_close: Callable[[], None],
-        gone: Callable[[], WherryError],
+        gone: Callable[[], Exception],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = channel
@@ -53,13 +53,18 @@ class Requests:
         seq = self._seq
         future: asyncio.Future[tuple[Event, dict[str, int]]] = self._loop.create_future()
         self._pending[seq] = future
-        # duplicated: the caller may close its own before a full socket lets the message go
-        self._queue.append(({**message, "seq": seq}, {name: os.dup(fd) for name, fd in (fds or {}).items()}))
-        self._flush()
+        self.post({**message, "seq": seq}, fds)
         try:
             return await future
         finally:
             self._pending.pop(seq, None)
+
+    def post(self, message: Event, fds: Mapping[str, int] | None = None) -> None:
+        """Send without waiting for anything, in order; `fds` stay the caller's. Nothing is sent once it is closed."""
+        if self._channel is not None:
+            # duplicated: the caller may close its own before a full socket lets the message go
+            self._queue.append((message, {name: os.dup(fd) for name, fd in (fds or {}).items()}))
+            self._flush()
 
     def close(self) -> None:
         """Close; pending requests fail. `on_close` is not called."""
@@ -93,7 +98,7 @@ class Requests:
                 self._loop.add_writer(self._fd, self._flush)
                 return
             except WherryError as error:  # over the size of a message: this request only
-                future = self._pending.get(message["seq"])
+                future = self._pending.get(message.get("seq", 0))
                 if future is not None and not future.done():
                     future.set_exception(error)
             except OSError:

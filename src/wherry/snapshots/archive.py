@@ -15,6 +15,7 @@ from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_
 from wherry.snapshots.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, Entry
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tarwriter import END, headers, padding
+from wherry.snapshots.xattrs import read_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ _PIECE = 256 * 1024
 _MAX_DEPTH = 256  # what an archive may have when it is unpacked again (`Limits.max_depth`)
 _WHITEOUT = b".wh."
 _OPAQUE_XATTR = "trusted.overlay.opaque"
-# overlayfs's own; and what only means something on the machine where it was set
-_NOT_CARRIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
 
 
 class Written:
@@ -178,7 +177,7 @@ class _Archiver:
     def run(self, dir_fd: int, root: bool) -> Written:
         if root:
             entry = self._entry(b"./", os.fstat(dir_fd))
-            entry.xattrs = _xattrs(dir_fd)
+            entry.xattrs = read_xattrs(dir_fd)
             self._put(entry)
         self._opaque(dir_fd, b"")
         stack: list[tuple[int, bytes, list[bytes]]] = [(dir_fd, b"", _names(dir_fd))]
@@ -228,7 +227,7 @@ class _Archiver:
             return None
         try:
             entry = self._entry(full + b"/", os.fstat(child))
-            entry.xattrs = _xattrs(child)
+            entry.xattrs = read_xattrs(child)
             self._put(entry)
             self._opaque(child, full + b"/")
         except BaseException:
@@ -274,7 +273,7 @@ class _Archiver:
         if entry.type == SYMLINK:
             entry.linkname = os.readlink(name, dir_fd=fd)
         # There is no getxattrat(2) before Linux 6.13; what cannot be opened is named through its directory.
-        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
+        entry.xattrs = read_xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
         self._put(entry)
 
     def _file(self, fd: int, name: bytes, full: bytes) -> None:
@@ -288,7 +287,7 @@ class _Archiver:
                 raise Conflict(f"{shown(full)!r} changed while it was read", path=shown(full))
             entry = self._entry(full, found)
             entry.size = left = found.st_size
-            entry.xattrs = _xattrs(file)
+            entry.xattrs = read_xattrs(file)
             self._put(entry)
             while left:
                 data = os.read(file, min(left, _PIECE))
@@ -349,28 +348,6 @@ def is_opaque(fd: int) -> bool:
         if error.errno in (ENODATA, ENOTSUP):
             return False
         raise
-
-
-def _xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
-    follow = isinstance(target, int)
-    try:
-        names = os.listxattr(target, follow_symlinks=follow) if not follow else os.listxattr(target)
-    except OSError as error:
-        if error.errno == ENOTSUP:
-            return None
-        raise
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        if name.startswith(_NOT_CARRIED):
-            continue
-        try:
-            value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
-        except OSError as error:
-            if error.errno == ENODATA:
-                continue
-            raise
-        found[os.fsencode(name)] = value
-    return found or None
 
 
 def _names(fd: int) -> list[bytes]:

@@ -6,19 +6,18 @@ Unlike `archive`, this reads a tree that may change under its eyes and that othe
 
 import os
 import stat
-from errno import ENODATA, ENOTSUP
 
 from wherry.errors import Conflict, HostileInput, KernelError
 from wherry.snapshots.located import Located, is_window
 from wherry.snapshots.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, Entry
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tarwriter import END, headers, padding
+from wherry.snapshots.xattrs import read_xattrs
 
 _PIECE = 256 * 1024
 _MAX_DEPTH = 256
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_NOT_CARRIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
 _TYPES = {
     stat.S_IFREG: FILE,
     stat.S_IFLNK: SYMLINK,
@@ -88,7 +87,7 @@ class _Copier:
             raise HostileInput(f"{shown(path)!r} is more than {_MAX_DEPTH} directories deep", path=shown(path))
         entry = _entry(path, os.fstat(fd))
         window = is_window(fd)
-        entry.xattrs = None if window else _xattrs(fd)
+        entry.xattrs = None if window else read_xattrs(fd)
         self._put(entry)
         if window:
             return
@@ -126,7 +125,7 @@ class _Copier:
             entry.linkname = os.readlink(name, dir_fd=fd)
         # what cannot be opened is named from inside its directory: there may be no /proc to name it by
         os.fchdir(fd)
-        entry.xattrs = _xattrs(name)
+        entry.xattrs = read_xattrs(name)
         self._put(entry)
 
     def _file(self, fd: int, name: bytes, path: bytes) -> None:
@@ -137,7 +136,7 @@ class _Copier:
                 raise Conflict(f"{shown(path)!r} changed while it was read", path=shown(path))
             entry = _entry(path, found)
             entry.size = left = found.st_size
-            entry.xattrs = _xattrs(file)
+            entry.xattrs = read_xattrs(file)
             self._put(entry)
             while left:
                 data = os.read(file, min(left, _PIECE))
@@ -163,25 +162,3 @@ def _entry(path: bytes, found: os.stat_result) -> Entry:
     if entry.type in (CHARACTER, BLOCK):
         entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     return entry
-
-
-def _xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
-    follow = isinstance(target, int)
-    try:
-        names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == ENOTSUP:
-            return None
-        raise
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        if name.startswith(_NOT_CARRIED):
-            continue
-        try:
-            value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (ENODATA, ENOTSUP):
-                continue
-            raise
-        found[os.fsencode(name)] = value
-    return found or None

@@ -65,18 +65,13 @@ def _to_stat(st: os.stat_result) -> Stat:
     return Stat(st.st_size, st.st_mtime_ns, version, f"{st.st_dev:x}.{st.st_ino:x}", st.st_nlink)
 
 
-class FileReader:
-    """An open file; see `Reader`."""
+class _OpenFile:
+    """A descriptor that is owned."""
 
-    __slots__ = ("_fd", "size", "stat")
+    __slots__ = ("_fd",)
 
-    def __init__(self, fd: int, stat: Stat) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.stat = stat
-        self.size = stat.size
-
-    def fileno(self) -> int:
-        return self._fd
 
     def read_at(self, offset: int, count: int) -> bytes:
         return os.pread(self._fd, count, offset)
@@ -96,13 +91,27 @@ class FileReader:
         self.close()
 
 
-class FileWriter:
+class FileReader(_OpenFile):
+    """An open file; see `Reader`."""
+
+    __slots__ = ("size", "stat")
+
+    def __init__(self, fd: int, stat: Stat) -> None:
+        super().__init__(fd)
+        self.stat = stat
+        self.size = stat.size
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+class FileWriter(_OpenFile):
     """A file that grows, locked against other writers; see `Writer`."""
 
     def __init__(self, driver: "Filesystem", key: str, fd: int, size: int) -> None:
         self._driver = driver
+        super().__init__(fd)
         self._key = key
-        self._fd = fd
         self._started = size  # up to where writeback was begun
         self.size = size
 
@@ -124,9 +133,6 @@ class FileWriter:
             os.ftruncate(self._fd, size)
         self.size = size
 
-    def read_at(self, offset: int, count: int) -> bytes:
-        return os.pread(self._fd, count, offset)
-
     def sync(self) -> None:
         with _translated("fsync", self._key):
             self._driver.steps("append.sync", self._key)
@@ -142,20 +148,6 @@ class FileWriter:
 
     def cancel(self) -> None:
         self._driver.delete(self._key)
-        self.close()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         self.close()
 
 

@@ -2,6 +2,7 @@
 
 from wherry.errors import NotSupported
 from wherry.runtime.cgroups.limits import Write, items, number, section, text
+from wherry.runtime.cgroups.limits_shared import cpuset, device, pids, rdma
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ def writes(resources: "Mapping[str, Any]") -> "list[Write]":
         raise NotSupported("resources.unified cannot be applied: this host runs cgroup v1 controllers")
     found: list[Write] = []
     found += _cpu(section(resources, "cpu"))
-    found += _pids(section(resources, "pids"))
+    found += pids(section(resources, "pids"))
     found += _blkio(section(resources, "blockIO"))
     found += _huge(resources)
     found += _network(section(resources, "network"))
-    found += _rdma(section(resources, "rdma"))
+    found += rdma(section(resources, "rdma"))
     return found
 
 
@@ -83,18 +84,7 @@ def _cpu(cpu: "Mapping[str, Any]") -> "list[Write]":
     idle = number(cpu, "idle", "cpu")
     if idle is not None:
         found.append(Write("cpu", "cpu.idle", idle, "CPU idle"))
-    for member in ("cpus", "mems"):
-        value_text = text(cpu, member, "cpu")
-        if value_text:
-            found.append(Write("cpuset", f"cpuset.{member}", value_text, f"cpuset {member}"))
-    return found
-
-
-def _pids(pids: "Mapping[str, Any]") -> "list[Write]":
-    limit = number(pids, "limit", "pids")
-    if limit is None or limit == 0:
-        return []
-    return [Write("pids", "pids.max", limit if limit > 0 else "max", "the pids limit")]
+    return found + cpuset(cpu)
 
 
 def _blkio(blkio: "Mapping[str, Any]") -> "list[Write]":
@@ -123,11 +113,6 @@ def _blkio(blkio: "Mapping[str, Any]") -> "list[Write]":
     return found
 
 
-def device(item: "Mapping[str, Any]") -> str:
-    """`major:minor` of a block device entry."""
-    return f"{number(item, 'major', 'blockIO') or 0}:{number(item, 'minor', 'blockIO') or 0}"
-
-
 def _huge(resources: "Mapping[str, Any]") -> "list[Write]":
     return [
         Write(
@@ -148,17 +133,4 @@ def _network(network: "Mapping[str, Any]") -> "list[Write]":
     for item in items(network, "priorities", "network"):
         value = f"{text(item, 'name', 'network')} {number(item, 'priority', 'network') or 0}"
         found.append(Write("net_prio", "net_prio.ifpriomap", value, "a network priority"))
-    return found
-
-
-def _rdma(rdma: "Mapping[str, Any]") -> "list[Write]":
-    found: list[Write] = []
-    for name in rdma:
-        item = section(rdma, name)
-        parts = [name]
-        for member, key in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object")):
-            value = number(item, member, "rdma")
-            if value is not None:
-                parts.append(f"{key}={value}")
-        found.append(Write("rdma", "rdma.max", " ".join(parts), "an RDMA limit"))
     return found

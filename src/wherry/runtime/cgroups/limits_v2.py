@@ -7,8 +7,7 @@ import math
 
 from wherry.errors import InvalidSpec
 from wherry.runtime.cgroups.limits import Write, items, number, section, text
-from wherry.runtime.cgroups.limits_v1 import _rdma as rdma_writes
-from wherry.runtime.cgroups.limits_v1 import device
+from wherry.runtime.cgroups.limits_shared import cpuset, device, pids, rdma
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,10 +63,10 @@ def writes(resources: "Mapping[str, Any]") -> "list[Write]":
     return [
         *_memory(section(resources, "memory")),
         *_cpu(section(resources, "cpu")),
-        *_pids(section(resources, "pids")),
+        *pids(section(resources, "pids")),
         *_io(section(resources, "blockIO")),
         *_huge(resources),
-        *rdma_writes(section(resources, "rdma")),
+        *rdma(section(resources, "rdma")),
         *_unified(section(resources, "unified")),
     ]
 
@@ -106,18 +105,7 @@ def _cpu(cpu: "Mapping[str, Any]") -> "list[Write]":
     burst = number(cpu, "burst", "cpu")
     if burst:
         found.append(Write("cpu", "cpu.max.burst", burst, "the CPU burst"))
-    for member in ("cpus", "mems"):
-        value_text = text(cpu, member, "cpu")
-        if value_text:
-            found.append(Write("cpuset", f"cpuset.{member}", value_text, f"cpuset {member}"))
-    return found
-
-
-def _pids(pids: "Mapping[str, Any]") -> "list[Write]":
-    limit = number(pids, "limit", "pids")
-    if limit is None or limit == 0:
-        return []
-    return [Write("pids", "pids.max", limit if limit > 0 else "max", "the pids limit")]
+    return found + cpuset(cpu)
 
 
 def _io(blkio: "Mapping[str, Any]") -> "list[Write]":

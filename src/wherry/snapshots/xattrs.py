@@ -1,0 +1,34 @@
+"""The extended attributes of a file that an archive of it carries (xattr(7))."""
+
+import os
+from errno import ENODATA, ENOTSUP
+
+# overlayfs' own bookkeeping, and labels that belong to this host and mean nothing on another
+_NOT_CARRIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
+
+
+def read_xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
+    """The attributes of an open file, or of a path, whose last part is not followed; None where there are none.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    follow = isinstance(target, int)
+    try:
+        names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == ENOTSUP:
+            return None
+        raise
+    found: dict[bytes, bytes] = {}
+    for name in names:
+        if name.startswith(_NOT_CARRIED):
+            continue
+        try:
+            value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (ENODATA, ENOTSUP):  # it went meanwhile, or is one that only some system calls know
+                continue
+            raise
+        found[os.fsencode(name)] = value
+    return found or None
