@@ -3,11 +3,11 @@
     python -m tests.compat.builds --reference unix:///r.sock --ours unix:///o.sock [--buildkit] DIR
 
 `DIR` holds contexts of others (they are no part of this project): each Dockerfile or Containerfile below it is built
-with its own directory as context, by both engines, with the classic builder. Of two images the file trees are compared
-(type, mode, owner, link, content, extended attributes; times of what is no directory: equal, or of the build) and the
-configurations. What needs another base than busybox or alpine is left out, by name; both engines must have `busybox`,
-which stands for alpine too. With `--buildkit` a context that the reference's classic builder does not understand, or
-builds otherwise, is compared with its BuildKit.
+with its own directory as context (the one above it where both miss a file), by both engines, with the classic builder.
+Of two images the file trees are compared (type, mode, owner, link, content, extended attributes; times of what is no
+directory: equal, or of the build) and the configurations. What needs another base than busybox or alpine is left out,
+by name; both engines must have `busybox`, which stands for alpine too. With `--buildkit` a context that the
+reference's classic builder does not understand, or builds otherwise, is compared with its BuildKit.
 """
 
 import argparse
@@ -49,8 +49,10 @@ _NO_MATTER: tuple[str, ...] = (
     "Tty",
     "OpenStdin",
 )
-_NO_MATTER += ("StdinOnce", "ArgsEscaped", "MacAddress", "NetworkDisabled", "OnBuild")
+_NO_MATTER += ("StdinOnce", "ArgsEscaped", "MacAddress", "NetworkDisabled")
 
+# some contexts are meant to be the directory above the Dockerfile's
+_ABSENT = "file does not exist"
 # what an older reference cannot do at all
 _NOT_KNOWN = (
     "unknown flag: exclude",
@@ -92,11 +94,12 @@ class Side:
             check=False,
         )
 
-    def build(self, dockerfile: Path, name: str) -> Outcome:
-        """Build one context; the image is removed again."""
+    def build(self, dockerfile: Path, name: str, *, above: bool = False) -> Outcome:
+        """Build one context, or the directory above it; the image is removed again."""
         extra = ["--no-cache", *(["--progress=plain", "--provenance=false"] if self.buildkit else ["--rm"])]
+        context = dockerfile.parent.parent if above else dockerfile.parent
         try:
-            done = self.run("build", *extra, "-t", name, "-f", str(dockerfile), str(dockerfile.parent))
+            done = self.run("build", *extra, "-t", name, "-f", str(dockerfile), str(context))
         except subprocess.TimeoutExpired:
             return Outcome(f"took longer than {_SECONDS} s")
         if done.returncode:
@@ -230,9 +233,12 @@ def main() -> int:
                 continue
             name = f"built-{number}"
             first, second = pool.map(lambda side: side.build(dockerfile, name), (ours, theirs))  # noqa: B023
+            above = _ABSENT in first.error and _ABSENT in second.error and dockerfile.parent != asked.directory
+            if above:
+                first, second = pool.map(lambda side: side.build(dockerfile, name, above=True), (ours, theirs))  # noqa: B023
             kind = "classic"
-            if asked.buildkit and second.error and not first.error:
-                second, kind = modern.build(dockerfile, name), "BuildKit"
+            if asked.buildkit and second.error and (not first.error or "requires BuildKit" in second.error):
+                second, kind = modern.build(dockerfile, name, above=above), "BuildKit"
             if "took longer" in first.error and "took longer" in second.error:
                 counts["left out"] += 1
                 print(f"left out: {shown}: {first.error}")
@@ -245,7 +251,7 @@ def main() -> int:
             verdict = _judge(shown, kind, first, second)
             if asked.buildkit and kind == "classic" and verdict not in ("equal", "both refuse"):
                 # where the two builders of the reference do not agree, BuildKit is right
-                second = modern.build(dockerfile, name)
+                second = modern.build(dockerfile, name, above=above)
                 lost = any(word in second.error for word in _NOT_KNOWN)
                 verdict = "left out" if lost else f"{_judge(shown, 'BuildKit', first, second)}, to BuildKit"
             counts[verdict] += 1
@@ -294,6 +300,8 @@ def _judge(shown: str, kind: str, ours: Outcome, theirs: Outcome) -> str:
         verdict = "both refuse"
         if ours.error.splitlines()[-1] != theirs.error.splitlines()[-1]:
             print(f"both refuse: {shown}\n  ours:   {ours.error}\n  theirs: {theirs.error}")
+        else:
+            print(f"both refuse: {shown}: {ours.error}")
         return verdict
     if ours.error or theirs.error:
         print(f"differs: {shown}: {'only ours' if ours.error else 'only theirs'} fails: {ours.error or theirs.error}")
