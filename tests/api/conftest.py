@@ -102,3 +102,10 @@ def server() -> Iterator[Running]:
             assert os.listdir(directory) == []
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def sock(server: Any) -> Any:
+    """A connection to it."""
+    with server.connect() as connection:
+        yield connection

@@ -17,7 +17,8 @@ from typing import Any
 import docker
 import pytest
 
-from .fake_engine import ID, count, echo, shell
+from .fake_containers import ID
+from .fake_streams import count, echo, shell
 
 DOCKER = shutil.which("docker")
 needs_docker = pytest.mark.skipif(DOCKER is None, reason="no docker command")

@@ -11,7 +11,7 @@ import pytest
 
 from wherry.errors import Conflict
 
-from .fake_engine import count, echo, frame
+from .fake_streams import count, echo, frame
 from .raw import Reader, ask, request
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"

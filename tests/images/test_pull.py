@@ -1,91 +1,25 @@
-"""Pull from a registry that behaves, and from one that breaks off, waits, asks who we are, or lies."""
+"""Pull from a registry that behaves, and from one that breaks off, waits, or does not answer."""
 
-import base64
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from wherry.distribution import link
-from wherry.distribution.credentials import NOBODY, Credential
-from wherry.distribution.settings import Settings
 from wherry.errors import (
-    DigestMismatch,
-    Forbidden,
-    HostileInput,
-    InvalidArgument,
     NotFound,
-    NotSupported,
-    StoreCorrupt,
-    Unauthorized,
     Unavailable,
-    WherryError,
 )
 from wherry.oci import image as documents
-from wherry.oci.reference import parse_normalized
 
-from .conftest import Store
-from .fake_registry import Registry, digest, error, layer
+from .fake_registry import digest, error, layer
+from .pulling import KEY, Pulls, headers, pulls
+
+__all__ = ["pulls"]
 
 pytestmark = pytest.mark.root
-
-KEY = Credential("user", "s3cret")
-DELAYS = (0.01, 0.01)
-WRONG = (DigestMismatch, HostileInput, InvalidArgument, NotSupported, StoreCorrupt)
-
-
-class Pulls:
-    """A store, and registries to pull from."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.registries: list[Registry] = []
-        self.messages: list[dict[str, Any]] = []
-
-    def registry(self, host: str = "127.0.0.1") -> Registry:
-        """Start one more."""
-        made = Registry(host)
-        self.registries.append(made)
-        self.store.run(made.start())
-        return made
-
-    def pull(
-        self, name: str, credential: Credential = NOBODY, platform: str | None = None, **settings: Any
-    ) -> list[str]:
-        """Pull, and return the ids."""
-        self.messages.clear()
-        settings = {"certs": (), "delays": DELAYS, **settings}
-        pulled = self.store.run(
-            self.store.images.pull(
-                Settings(**settings), parse_normalized(name), self.messages.append, credential, platform
-            )
-        )
-        return [found.id for found in pulled]
-
-    def refused(self, name: str, kind: Any = WRONG, **options: Any) -> str:
-        """Pull in vain: nothing is left in the store. Returns the error's words."""
-        with pytest.raises(kind) as caught:
-            self.pull(name, **options)
-        self.store.check()
-        return str(caught.value)
-
-
-@pytest.fixture
-def pulls(store: Store) -> Iterator[Pulls]:
-    """A store without registries yet."""
-    made = Pulls(store)
-    yield made
-    for registry in made.registries:
-        store.run(registry.stop())
-
-
-def headers(seen: "list[tuple[str, str, dict[str, str]]]") -> list[str]:
-    """Every Authorization that a registry saw."""
-    return [head["authorization"] for _, _, head in seen if "authorization" in head]
 
 
 def test_pull_and_pull_again(pulls: Pulls) -> None:
@@ -309,9 +243,9 @@ def test_docker_s_words(pulls: Pulls) -> None:
 
 def test_what_does_not_answer_is_told_in_time(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing, and one that is no registry, are told as such."""
-    monkeypatch.setattr(link, "PING_SECONDS", 0.2)
     there = pulls.registry()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patched:
+        patched.setattr(link, "PING_SECONDS", 0.2)
         words = pulls.refused(f"127.0.0.1:{silent.getsockname()[1]}/a:1", Unavailable)
     assert "Client.Timeout exceeded while awaiting headers" in words
 
@@ -320,261 +254,3 @@ def test_what_does_not_answer_is_told_in_time(pulls: Pulls, monkeypatch: pytest.
 
     there.before = web_page
     assert "unexpected status from the registry: 404" in pulls.refused(f"{there.name}/a:1", Unavailable)
-
-
-# -- who asks
-
-
-def guarded(server: Registry, realm: str) -> Callable[[web.Request], Any]:
-    """A registry that wants a token of `realm`."""
-
-    async def ask(request: web.Request) -> web.StreamResponse | None:
-        if request.path == "/token":
-            basic = "Basic " + base64.b64encode(b"user:s3cret").decode()
-            if request.headers.get("Authorization") != basic:
-                return error(401, "UNAUTHORIZED", "incorrect username or password")
-            return web.json_response({"token": "T0KEN ".strip()})
-        if request.headers.get("Authorization") == "Bearer T0KEN":
-            return None
-        challenge = f'Bearer realm="{realm}",service="here",scope="repository:a:pull"'
-        return error(401, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": challenge})
-
-    return ask
-
-
-def test_token_and_basic_auth(pulls: Pulls) -> None:
-    """A token server is asked with the password, the registry with the token; basic auth works too."""
-    there = pulls.registry()
-    there.add("a", "1", layer("one"))
-    there.before = guarded(there, f"http://{there.name}/token")
-    assert "incorrect username or password" in pulls.refused(f"{there.name}/a:1", Unauthorized)
-    pulls.pull(f"{there.name}/a:1", KEY)
-    basic = there.registry = pulls.registry("127.0.0.3")  # type: ignore[attr-defined]
-    basic.add("a", "1", layer("two"))
-
-    async def plain(request: web.Request) -> web.StreamResponse | None:
-        if request.headers.get("Authorization") == KEY.basic:
-            return None
-        return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
-
-    basic.before = plain
-    pulls.pull(f"{basic.name}/a:1", KEY)
-    with pytest.raises(Unauthorized, match="no basic auth credentials"):
-        pulls.pull(f"{basic.name}/a:1")
-
-
-def test_attack_34_a_realm_on_another_host_gets_no_credential(pulls: Pulls) -> None:
-    """CVE-2020-15157 and its kin: the token server of another host is asked without the password, and the user told."""
-    there, thief = pulls.registry(), pulls.registry("127.0.0.2")
-    there.add("a", "1", layer("one"))
-    there.before = guarded(there, f"http://{thief.name}/token")
-    thief.before = guarded(thief, "")
-    words = pulls.refused(f"{there.name}/a:1", Unauthorized, credential=KEY)
-    assert "token server of another site" in words
-    assert thief.paths() == ["/token"]
-    assert headers(thief.seen) == []
-    token = Credential(identity_token="refresh")
-    pulls.refused(f"{there.name}/a:1", Unauthorized, credential=token)
-    assert thief.paths("POST") == []
-    # unless the settings say that it may
-    pulls.pull(f"{there.name}/a:1", KEY, hosts={there.name: {"realms": ["127.0.0.2"]}})
-
-
-def test_attack_34_a_redirect_drops_the_credential(pulls: Pulls) -> None:
-    """A blob that lies on another host is fetched from there without what proves who asks; foreign URLs never are."""
-    there, other = pulls.registry(), pulls.registry("127.0.0.2")
-    manifest = there.add("a", "1", layer("one"))
-    manifest["layers"][0]["urls"] = [f"http://{other.name}/stolen"]
-    there.put("a", "1", manifest)
-    other.blobs = dict(there.blobs)
-    ask = guarded(there, f"http://{there.name}/token")
-
-    async def redirect(request: web.Request) -> web.StreamResponse | None:
-        answer: web.StreamResponse | None = await ask(request)
-        if answer is None and "/blobs/" in request.path:
-            return web.Response(status=307, headers={"Location": f"http://{other.name}{request.path}"})
-        return answer
-
-    there.before = redirect
-    pulls.pull(f"{there.name}/a:1", KEY)
-    assert len(other.seen) == 2
-    assert headers(other.seen) == []
-    assert "/stolen" not in other.paths()
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "http://169.254.169.254/latest/meta-data",
-        "http://[fe80::1]/x",
-        "http://[::ffff:169.254.169.254]/x",
-        "file:///etc/shadow",
-        "ftp://127.0.0.1/x",
-        "http://0.0.0.0/x",
-        "http://user:word@127.0.0.1/x",
-        "http://[bad",
-        "",
-    ],
-)
-def test_attack_34_redirects_that_are_not_followed(pulls: Pulls, location: str) -> None:
-    """No link-local target, no other scheme, no user in a URL, no circle."""
-    there = pulls.registry()
-    there.add("a", "1", layer("one"))
-
-    async def redirect(request: web.Request) -> web.StreamResponse | None:
-        if "/blobs/" not in request.path:
-            return None
-        return web.Response(status=307, headers={"Location": location})
-
-    there.before = redirect
-    pulls_error = (Forbidden, HostileInput, InvalidArgument)
-    with pytest.raises(pulls_error):
-        pulls.pull(f"{there.name}/a:1")
-
-
-# -- content that lies
-
-
-def test_attack_31_content_that_is_not_its_digest(pulls: Pulls) -> None:
-    """Another content, one byte less or more, another diff id: refused, and nothing of it stays."""
-    there = pulls.registry()
-    manifest = there.add("a", "1", layer("good"), layer("one"))
-    blob = manifest["layers"][1]["digest"]
-    data = there.blobs[blob]
-    there.blobs[blob] = bytes([data[0]]) + data[1:-1] + bytes([data[-1] ^ 1])
-    assert "verification failed" in pulls.refused(f"{there.name}/a:1")
-    there.blobs[blob] = data[:-1]
-    assert "sends" in pulls.refused(f"{there.name}/a:1")
-    there.blobs[blob] = data + b"x"
-    assert "sends" in pulls.refused(f"{there.name}/a:1")
-    there.blobs[blob] = data
-    liar = there.add("a", "2", layer("x"))
-    other = there.add("a", "3", layer("y"))
-    there.put("a", "4", {**liar, "layers": other["layers"]})
-    assert "expected sha256:" in pulls.refused(f"{there.name}/a:4")
-    there.blobs[liar["config"]["digest"]] = b"{}" + b" " * (liar["config"]["size"] - 2)
-    assert "unexpected digest" in pulls.refused(f"{there.name}/a:2")
-
-
-def test_attack_31_more_than_promised_without_a_length(pulls: Pulls) -> None:
-    """A chunked answer without end is cut off at the size that the manifest says."""
-    there = pulls.registry()
-    manifest = there.add("a", "1", layer("one"))
-    blob = manifest["layers"][0]["digest"]
-
-    async def endless(request: web.Request) -> web.StreamResponse | None:
-        if not request.path.endswith(blob):
-            return None
-        answer = web.StreamResponse()
-        answer.enable_chunked_encoding()
-        await answer.prepare(request)
-        try:
-            for _ in range(10_000):
-                await answer.write(bytes(65536))
-        except (ConnectionError, OSError):
-            return answer
-        raise AssertionError("nobody stopped reading")
-
-    there.before = endless
-    assert "sends more than" in pulls.refused(f"{there.name}/a:1")
-
-
-def test_attack_31_a_manifest_that_is_another(pulls: Pulls) -> None:
-    """A manifest asked for by digest must have it; one by tag must be what the header says."""
-    there = pulls.registry()
-    there.add("a", "1", layer("one"))
-    there.add("a", "2", layer("two"))
-    wrong = "sha256:" + "0" * 64
-    there.manifests[f"a:{wrong}"] = there.manifests["a:1"]
-    assert "verification failed" in pulls.refused(f"{there.name}/a@{wrong}")
-    _, raw = there.manifests["a:2"]
-
-    async def lie(request: web.Request) -> web.StreamResponse | None:
-        if "/manifests/" not in request.path:
-            return None
-        told = {"Content-Type": documents.OCI_MANIFEST, "Docker-Content-Digest": wrong}
-        return web.Response(body=raw, headers=told)
-
-    there.before = lie
-    assert "verification failed" in pulls.refused(f"{there.name}/a:2")
-
-
-@pytest.mark.parametrize(
-    "bad", ["sha256:../../x", "sha256:" + "A" * 64, "sha256:" + "a" * 63, "md5:" + "a" * 32, "", "../../../etc/passwd"]
-)
-def test_attack_32_a_digest_that_is_none(pulls: Pulls, bad: str) -> None:
-    """CVE-2024-3727: what is no digest never becomes a path, in a layer, a config, an index or a header."""
-    there = pulls.registry()
-    manifest = there.add("a", "1", layer("one"))
-    layers = [{**manifest["layers"][0], "digest": bad}]
-    there.put("a", "layer", {**manifest, "layers": layers})
-    there.put("a", "config", {**manifest, "config": {**manifest["config"], "digest": bad}})
-    entry = {"mediaType": documents.OCI_MANIFEST, "digest": bad, "size": 10}
-    there.put("a", "index", {"schemaVersion": 2, "manifests": [entry]}, documents.OCI_INDEX)
-    for tag in ("layer", "config", "index"):
-        pulls.refused(f"{there.name}/a:{tag}")
-    assert not any("/blobs/" in path for path in there.paths())
-
-
-def test_attack_33_a_document_that_is_two(pulls: Pulls) -> None:
-    """CVE-2021-41190: manifest and index at once, or another type than was announced, is refused."""
-    there = pulls.registry()
-    manifest = there.add("a", "1", layer("one"))
-    both = {**manifest, "manifests": []}
-    del both["mediaType"]
-    for media_type in (documents.OCI_MANIFEST, documents.OCI_INDEX, "application/json"):
-        there.put("a", "both", both, media_type)
-        pulls.refused(f"{there.name}/a:both")
-    there.put("a", "other", manifest, documents.DOCKER_MANIFEST)
-    pulls.refused(f"{there.name}/a:other")
-    there.put("a", "odd", manifest, "text/html")
-    pulls.refused(f"{there.name}/a:odd")
-    raw = json.dumps(manifest).encode()
-    entry = {"mediaType": documents.DOCKER_MANIFEST, "digest": digest(raw), "size": len(raw)}
-    there.put("a", "index", {"schemaVersion": 2, "manifests": [entry]}, documents.OCI_INDEX)
-    pulls.refused(f"{there.name}/a:index")
-
-
-def test_attack_35_documents_without_end(pulls: Pulls) -> None:
-    """Nested indexes, huge and deep JSON, a key twice, a manifest without end: an error, and the store as it was."""
-    there = pulls.registry()
-    there.put("a", "huge", b" " * (documents.MANIFEST_LIMIT + 1))
-    there.put("a", "deep", b"[" * 100_000)
-    there.put("a", "twice", b'{"schemaVersion":2,"schemaVersion":2,"config":{},"layers":[]}')
-    there.put("a", "text", b"no json")
-    raw = there.put("a", "bottom", there.add("a", "0", layer("one")))
-    media_type = documents.OCI_MANIFEST
-    for number in range(8):
-        entry = {"mediaType": media_type, "digest": digest(raw), "size": len(raw)}
-        raw = there.put("a", f"nested{number}", {"schemaVersion": 2, "manifests": [entry]}, documents.OCI_INDEX)
-        media_type = documents.OCI_INDEX
-    for tag in ("huge", "deep", "twice", "text", "nested7"):
-        pulls.refused(f"{there.name}/a:{tag}")
-
-
-def test_what_is_no_image_is_refused(pulls: Pulls) -> None:
-    """Foreign layers, artifacts, schema 1 and layers of unknown types are named, and nothing is fetched."""
-    there = pulls.registry()
-    manifest = there.add("a", "1", layer("one"))
-    foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-    there.put("a", "foreign", {**manifest, "layers": [{**manifest["layers"][0], "mediaType": foreign}]})
-    assert "foreign layer" in pulls.refused(f"{there.name}/a:foreign")
-    there.put("a", "odd", {**manifest, "layers": [{**manifest["layers"][0], "mediaType": "x/y"}]})
-    assert "unsupported layer" in pulls.refused(f"{there.name}/a:odd")
-    there.put("a", "helm", {**manifest, "config": {**manifest["config"], "mediaType": "application/helm"}})
-    assert "this is no image" in pulls.refused(f"{there.name}/a:helm")
-    there.put("a", "v1", {"schemaVersion": 1}, "application/vnd.docker.distribution.manifest.v1+prettyjws")
-    assert "schema 1 support has been removed" in pulls.refused(f"{there.name}/a:v1")
-    assert not any("/blobs/" in path for path in there.paths())
-
-
-def test_no_secret_is_in_an_error(pulls: Pulls) -> None:
-    """Whatever fails, neither words nor facts nor repr have the password."""
-    there = pulls.registry()
-    there.before = guarded(there, f"http://{there.name}/token")
-    wrong = Credential("user", "h1dden-word")
-    with pytest.raises(WherryError) as caught:
-        pulls.pull(f"{there.name}/a:1", wrong)
-    shown = f"{caught.value!r} {caught.value} {caught.value.facts} {wrong!r}"
-    assert "h1dden-word" not in shown
-    assert wrong.basic not in shown
