@@ -23,6 +23,7 @@ from wherry.build.instructions import parse_stages
 from wherry.build.lint import Surroundings as LintSurroundings
 from wherry.build.lint import lint
 from wherry.build.mounts import CacheLocks, Mounts
+from wherry.build.offers import CacheBroken, Offers
 from wherry.build.parser import Document, parse
 from wherry.build.ports import FindImage, RunTask, RunWorker
 from wherry.build.progress import Sink, Step
@@ -39,6 +40,7 @@ from wherry.images.stores import Stores
 from wherry.images.tag import target as tag_target
 from wherry.oci import platform as platforms
 from wherry.oci.reference import Reference, parse_normalized
+from wherry.store.images import LayerRecord
 
 DOCKERFILE_LIMIT = 2 << 20
 _NO_LAYER = {"empty_layer": True}
@@ -95,6 +97,7 @@ class Build:
         sink: gets the progress (`progress.py`).
         fetch: gets downloads and checkouts.
         find_image: the engine's, with this caller's credentials.
+        offers: what imported caches know.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Build:
         *,
         fetch: Fetch,
         find_image: FindImage | None = None,
+        offers: Offers | None = None,
     ) -> None:
         self.builder = builder
         self.request = request
@@ -113,6 +117,7 @@ class Build:
         self.context = context
         self._fetch = fetch
         self._find_image = find_image or builder.find_image
+        self.offers = offers or Offers(builder.stores)
         self._platform = platforms.parse(request.platform) if request.platform else None
         self.names = [parse_tag(tag) for tag in request.tags]
         self.held: Held
@@ -156,36 +161,49 @@ class Build:
         request = self.request
         self.document = self._read()
         self.shared, found = await self._plan()
-        executor = self._work = self._executor()
+        self._work = self._executor()
+        self.converted = convert(found, self.shared, self.around)
+        if request.style == "buildkit":
+            self._warn()
+        try:
+            return await self._solve(narrate, stack)
+        except CacheBroken as error:
+            self.sink({"warnings": [{"short": f"a build cache is not used: {error.message}"}]})
+            self.offers.withdraw()
+            await self.solver.close()
+            return await self._solve(narrate, stack)
+
+    async def _solve(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
+        request = self.request
         self.solver = Solver(
-            executor,
+            self._work,
             self.builder.cache,
             self.sink,
             fresh=self._fresh,
             salt=str(request.settings.newest) if request.settings.newest is not None else "",
             gate=self.builder.gate,
+            offers=self.offers,
         )
         stack.push_async_callback(self.solver.close)
-        self.converted = convert(found, self.shared, self.around)
-        if request.style == "buildkit":
-            self._warn()
-        target = self.converted.target
-        work = asyncio.ensure_future(self.solver.root(target.root))
+        work = asyncio.ensure_future(self.solver.root(self.converted.target.root))
         stack.push_async_callback(_settled, work)
         if narrate is not None:
             await narrate(self)
-        root = await work
-        return await self._finish(root)
+        return await self._finish(await work)
 
-    async def _finish(self, root: Any) -> Built:
+    async def _finish(self, root: Root) -> Built:
         request, stores = self.request, self.builder.stores
+        root = await self._work.ready(root)
+        await self.solver.keep()
         if request.squash:
             root = await self._squashed(root)
         epoch = request.settings.newest
         created = "" if epoch is None else assemble.timestamp(epoch)
         value = self.state_document(self.converted.target, root, created)
         if request.inline_cache:
-            value[cacheimages.KEY] = cacheimages.described(root, self.solver.records, self.solver.keys)
+            value[cacheimages.KEY] = cacheimages.described(
+                root.layers, root, self.solver.records, self.solver.all_keys()
+            )
         if epoch is None:
             value["created"] = await assemble.when(self.builder.cache, value, fresh=request.no_cache)
             for entry in value["history"]:
@@ -215,28 +233,36 @@ class Build:
         if self._work.failed is None:
             return
         op, root = self._work.failed
-        value = cacheimages.document(root, {})
-        del value[cacheimages.KEY]
+        value: dict[str, Any] = {
+            "architecture": platforms.host().architecture,
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "rootfs": {"type": "layers", "diff_ids": root.diff_ids},
+        }
         value["config"] = {"Env": list(op.env), "WorkingDir": op.cwd, "User": op.user, "Cmd": ["/bin/sh"]}
         built = await asyncio.to_thread(assemble.assemble, self.builder.stores, value, root)
         await assemble.store(self.builder.stores, self.held, built, [])
         error.facts["debug_image"] = built.id
 
-    async def cache_images(self, everything: bool) -> list[str]:
-        """Make images that are a cache of this build; returns their ids. They have no names, and are the caller's.
+    async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], cacheimages.Json]:
+        """What a cache of this build is made of: layers, all of them here, and what its steps are called by.
 
         Args:
-            everything: of all stages, not only of the target.
+            everything: of all stages, not only what the target is made of.
+
+        Raises:
+            CacheBroken: a layer of an imported cache, not needed so far, does not come.
         """
-        stores, solver = self.builder.stores, self.solver
+        solver = self.solver
         target = await solver.root(self.converted.target.root)
-        ids = []
-        for root in cacheimages.leaves([target, *(solver.roots() if everything else ())]):
-            value = cacheimages.document(root, cacheimages.described(root, solver.records, solver.keys))
-            built = await asyncio.to_thread(assemble.assemble, stores, value, root)
-            await assemble.store(stores, self.held, built, [])
-            ids.append(built.id)
-        return ids
+        blobs = {layer.blob for layer in target.layers}
+        wanted: dict[str, LayerRecord] = {}
+        for record in solver.records.values():
+            if record.layer is not None and (everything or record.layer.blob in blobs):
+                await self.offers.bring(record.layer)
+                wanted.setdefault(record.layer.blob, record.layer)
+        layers = list(wanted.values())
+        return layers, cacheimages.described(layers, None if everything else target, solver.records, solver.all_keys())
 
     async def _squashed(self, root: Root) -> Root:
         """One layer of what was built on the base; history tells of it as Docker's does."""
@@ -417,6 +443,7 @@ class Build:
             contexts=contexts,
             fetch=self._fetch,
             settings=request.settings,
+            offers=self.offers,
         )
 
     def _fresh(self, vertex: Vertex) -> bool:

@@ -143,6 +143,14 @@ class Cache:
                     found[record.id] = (record, known[1])
         return found
 
+    def keys_of(self, ids: set[str]) -> dict[str, list[str]]:
+        """The keys of some records, by their id."""
+        found: dict[str, list[str]] = {}
+        for key, record in self._records.items():
+            if record.id in ids:
+                found.setdefault(record.id, []).append(key)
+        return found
+
     def size(self) -> int:
         """Bytes of all layers that only the cache knows, each once."""
         shared = self._shared()

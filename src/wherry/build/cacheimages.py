@@ -1,112 +1,172 @@
-"""A cache as images: the layers of a result, and in its configuration which step each of them is the result of.
+"""A cache as documents: which step each layer is the result of, beside the layers themselves.
 
-    "wherry.buildcache.v1": {"records": [{"keys": […], "layer": n, "parent": chain id, "description"}, …]}
+A cache that stands alone is a manifest whose config (`CONFIG_TYPE`) is
 
-`layer` is a place among the image's layers, -1 for a step that changed nothing. An inline cache is this in the result
-itself. It is read only from images that a caller names with `--cache-from`; no other image is ever asked.
+    {"diff_ids": […], "records": [{"keys": […], "layer": n, "created": ns, "description"}, …], "mounts": […]}
+
+`layer` is a place among the layers, -1 for a step that changed nothing; the layers are no image, only what some step
+made. An inline cache is `{"records": […]}` under `KEY` in the configuration of the result itself. Either is read only
+where a caller names it with `--cache-from`; no other image is ever asked.
 """
 
-import secrets
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
-from wherry.build.cache import Cache, Record
+from wherry.build.cache import Record
 from wherry.build.root import Root
-from wherry.images.model import Image
-from wherry.oci.platform import host
+from wherry.errors import InvalidSpec
+from wherry.oci import image as documents
+from wherry.oci.image import Manifest
+from wherry.store.images import LayerRecord
 
 KEY = "wherry.buildcache.v1"
+CONFIG_TYPE = "application/vnd.wherry.buildcache.config.v1+json"
 _MAX_RECORDS = 10_000
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MOUNT = re.compile(r"[0-9a-f]{32}(-[0-9]{1,3})?")
 
 Json = dict[str, Any]
 
 
-def described(root: Root, records: Mapping[str, Record], keys: Mapping[str, list[str]]) -> Json:
-    """What the steps of a root are called by.
+class MountEntry(Struct, frozen=True):
+    """One cache mount of an exported cache.
 
     Args:
-        root: the layers.
+        key: its directory's name: a digest of its id and of what it began with.
+        id: what people call it by.
+        layer: place of its archive among the layers.
+    """
+
+    key: str
+    id: str
+    layer: int
+
+
+class Found(Struct, frozen=True):
+    """One step that a cache names: its keys, and its layer (None: it changed nothing)."""
+
+    keys: list[str]
+    layer: LayerRecord | None
+    description: str
+    created: int
+
+
+class Contents(Struct, frozen=True):
+    """What a cache holds.
+
+    Args:
+        steps: what its steps are called by.
+        mounts: cache mounts, with their archives.
+    """
+
+    steps: list[Found]
+    mounts: list[tuple[MountEntry, LayerRecord]] = field(default_factory=list)
+
+
+def described(
+    layers: Iterable[LayerRecord], root: Root | None, records: Mapping[str, Record], keys: Mapping[str, list[str]]
+) -> Json:
+    """What the steps of a build are called by.
+
+    Args:
+        layers: those that go along; a step whose layer is not among them is left out.
+        root: what it came to: a step without a layer counts where it stands on a part of it; None takes all.
         records: of the build's steps, by digest of the vertex.
         keys: their cache keys, by the same.
     """
-    places = {chain: index for index, chain in enumerate(root.chain_ids)}
+    places = {layer.blob: index for index, layer in reversed(list(enumerate(layers)))}
+    under = {"", *root.chain_ids} if root is not None else None
     found = []
     for digest, record in records.items():
-        index = places.get(record.chain, -1)
-        if (record.layer is None and record.parent not in ("", *places)) or (record.layer is not None and index < 0):
-            continue
-        if record.layer is not None and record.parent != (root.chain_ids[index - 1] if index else ""):
-            continue
+        if record.layer is None:
+            if under is not None and record.parent not in under:
+                continue
+            index = -1
+        else:
+            index = places.get(record.layer.blob, -1)
+            if index < 0:
+                continue
         found.append(
             {
                 "keys": keys.get(digest, []),
-                "layer": index if record.layer is not None else -1,
-                "parent": record.parent,
+                "layer": index,
+                "created": record.created_at,
                 "description": record.description,
             }
         )
     return {"records": found}
 
 
-def document(root: Root, cache: Json) -> Json:
-    """The configuration of an image that is only a cache."""
-    here = host()
-    return {
-        "architecture": here.architecture,
-        "config": {},
-        "created": "1970-01-01T00:00:00Z",
-        "history": [{"created_by": "wherry build cache"} for _ in root.layers],
-        "os": here.os,
-        "rootfs": {"type": "layers", "diff_ids": root.diff_ids},
-        KEY: cache,
-    }
+def read(config: bytes, manifest: Manifest) -> Contents:
+    """Read a cache of its own, or an inline one; it was written by a stranger.
 
+    Args:
+        config: the document, compared with its digest.
+        manifest: whose layers it speaks of.
 
-def leaves(roots: Iterable[Root]) -> list[Root]:
-    """Those roots that are not the lower part of another one."""
-    every = {root.chain: root for root in roots if root.layers}
-    lower = {chain for root in every.values() for chain in root.chain_ids[:-1]}
-    return [root for chain, root in every.items() if chain not in lower]
+    Returns:
+        what is as it should be; single steps that are not are left out. An image without a cache has none.
 
-
-async def take(cache: Cache, image: Image) -> int:
-    """Take the records of an image into the cache; its layers are there. Returns how many.
-
-    What is not as it should be is left out: it was written by a stranger.
+    Raises:
+        InvalidSpec, HostileInput: it is no cache and no image.
     """
-    document_ = msgspec.json.decode(image.raw_config)
-    told = document_.get(KEY) if isinstance(document_, dict) else None
+    document = documents.read_json(config, documents.CONFIG_LIMIT, "build cache")
+    if not isinstance(document, dict):
+        raise InvalidSpec("invalid build cache: not an object")
+    inline = manifest.config.media_type in documents.CONFIGS
+    if not inline and manifest.config.media_type != CONFIG_TYPE:
+        raise InvalidSpec(f"unsupported cache config type {manifest.config.media_type[:128]!r}: this is no build cache")
+    told = document.get(KEY) if inline else document
+    holder = document.get("rootfs") if inline else document
+    diff_ids = holder.get("diff_ids") if isinstance(holder, dict) else None
     entries = told.get("records") if isinstance(told, dict) else None
-    if not isinstance(entries, list) or len(entries) > _MAX_RECORDS:
-        return 0
-    count, now = 0, time.time_ns()
-    for entry in entries:
-        record = _record(entry, image, now)
-        if record is None:
-            continue
-        keys = [key for key in entry["keys"] if cache.find(key) is None]
-        if keys:
-            await cache.put(keys, record)
-            count += 1
-    return count
+    if inline and entries is None:
+        return Contents([])
+    if not isinstance(entries, list) or not isinstance(diff_ids, list) or len(entries) > _MAX_RECORDS:
+        raise InvalidSpec("invalid build cache: no records, or too many")
+    if len(diff_ids) != len(manifest.layers) or not all(_is_digest(one) for one in diff_ids):
+        raise InvalidSpec("invalid build cache: its layers are not those of its manifest")
+    layers = [
+        LayerRecord(descriptor.digest, descriptor.size, diff_id, -1)
+        for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
+    ]
+    steps = [found for entry in entries if (found := _step(entry, layers)) is not None]
+    return Contents(steps, [] if inline else _mounts(document.get("mounts"), layers))
 
 
-def _record(entry: Any, image: Image, now: int) -> Record | None:
+def _step(entry: Any, layers: list[LayerRecord]) -> Found | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("keys"), list):
         return None
-    if not all(isinstance(key, str) and key.startswith("sha256:") and len(key) == 71 for key in entry["keys"]):
+    keys, index, created = entry["keys"], entry.get("layer"), entry.get("created")
+    if not keys or len(keys) > 4 or not all(_is_digest(key) for key in keys):
         return None
-    index, parent = entry.get("layer"), entry.get("parent")
-    name = str(entry.get("description") or "")[:1000]
-    id_ = secrets.token_hex(13)[:25]
-    if index == -1 and (parent == "" or parent in image.chain_ids):
-        return Record(id_, None, "", str(parent), name, "regular", now, now)
-    if not isinstance(index, int) or not 0 <= index < len(image.chain_ids):
+    if type(index) is not int or not -1 <= index < len(layers):
         return None
-    below = image.chain_ids[index - 1] if index else ""
-    if parent != below:
-        return None
-    return Record(id_, image.record.layers[index], image.chain_ids[index], below, name, "regular", now, now)
+    now = time.time_ns()
+    return Found(
+        keys,
+        layers[index] if index >= 0 else None,
+        str(entry.get("description") or "")[:1000],
+        created if type(created) is int and 0 <= created <= now else now,
+    )
+
+
+def _mounts(entries: Any, layers: list[LayerRecord]) -> list[tuple[MountEntry, LayerRecord]]:
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            one = msgspec.convert(entry, MountEntry)
+        except msgspec.ValidationError:
+            continue
+        if _MOUNT.fullmatch(one.key) and 0 <= one.layer < len(layers):
+            found.append((one, layers[one.layer]))
+    return found
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None

@@ -15,17 +15,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from wherry.build.cache import Record
 from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
 from wherry.build.graph import ContextSource, Copy, Exec, Files, GitSource, HttpSource, ImageSource, MakeFile
 from wherry.build.held import Held
 from wherry.build.mounts import Mounts
+from wherry.build.offers import CacheBroken, Offers
 from wherry.build.ports import RunTask, RunWorker, Task
 from wherry.build.progress import Step
 from wherry.build.root import EMPTY_ROOT, Result, Root
-from wherry.errors import NotFound, WherryError
+from wherry.errors import DigestMismatch, HostileInput, NotFound, StoreCorrupt, WherryError
 from wherry.images import layers
+from wherry.images.load import discard
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -94,6 +98,7 @@ class Executor:
         contexts: trees that the caller gave, by name.
         fetch: gets downloads and checkouts.
         settings: see there.
+        offers: where layers come from that are not here yet.
     """
 
     def __init__(
@@ -107,8 +112,11 @@ class Executor:
         contexts: dict[str, Tree],
         fetch: Fetch,
         settings: Settings,
+        offers: Offers,
     ) -> None:
         self._stores = stores
+        self._offers = offers
+        self._coming: dict[str, asyncio.Lock] = {}
         self._held = held
         self._run_worker = run_worker
         self._run_task = run_task
@@ -149,6 +157,7 @@ class Executor:
 
     async def fingerprint(self, root: Root, questions: "list[tuple[tuple[str, ...], Copy]]") -> list[str]:
         """What sources of a root hash to."""
+        root = await self.ready(root)
         async with self._place() as place:
             asked = [[list(sources), list(action.exclude)] for sources, action in questions]
             found = await self._run_worker(
@@ -161,6 +170,7 @@ class Executor:
 
     async def execute(self, op: Exec, inputs: list[Result | None], step: Step) -> Record:
         """Run a program."""
+        inputs = await self._all_ready(inputs)
         base = inputs[0] if isinstance(inputs[0], Root) else EMPTY_ROOT
         settings = self._settings
         for name, wanted in (("network.host", op.network == "host"), ("security.insecure", op.security == "insecure")):
@@ -199,6 +209,7 @@ class Executor:
 
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record:
         """Copy and make files."""
+        inputs = await self._all_ready(inputs)
         base = inputs[0] if isinstance(inputs[0], Root) and not op.linked else EMPTY_ROOT
         async with self._staged() as (staging, work), self._place() as place:
             args: dict[str, Any] = {
@@ -226,22 +237,68 @@ class Executor:
             return await self._seal(staging, work, base, (), step.vertex.name)
 
     async def stack(self, below: Root, record: Record) -> Root:
-        """Put a step's layer on a root; its snapshot is made where it was only known on another one."""
+        """Put a step's layer on a root. It may be elsewhere still, or known on another root only: see `ready`."""
         if record.layer is None:
             return below
         root = below.on_top(record.layer)
         self._held.snapshots([root.chain])
         self._held.blobs(record.layer.blob)
-        if not self._stores.overlay.exists(root.chain):
-            fd = self._stores.blobs.open(digests.parse(record.layer.blob))
+        if record.layer.unpacked >= 0 and not self._stores.overlay.exists(root.chain):
+            await self._come(record.layer, root.chain, below.chain or None)
+        return root
+
+    async def ready(self, root: Root) -> Root:
+        """Make every layer of a root be here, blob and snapshot; returns it with their sizes.
+
+        Raises:
+            CacheBroken: one that an imported cache offers does not come, or is another.
+        """
+        overlay = self._stores.overlay
+        found = list(root.layers)
+        for index, chain in enumerate(root.chain_ids):
+            offered = found[index].unpacked < 0
+            if offered or not overlay.exists(chain):
+                await self._come(found[index], chain, root.chain_ids[index - 1] if index else None)
+            if offered:
+                found[index] = msgspec.structs.replace(found[index], unpacked=overlay.size(chain))
+        return Root(found) if found != list(root.layers) else root
+
+    async def _come(self, layer: LayerRecord, chain: str, parent: str | None) -> None:
+        async with self._coming.setdefault(chain, asyncio.Lock()):
+            if layer.unpacked < 0:
+                await self._offers.bring(layer)
+            if self._stores.overlay.exists(chain):
+                return
+            fd = self._stores.blobs.open(digests.parse(layer.blob))
             try:
-                await layers.unpack_layer(self._stores, fd, root.chain, record.layer.diff_id, below.chain or None)
+                await layers.unpack_layer(self._stores, fd, chain, layer.diff_id, parent)
+            except (DigestMismatch, HostileInput, StoreCorrupt) as error:
+                if layer.unpacked >= 0:
+                    raise
+                self._held.drop(layer.blob)
+                discard(self._stores, {layer.blob}, set())
+                raise CacheBroken(error.message) from error
             finally:
                 os.close(fd)
-        return root
+
+    async def _all_ready(self, inputs: list[Result | None]) -> list[Result | None]:
+        return [await self.ready(one) if isinstance(one, Root) else one for one in inputs]
+
+    def settled(self, record: Record) -> Record | None:
+        """A record that an imported cache offered, once its layer is here."""
+        layer = record.layer
+        if layer is None:
+            return record
+        stores = self._stores
+        if not stores.overlay.exists(record.chain) or not stores.blobs.exists(digests.parse(layer.blob)):
+            return None
+        return msgspec.structs.replace(
+            record, layer=msgspec.structs.replace(layer, unpacked=stores.overlay.size(record.chain))
+        )
 
     async def squash(self, root: Root, keep: int) -> Root:
         """Make one layer of all but the lowest `keep`."""
+        root = await self.ready(root)
         below = Root(root.layers[:keep])
         if len(root.layers) - keep < 2:
             return root

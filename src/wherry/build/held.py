@@ -27,6 +27,10 @@ class Held:
         """Hold these blobs (by digest), there already or about to come."""
         self.blob_digests.update(str(digest) for digest in wanted)
 
+    def drop(self, digest: str) -> None:
+        """Hold a blob no longer: it turned out to be worthless."""
+        self.blob_digests.discard(digest)
+
     def image(self, record: ImageRecord) -> None:
         """Hold all that a stored image is made of."""
         self.snapshots(record.chain_ids)

@@ -39,16 +39,6 @@ async def root_archive(
         shutil.rmtree(place, ignore_errors=True)
 
 
-async def directory_archive(run_worker: RunWorker, path: str) -> AsyncIterator[bytes]:
-    """The files of a directory of ours, as one uncompressed archive, piece by piece."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        async for piece in _archive(run_worker, {"root": None}, {"root": fd}):
-            yield piece
-    finally:
-        os.close(fd)
-
-
 async def _archive(run_worker: RunWorker, args: dict[str, Any], fds: dict[str, int]) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe2(os.O_CLOEXEC)

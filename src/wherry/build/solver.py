@@ -26,6 +26,7 @@ from wherry.build.graph import (
     Vertex,
     definition,
 )
+from wherry.build.offers import Offers
 from wherry.build.progress import Sink, Step
 from wherry.build.root import EMPTY_ROOT, Result, Root
 from wherry.errors import NotFound, WherryError
@@ -43,6 +44,7 @@ class Executor(Protocol):
     async def execute(self, op: Exec, inputs: list[Result | None], step: Step) -> Record: ...
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record: ...
     async def stack(self, below: Root, record: Record) -> Root: ...
+    def settled(self, record: Record) -> Record | None: ...
 
 
 class Solver:
@@ -55,6 +57,7 @@ class Solver:
         fresh: whether a vertex must be done although it is known (`--no-cache`, `--no-cache-filter`).
         salt: what else counts for every step (`SOURCE_DATE_EPOCH`).
         gate: how many steps run at once, in the whole engine.
+        offers: what imported caches know.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Solver:
         fresh: Callable[[Vertex], bool] = lambda _: False,
         salt: str = "",
         gate: asyncio.Semaphore | None = None,
+        offers: Offers | None = None,
     ) -> None:
         self._executor = executor
         self._cache = cache
@@ -73,12 +77,14 @@ class Solver:
         self._fresh = fresh
         self._salt = salt
         self._gate = gate or asyncio.Semaphore(AT_ONCE)
+        self._offers = offers
+        self._offered: dict[str, list[str]] = {}
         self._tasks: dict[str, asyncio.Task[Result]] = {}
         self._steps: dict[str, Step] = {}
         self.records: dict[str, Record] = {}
         """What the steps made, by digest of the vertex."""
         self.keys: dict[str, list[str]] = {}
-        """Cache keys of the steps that were solved, by digest of the vertex: what a cache export names."""
+        """Cache keys by which the steps were looked for, by digest of the vertex."""
 
     def step(self, vertex: Vertex) -> Step:
         """The vertex's progress."""
@@ -113,10 +119,9 @@ class Solver:
         """
         return await asyncio.shield(self.begin(vertex))
 
-    def roots(self) -> list[Root]:
-        """All roots that steps have come to."""
-        done = (task for task in self._tasks.values() if task.done() and not task.cancelled() and not task.exception())
-        return [found for task in done if isinstance(found := task.result(), Root)]
+    def result(self, vertex: Vertex) -> Result:
+        """What a vertex, which was solved, has come to."""
+        return self._tasks[vertex.digest].result()
 
     async def close(self) -> None:
         """End what still runs."""
@@ -162,7 +167,7 @@ class Solver:
         fresh = self._fresh(vertex)
         try:
             keys = [self._key(op, EMPTY_ROOT if linked else base, inputs)]
-            record = None if fresh else self._cache.find(keys[0])
+            record = None if fresh else self._find(keys[0], base)
             slow = ""
             if record is None and isinstance(op, Files):
                 slow = await self._content_key(op, EMPTY_ROOT if linked else base, inputs)
@@ -170,7 +175,7 @@ class Solver:
             raise _missing(op, inputs, error) from None
         if slow:
             keys.append(slow)
-            record = None if fresh else self._cache.find(slow)
+            record = None if fresh else self._find(slow, base)
         cached = record is not None
         if record is None:
             async with self._gate:
@@ -181,13 +186,40 @@ class Solver:
                     record = await self._executor.change(op, inputs, step)
         self.keys[vertex.digest] = keys
         self.records[vertex.digest] = record
-        if not cached or len(keys) > 1:
+        if record.id in self._offered:
+            pass  # it is ours when its layer has come: `keep`
+        elif not cached or len(keys) > 1:
             await self._cache.put(keys, record)
         else:
             await self._cache.touch(keys)
         root = await self._executor.stack(base, record)
         step.complete(cached=cached)
         return root
+
+    def _find(self, key: str, base: Root) -> Record | None:
+        record = self._cache.find(key)
+        if record is None and self._offers is not None:
+            record = self._offers.find(key, base)
+            if record is not None:
+                self._offered[record.id] = self._offers.keys(key)
+        return record
+
+    async def keep(self) -> None:
+        """Write down what came from imported caches, as far as its layers have come."""
+        for digest, record in self.records.items():
+            keys = self._offered.get(record.id)
+            if keys is not None and (settled := self._executor.settled(record)) is not None:
+                await self._cache.put(dict.fromkeys([*self.keys[digest], *keys]), settled)
+
+    def all_keys(self) -> dict[str, list[str]]:
+        """Every key that the steps are known by, also those that this build did not need, by digest of the vertex."""
+        known = self._cache.keys_of({record.id for record in self.records.values()})
+        return {
+            digest: list(
+                dict.fromkeys([*self.keys[digest], *known.get(record.id, ()), *self._offered.get(record.id, ())])
+            )
+            for digest, record in self.records.items()
+        }
 
     def _key(self, op: Operation, base: Root, inputs: list[Result | None]) -> str:
         """What the step does, what it stands on, and what it takes: layers by their chain, files by their content."""

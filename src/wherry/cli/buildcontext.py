@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from wherry.client.http import Client
 
+    Ignore = tuple[Callable[[str], bool], Callable[[str], bool]] | None
+
 _PIECE = 1 << 20
 
 
@@ -25,7 +27,7 @@ class Directory:
             into all the same; None leaves out nothing.
     """
 
-    def __init__(self, path: str, ignore: "tuple[Callable[[str], bool], Callable[[str], bool]] | None" = None) -> None:
+    def __init__(self, path: str, ignore: "Ignore" = None) -> None:
         self.path = path
         self._ignore = ignore
         self.stats: list[tuple[str, str, int, int, int, str, str]] = []

@@ -4,6 +4,7 @@ import os
 
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Flag, Invocation
+from wherry.cli.gotext import quoted
 from wherry.cli.run_flags import size_of, ulimit_of
 
 TYPE_CHECKING = False
@@ -72,6 +73,21 @@ def csv(text: str, alone: str) -> "dict[str, str]":
         else:
             found[alone] = part
     return found
+
+
+def cache_place(text: str, directory: str) -> "dict[str, Any]":
+    """Read a `--cache-from` or `--cache-to`; `directory` is the key that a local one needs.
+
+    Raises:
+        Failure: it is not understood.
+    """
+    attrs = {"type": "inline"} if text == "inline" else csv(text, "ref") if "=" in text else {"ref": text}
+    kind = attrs.pop("type", "registry" if "ref" in attrs else "")
+    if not kind:
+        raise Failure(f"type required form> {quoted(text)}")
+    if kind == "local" and not attrs.get(directory):
+        raise Failure(f"{directory} is required for a local cache")
+    return {"type": kind, "attrs": attrs}
 
 
 def pairs(words: "Sequence[str]", environment: "Mapping[str, str]") -> "dict[str, str]":

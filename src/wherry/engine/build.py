@@ -12,10 +12,9 @@ from wherry.build.build import Build as One
 from wherry.build.build import Builder
 from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
-from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
 from wherry.build.gotext import parse_size
-from wherry.build.outputs import directory_archive
+from wherry.build.offers import Offers
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
@@ -27,11 +26,14 @@ from wherry.distribution.settings import Settings as Registries
 from wherry.engine.build_client import ClientBuild
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
-from wherry.errors import ImageNotFound, InvalidArgument, WherryError
+from wherry.errors import ImageNotFound, InvalidArgument, NotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
+from wherry.oci import digest as digests
+from wherry.oci import image as documents
 from wherry.oci import platform as platforms
 from wherry.oci.reference import Reference, parse_normalized
+from wherry.store.images import LayerRecord
 from wherry.wire.build import BuildRequest
 
 Json = dict[str, Any]
@@ -55,7 +57,7 @@ class Build:
         self._context = context
         self._store = store
         self._events = events
-        self._registries = registries
+        self.registries = registries
         self.steps = Steps(context)
         self.sent = SentContexts(f"{context.roots.build}/contexts")
         self.builder = Builder(
@@ -110,9 +112,12 @@ class Build:
                     tree = await sources.archive(chunks)
                     tree, request.dockerfile = await sources.without_control_files(tree, request.path)
                 finder = self.finder(auths, progress)
+                offers = Offers(self._store.stores)
                 for name in request.cache_from:
-                    await self._take_local(name)
-                build = One(self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder)
+                    self._take_local(name, offers)
+                build = One(
+                    self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder, offers=offers
+                )
                 built = await build.run(Narrator(say))
         except WherryError as error:
             # told when nothing is left to clean: the client goes away at once
@@ -131,13 +136,16 @@ class Build:
             result(say, built.id, build.names)
         self.told(built, build)
 
-    async def _take_local(self, name: str) -> None:
+    def _take_local(self, name: str, offers: Offers) -> None:
         """Take in the cache that an image holds, if it is here."""
+        stores = self._store.stores
         try:
             image = self._store.resolve(name)
+            raw = stores.blobs.read(digests.parse(image.record.manifest), documents.MANIFEST_LIMIT)
+            steps = cacheimages.read(image.raw_config, documents.read_manifest(raw)).steps
         except WherryError:
             return  # one that is not there yet is none, for Docker too
-        await cacheimages.take(self.builder.cache, image)
+        offers.add(steps, _absent)
 
     def told(self, built: Built, build: One) -> None:
         """Tell the event stream of the names that a build has set."""
@@ -160,27 +168,18 @@ class Build:
         overlay = self._store.stores.overlay
         return self.sent.adopt(await contexts.unpack(overlay, self._context.run_worker, chunks), overlay.abandon)
 
-    async def load_cache(self, tree: Tree) -> None:
-        """Take in a cache that was sent as a directory: an OCI layout of cache images."""
-        await tree.ready()
-        pieces = directory_archive(self._context.run_worker, tree.path)
-        ids = await self._store.load(pieces, _nowhere)
-        try:
-            for id_ in ids:
-                await cacheimages.take(self.builder.cache, self._store.resolve(id_))
-        finally:
-            await self.forget(ids)
-
-    async def forget(self, ids: list[str]) -> None:
-        """Remove images that nothing points at; their layers stay as far as the cache holds them."""
-        for id_ in ids:
-            image = self._store.stores.records.by_id.get(id_)
-            if image is not None and not self._store.stores.records.names_of(id_):
-                await self._store.remove(id_, True, in_use=lambda _: ())
-
     async def push(self, name: Reference, auths: Json, progress: Progress) -> None:
         """Push one name of a result."""
-        await self._store.push(self._registries, name, progress, _credential(auths, name.domain))
+        await self._store.push(self.registries, name, progress, self.credential(auths, name.domain))
+
+    @staticmethod
+    def credential(auths: Mapping[str, Any], domain: str) -> Credential:
+        """The credential for a registry; Docker Hub's has a name of its own."""
+        names = ("https://index.docker.io/v1/", "index.docker.io", "docker.io") if domain == "docker.io" else (domain,)
+        for name, value in auths.items():
+            if name in names or credentials.server_host(name) == domain:
+                return credentials.from_json(value)
+        return credentials.NOBODY
 
     @property
     def images(self) -> Store:
@@ -192,7 +191,7 @@ class Build:
         return Sources(
             self._store.stores.overlay,
             self._context.run_worker,
-            self._registries,
+            self.registries,
             agents=request.agents,
             secrets=request.secrets,
         )
@@ -213,7 +212,7 @@ class Build:
             reference = parse_normalized(name).with_default_tag()
             progress = tell_pull or tell
             await self._store.pull(
-                self._registries, reference, progress, _credential(auths, reference.domain), platform or None
+                self.registries, reference, progress, self.credential(auths, reference.domain), platform or None
             )
             return self._store.resolve(name)
 
@@ -243,19 +242,14 @@ def _nowhere(_message: Json) -> None:
     return None
 
 
+async def _absent(layer: LayerRecord) -> None:
+    raise NotFound(f"blob {layer.blob}: not found")
+
+
 def _fits(image: Image, platform: str) -> bool:
     if not platform:
         return True
     return image.config.platform.architecture == platforms.parse(platform).architecture
-
-
-def _credential(auths: Mapping[str, Any], domain: str) -> Credential:
-    """The credential for a registry; Docker Hub's has a name of its own."""
-    names = ("https://index.docker.io/v1/", "index.docker.io", "docker.io") if domain == "docker.io" else (domain,)
-    for name, value in auths.items():
-        if name in names or credentials.server_host(name) == domain:
-            return credentials.from_json(value)
-    return credentials.NOBODY
 
 
 def kept_bytes(builder: Mapping[str, Any], directory: str) -> int:

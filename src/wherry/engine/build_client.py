@@ -7,21 +7,24 @@ a result that the client writes itself come as `{"chunk": length, "output": n}` 
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wherry.build import cacheimages
 from wherry.build.assemble import Built
 from wherry.build.build import DOCKERFILE_LIMIT
 from wherry.build.build import Build as One
 from wherry.build.checking import check
 from wherry.build.executor import Settings
+from wherry.build.offers import Offers
 from wherry.build.outputs import root_archive
 from wherry.build.request import Request
 from wherry.build.sources import Sources
-from wherry.errors import InvalidArgument, NotFound, NotSupported, Unavailable, WherryError
-from wherry.images.tag import target as tag_target
+from wherry.distribution.credentials import Credential
+from wherry.engine.build_cache import CacheTransfer, checked
+from wherry.errors import InvalidArgument, WherryError
 from wherry.oci.reference import parse_normalized
-from wherry.wire.build import BuildRequest, Output, Place
+from wherry.wire.build import BuildRequest, Output
 
 if TYPE_CHECKING:
     from wherry.build.context import Tree
@@ -63,12 +66,16 @@ class ClientBuild:
         for output in outputs:
             if output.type not in _KINDS:
                 raise InvalidArgument(f'exporter "{output.type}" could not be found')
+        checked(wire.cache_from, to=False)
+        checked(wire.cache_to, to=True)
         request = self._request(outputs)
-        async with build.sources(request) as sources:
+        async with build.sources(request) as sources, AsyncExitStack() as stack:
             context = await self._context(sources, request)
             if wire.check:
                 self._check(request, context)
                 return
+            offers = Offers(build.builder.stores)
+            transfer = CacheTransfer(build, offers, self._send, self._credential, stack)
             one = One(
                 build.builder,
                 request,
@@ -76,13 +83,17 @@ class ClientBuild:
                 self._send,
                 fetch=sources.fetch,
                 find_image=build.finder(self._auths),
+                offers=offers,
             )
-            one.finished = lambda built: self._results(one, built, outputs)
+            one.finished = lambda built: self._results(one, built, outputs, transfer)
             for place in wire.cache_from:
-                await self._import(place)
+                await transfer.take(place)
             built = await one.run()
             build.told(built, one)
         self._send({"result": self._result(one, built)})
+
+    def _credential(self, domain: str) -> Credential:
+        return self._build.credential(self._auths, domain)
 
     def _check(self, request: Request, context: "Tree | None") -> None:
         data = request.dockerfile
@@ -152,7 +163,7 @@ class ClientBuild:
             return await sources.remote_context(wire.remote, wire.path)
         return sent.tree(wire.context) if wire.context else None
 
-    async def _results(self, one: One, built: Built, outputs: list[Output]) -> None:
+    async def _results(self, one: One, built: Built, outputs: list[Output], transfer: CacheTransfer) -> None:
         """Give the results, while everything of the build is still held."""
         build = self._build
         for number, output in enumerate(outputs):
@@ -167,50 +178,19 @@ class ClientBuild:
                     await self._write(piece, number)
             elif output.type == "registry" or output.attrs.get("push") == "true":
                 await self._push(one)
-        await self._export(one, len(outputs))
+        await self._export(one, transfer, len(outputs))
 
-    # -- caches
-
-    async def _import(self, place: Place) -> None:
-        """Take in a cache; that one is not there yet is no error, as with BuildKit."""
-        build, attrs = self._build, place.attrs
-        if place.type == "registry":
-            try:
-                image = await build.finder(self._auths)(attrs.get("ref", ""), "", True, _nowhere)
-            except (NotFound, Unavailable) as error:
-                self._send({"warnings": [{"short": f"failed to import cache: {error.message}"}]})
-                return
-            await cacheimages.take(build.builder.cache, image)
-        elif place.type == "local":
-            await build.load_cache(build.sent.tree(attrs.get("sent", "")))
-        else:
-            raise InvalidArgument(f"unknown cache importer: {place.type!r}")
-
-    async def _export(self, one: One, number: int) -> int:
+    async def _export(self, one: One, transfer: CacheTransfer, number: int) -> None:
         """Give caches away; the `number`-th output and those after it are local ones."""
-        build = self._build
         for place in self._wire.cache_to:
-            if place.type == "inline":
-                continue
-            everything = place.attrs.get("mode", "min") == "max"
-            if place.type not in ("local", "registry"):
-                raise InvalidArgument(f"unknown cache exporter: {place.type!r}")
-            if place.type == "registry" and everything:
-                raise NotSupported("--cache-to type=registry,mode=max is not supported: type=local has mode=max")
-            ids = await one.cache_images(everything)
-            try:
-                if place.type == "local":
-                    async for piece in build.images.save(ids):
-                        await self._write(piece, number)
-                    number += 1
-                else:
-                    name = tag_target(place.attrs.get("ref", ""))
-                    await build.images.tag(ids[0], str(name))
-                    await build.push(name, self._auths, self._send_push)
-                    await build.images.remove(str(name), True, in_use=lambda _: ())
-            finally:
-                await build.forget(ids)
-        return number
+            if place.type == "registry":
+                await transfer.give(one, place, None)
+            elif place.type == "local":
+                await transfer.give(one, place, partial(self._piece, number))
+                number += 1
+
+    async def _piece(self, number: int, data: bytes) -> None:
+        await self._write(data, number)
 
     async def _push(self, one: One) -> None:
         if not one.names:
@@ -221,10 +201,6 @@ class ClientBuild:
     def _send_push(self, message: Json) -> None:
         if message.get("errorDetail"):
             raise WherryError(str(message["errorDetail"].get("message", "")))
-
-
-def _nowhere(_message: Json) -> None:
-    return None
 
 
 def _decoded(text: str) -> bytes:

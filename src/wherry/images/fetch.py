@@ -116,6 +116,22 @@ async def fetch_layer(
             storing.result()
 
 
+async def fetch_blob(stores: Stores, source: Source, gates: Gates, descriptor: Descriptor, tell: Tell) -> None:
+    """Make a blob be here, its digest compared; what is there already is not fetched.
+
+    Raises:
+        DigestMismatch: it is not what it should be; nothing is kept.
+        Unavailable and others: the registry does not give it; what came is kept for the next attempt.
+    """
+    digest = descriptor.verified
+    async with gates.of(digest):
+        if stores.blobs.exists(digest):
+            return
+        async with gates.downloads:
+            ingest = await _download(stores, source, descriptor, tell)
+        await asyncio.to_thread(ingest.commit, digest, descriptor.size)
+
+
 async def _download(stores: Stores, source: Source, descriptor: Descriptor, tell: Tell) -> Ingest:
     """Return the whole blob in an ingest that is sealed; a sha256 digest is compared."""
     digest, size = descriptor.verified, descriptor.size

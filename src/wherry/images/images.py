@@ -31,12 +31,13 @@ from wherry.images import (
 from wherry.images import import_ as importing
 from wherry.images import list as listing
 from wherry.images.feed import Source
-from wherry.images.fetch import Gates
+from wherry.images.fetch import Gates, Tell, fetch_blob
 from wherry.images.list import Filters
 from wherry.images.model import Image
 from wherry.images.remove import InUse
 from wherry.images.stores import Progress, Stores, Unpack, WriteLayer
 from wherry.oci import platform as platforms
+from wherry.oci.image import Descriptor
 from wherry.oci.platform import Platform
 from wherry.oci.reference import Reference
 from wherry.paths import Roots
@@ -47,6 +48,7 @@ from wherry.wire.copies import Missing, Offer
 
 if TYPE_CHECKING:
     from wherry.distribution.destination import Places
+    from wherry.distribution.source import Source as Origin
 
 Entries = list[dict[str, Any]]
 Report = list[dict[str, str]]
@@ -226,6 +228,15 @@ class Images:
             places=self._places,
             compressed=self._compressed,
         )
+
+    async def fetch_blob(self, source: "Origin", descriptor: Descriptor, tell: "Tell") -> None:
+        """Bring one blob from a registry; arguments and errors are those of `fetch.fetch_blob`."""
+        await fetch_blob(self._stores, source, self._gates, descriptor, tell)
+
+    @property
+    def places(self) -> "Places":
+        """Where uploads are that broke off."""
+        return self._places
 
     # -- other engines
 

@@ -83,7 +83,7 @@ async def pull(
     async with Source(settings, name, credential) as source:
         try:
             top = await source.manifest(str(name.digest or name.tag))
-            chosen = await _choose(source, top, platform or host())
+            chosen = await choose(source, top, platform or host())
         except WherryError as error:
             raise translated(error, name) from None
         progress({"status": f"Pulling from {name.path}", "id": str(name.digest or name.tag)})
@@ -122,7 +122,7 @@ async def pull_all(
         async with Source(settings, one, credential) as source:
             try:
                 top = await source.manifest(tag)
-                chosen = await _choose(source, top, platform or host())
+                chosen = await choose(source, top, platform or host())
             except WherryError as error:
                 raise translated(error, one) from None
             progress({"status": f"Pulling from {name.path}", "id": tag})
@@ -168,7 +168,13 @@ class Chosen:
         self.indexes = indexes
 
 
-async def _choose(source: Source, top: Fetched, wanted: Platform) -> Chosen:
+async def choose(source: Source, top: Fetched, wanted: Platform) -> Chosen:
+    """Follow indexes to the manifest of a platform.
+
+    Raises:
+        NotFound: there is none.
+        HostileInput, InvalidSpec, DigestMismatch, NotSupported: a document is not what it should be.
+    """
     fetched = top
     indexes: list[Fetched] = []
     for _ in range(NESTING):

@@ -62,22 +62,23 @@ async def _write(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) ->
     lease = await stores.leases.take()
     try:
         await lease.add(*{digest for image, _ in chosen for digest in image.record.blobs})
-        yield _directory("blobs") + _directory("blobs/sha256")
+        yield directory_member("blobs") + directory_member("blobs/sha256")
         written: set[str] = set()
         for digest in sorted(digest for image, _ in chosen for digest in image.record.blobs):
             if digest in written:
                 continue
             written.add(digest)
-            async for chunk in _blob(stores, Digest(digest)):
+            async for chunk in blob_member(stores, Digest(digest)):
                 yield chunk
         for name, value in _documents(stores, chosen).items():
-            yield _file(name, documents.encode(value))
+            yield file_member(name, documents.encode(value))
         yield bytes(2 * tarfile.BLOCKSIZE)
     finally:
         await lease.release()
 
 
-async def _blob(stores: Stores, digest: Digest) -> AsyncIterator[bytes]:
+async def blob_member(stores: Stores, digest: Digest) -> AsyncIterator[bytes]:
+    """A stored blob as a member of a layout's archive."""
     fd = stores.blobs.open(digest)
     try:
         size = os.fstat(fd).st_size
@@ -147,9 +148,11 @@ def _header(name: str, kind: bytes, mode: int, size: int = 0) -> bytes:
     return header.tobuf(tarfile.GNU_FORMAT)
 
 
-def _directory(name: str) -> bytes:
+def directory_member(name: str) -> bytes:
+    """A directory as a member of an archive."""
     return _header(name + "/", tarfile.DIRTYPE, 0o755)
 
 
-def _file(name: str, data: bytes) -> bytes:
+def file_member(name: str, data: bytes) -> bytes:
+    """A small file as a member of an archive."""
     return _header(name, tarfile.REGTYPE, 0o644, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)

@@ -3,7 +3,7 @@
 import os
 
 from wherry.cli import credentials, proxies
-from wherry.cli.buildflags import FLAGS, limits, outputs, pairs, secrets, sockets
+from wherry.cli.buildflags import FLAGS, cache_place, limits, outputs, pairs, secrets, sockets
 from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
@@ -12,8 +12,9 @@ from wherry.cli.run_flags import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+    from wherry.cli.buildcontext import Ignore
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 _MAX_DOCKERFILE = 2 << 20
@@ -144,24 +145,13 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
         },
         "agents": sockets(command["ssh"]),
         "allow": command["allow"],
-        "cache_from": [_place(text) for text in command["cache-from"]],
-        "cache_to": [_place(text) for text in command["cache-to"]],
+        "cache_from": [cache_place(text, "src") for text in command["cache-from"]],
+        "cache_to": [cache_place(text, "dest") for text in command["cache-to"]],
         "outputs": wanted,
         "squash": command["squash"],
         "limits": limits(command),
         "debug": command["debug"],
     }
-
-
-def _place(text: str) -> "dict[str, Any]":
-    from wherry.cli.buildflags import csv
-
-    attrs = csv(text, "ref") if "=" in text or text == "inline" else {"type": "registry", "ref": text}
-    if attrs.get("ref") == "inline":
-        attrs = {"type": "inline"}
-    if attrs.get("type") == "local" and not (attrs.get("src") or attrs.get("dest")):
-        raise Failure("a local cache needs src (to read it) or dest (to write it)")
-    return {"type": attrs.pop("type", "registry"), "attrs": attrs}
 
 
 def _auths() -> "dict[str, str]":
@@ -175,19 +165,19 @@ def _auths() -> "dict[str, str]":
 def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "Any") -> None:
     """Find Dockerfile and context, and send them; without a view only the Dockerfile is wanted."""
     dockerfile = command["file"]
-    for wanted in request["cache_from"]:
-        source = wanted["attrs"].get("src", "")
-        if wanted["type"] == "local" and os.path.exists(os.path.join(source, "index.json")):
-            wanted["attrs"]["sent"] = _send(command, source, [], shown, f"importing cache from {source}")
-    request["cache_from"] = [
-        wanted for wanted in request["cache_from"] if wanted["type"] != "local" or "sent" in wanted["attrs"]
-    ]
+    if any(wanted["type"] == "local" for wanted in (*request["cache_from"], *request["cache_to"])):
+        from wherry.cli.buildcaches import prepare
+
+        def send(source: str, ignore: "Ignore") -> str:
+            return _send(command, source, ignore, shown, f"importing cache from {source}")
+
+        prepare(request, send)
     for text in command["build-context"]:
         name, equals, value = text.partition("=")
         if not equals:
             raise Failure(f"invalid context value: {text}, expected key=value")
         if os.path.isdir(value) and shown is not None:
-            value = "sent:" + _send(command, value, [], shown, f"[context {name}] load from client")
+            value = "sent:" + _send(command, value, None, shown, f"[context {name}] load from client")
         request.setdefault("contexts", {})[name] = value
     if place == "-":
         if dockerfile == "-":
@@ -212,7 +202,7 @@ def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "
         ignore = _ignore(place, path)
     request["ignore"] = ignore
     if shown is not None:
-        request["context"] = _send(command, place, ignore, shown, "[internal] load build context")
+        request["context"] = _send(command, place, _matching(ignore), shown, "[internal] load build context")
 
 
 def _read(path: str) -> str:
@@ -257,22 +247,25 @@ def _ignore(place: str, dockerfile: str) -> "list[str]":
     return []
 
 
+def _matching(patterns: "list[str]") -> "Ignore":
+    if not patterns:
+        return None
+    from wherry.build.ignorefile import Matcher
+
+    matcher = Matcher(patterns)
+    return matcher.matches, matcher.may_contain
+
+
 def _send(
     command: Invocation,
     place: str,
-    patterns: "list[str]",
+    ignore: "Ignore",
     shown: "Any",
     name: str,
 ) -> str:
     from wherry.cli.buildcontext import Directory
     from wherry.cli.units import human_size
 
-    ignore: tuple[Callable[[str], bool], Callable[[str], bool]] | None = None
-    if patterns:
-        from wherry.build.ignorefile import Matcher
-
-        matcher = Matcher(patterns)
-        ignore = matcher.matches, matcher.may_contain
     directory = Directory(place, ignore)
     vertex = {"digest": f"client:{name}", "name": name, "started": _now()}
     shown.take({"vertexes": [vertex]})
