@@ -267,7 +267,13 @@ def test_records_that_are_none_are_passed_over(other: Context, spoiled: Layout) 
     config = spoiled.config
     good = config["records"]
     key = "sha256:" + "1" * 64
-    bad = [None, {"keys": [1], "layer": 0}, {"keys": [key], "layer": 99}, {"keys": [key], "layer": True}, {"keys": []}]
+    bad: list[object] = [
+        None,
+        {"keys": [1], "layer": 0},
+        {"keys": [key], "layer": 99},
+        {"keys": [key], "layer": True},
+        {"keys": []},
+    ]
     spoiled.change(config | {"records": [*bad, *good]}, spoiled.manifest)
     done = build(other, ONE, "--cache-from", f"type=local,src={spoiled.path}")
     assert done.err.count("CACHED") == 3

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.root
 CANARY = "c4n4ry-9f8e7d6c5b"
 
 
-def _places_with(needle: str, *tops: str) -> list[str]:
+def places_with(needle: str, *tops: str) -> list[str]:
     """Files that hold a text, compressed layers among them."""
     done = subprocess.run(["grep", "-rlaF", needle, *tops], capture_output=True, text=True, check=False)
     found = done.stdout.split()
@@ -45,7 +45,7 @@ def test_a_secret_is_in_no_layer_log_history_cache_key_or_file(
     assert context.run("secret", "sh", "-c", "ls /run/secrets 2>&1 | grep -c 'No such'") == "1\n"
     assert CANARY not in engine.docker("history", "--no-trunc", "secret").out
     assert CANARY not in engine.docker("image", "inspect", "secret").out
-    assert _places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
+    assert places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
     (tmp_path / "secret").write_text("another-secret-xx")
     assert "CACHED" in build(context, dockerfile, "--secret", f"id=token,src={tmp_path}/secret").err
 

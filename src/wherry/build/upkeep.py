@@ -76,13 +76,18 @@ class Upkeep:
         known = self._sizes.get(key)
         if known is not None and known[0] == used and not self._locks.used.get(key, 0):
             return known[1]
-        total = 0
+        total, linked = 0, set()
         for top, _, files in os.walk(f"{self._directory}/{key}/fs"):
             for name in files:
                 try:
-                    total += os.lstat(f"{top}/{name}").st_size
+                    found = os.lstat(f"{top}/{name}")
                 except FileNotFoundError:
                     continue
+                if found.st_ino in linked:
+                    continue  # another name of a file that was counted
+                if found.st_nlink > 1:
+                    linked.add(found.st_ino)
+                total += found.st_size
         self._sizes[key] = (used, total)
         return total
 
