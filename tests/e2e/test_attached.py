@@ -165,12 +165,14 @@ def test_websocket(engine: EngineProcess) -> None:
 def test_websocket_at_full_rate(engine: EngineProcess) -> None:
     """Five megabytes arrive whole, though the client begins to read late."""
     size = 5 << 20
-    engine.docker("run", "-d", "--name", "ws2", "busybox", "sh", "-c", BURST.replace(str(MEGABYTES << 20), str(size)))
+    burst = BURST.replace(str(MEGABYTES << 20), str(size))
+    id_ = engine.docker("run", "-d", "--name", "ws2", "busybox", "sh", "-c", burst).out.strip()
 
     async def read() -> bytes:
         async with websocket(engine, "ws2", "stream=1&stdout=1") as socket:
             await asyncio.to_thread(engine.docker, "exec", "ws2", "touch", "/go")
-            await asyncio.sleep(0.3)
+            log = Path(f"{engine.roots.container(id_)}/{id_}-json.log")
+            await asyncio.to_thread(until, lambda: log.stat().st_size > size >> 2, "it has written much")
             return await collected(socket)
 
     assert asyncio.run(read()) == (b"0123456789abcde\n" * (size >> 4))[:size]

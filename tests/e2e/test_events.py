@@ -1,6 +1,8 @@
 """Events: also those that nobody watched, and those of an engine that was killed since."""
 
+import contextlib
 import json
+import sqlite3
 import time
 
 import pytest
@@ -17,6 +19,13 @@ def history(engine: EngineProcess, *flags: str) -> list[str]:
     return [json.loads(line)["Action"] for line in lines]
 
 
+def stored(engine: EngineProcess, name: str) -> list[str]:
+    """What the database has of a container's story."""
+    with contextlib.closing(sqlite3.connect(f"file:{engine.roots.database}?mode=ro", uri=True)) as database:
+        bodies = [json.loads(body) for (body,) in database.execute("SELECT body FROM events ORDER BY number")]
+    return [body["Action"] for body in bodies if body["Actor"]["Attributes"].get("name") == name]
+
+
 def test_what_nobody_watched(own_engine: EngineProcess) -> None:
     """A run, a killed engine, an end without an engine: afterwards the whole story is there, in order, and filtered."""
     engine = own_engine
@@ -25,7 +34,7 @@ def test_what_nobody_watched(own_engine: EngineProcess) -> None:
     pid = engine.docker("inspect", "-f", "{{.State.Pid}}", "e2").out.strip()
     whole = ["create", "attach", "start", "die", "destroy"]
     until(lambda: set(history(engine, "--filter", "container=e1")) == set(whole), "the first story")
-    time.sleep(0.6)  # the journal is written half a second behind
+    until(lambda: stored(engine, "e2") == ["create", "start"], "the journal, which is written half a second behind")
     engine.kill()
     engine.run("kill", "-9", pid)
     engine.start()

@@ -105,7 +105,7 @@ def test_an_adopted_one_tells_nothing_twice(with_bench: Run) -> None:
         container.take(await adopt(str(container.run_dir)))
         break_line(container)
         await again(container)
-        await asyncio.sleep(0.05)
+        await container.request("state")  # whatever it had to say comes before its answer
         assert not container.events
 
     with_bench(test)

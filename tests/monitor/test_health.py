@@ -148,13 +148,17 @@ def test_a_paused_container_is_not_asked(with_bench: Run) -> None:
     """No probe while it is frozen, and the next one after it is thawed."""
 
     async def test(bench: Bench) -> None:
-        container = bench.container()
+        container, clock = bench.container(), bench.container()
         await shell(container, "true")
+        await shell(clock, "true")
         await container.event("health")
         await container.request("freeze", on=True)
-        await asyncio.sleep(0.1)  # what was under way may still end
-        container.events.clear()
-        await asyncio.sleep(0.3)
+        clock.events.clear()
+        await clock.event("health")
+        await clock.event("health")
+        container.events.clear()  # what was under way has ended
+        for _ in range(4):
+            await clock.event("health")
         assert not container.events
         await container.request("freeze", on=False)
         await container.event("health")

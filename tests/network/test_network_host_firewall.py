@@ -47,17 +47,37 @@ def world(tmp_path: Path) -> Iterator[World]:
         made.close()
 
 
-def _nft(world: World, *commands: str) -> None:
+class Looked:
+    """A firewall that tells when the guard has looked at it, and asked all sources again if the change was foreign."""
+
+    def __init__(self, firewall: Firewall) -> None:
+        self.firewall = firewall
+        self.loop = asyncio.get_running_loop()
+        self.restored, self.reconsidered = asyncio.Event(), asyncio.Event()
+
+    def restore(self) -> bool:
+        """As the firewall's."""
+        done = self.firewall.restore()
+        self.loop.call_soon_threadsafe(self.restored.set)
+        return done
+
+    def reconsider(self) -> None:
+        """As the firewall's."""
+        self.firewall.reconsider()
+        self.loop.call_soon_threadsafe(self.reconsidered.set)
+
+
+def _nft(world: World, command: str) -> None:
     """Change the host's rules as its owner does, with the guard looking on."""
 
     async def change() -> None:
-        guard = Guard(world.firewall)
+        looked = Looked(world.firewall)
+        guard = Guard(looked)
         guard.start()
         try:
-            for command in commands:
-                process = await asyncio.create_subprocess_exec("nft", *command.split())
-                assert await process.wait() == 0
-            await asyncio.sleep(0.3)  # a reload is many changes: the guard waits for the last
+            process = await asyncio.create_subprocess_exec("nft", *command.split())
+            assert await process.wait() == 0
+            await asyncio.wait_for(looked.reconsidered.wait(), PATIENCE)
         finally:
             await guard.close()
 
@@ -112,12 +132,14 @@ def test_our_own_changes_ask_nobody_again(world: World) -> None:
     assert _reached(world, "neighbour", 8080) == NEIGHBOUR
 
     async def publish() -> None:
-        guard = Guard(world.firewall)
+        looked = Looked(world.firewall)
+        guard = Guard(looked)
         guard.start()
         try:
             port = PublishedPort("tcp", "0.0.0.0", 9000, world.other, 80)
             await asyncio.to_thread(world.at, "host", lambda: world.firewall.publish("other", [port]))
-            await asyncio.sleep(0.3)
+            await asyncio.wait_for(looked.restored.wait(), PATIENCE)
+            assert not looked.reconsidered.is_set()
         finally:
             await guard.close()
 

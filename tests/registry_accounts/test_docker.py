@@ -2,50 +2,26 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.dockerd import ALONE, Dockerd, available
 from tests.registry_accounts.serving import PASSWORD, Registry
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-    pytest.mark.skipif(
-        not (shutil.which("docker") and shutil.which("dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin")),
-        reason="docker is not installed",
-    ),
-]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(not available(), reason="needs dockerd, and root")]
 
 
-class Docker:
+class Docker(Dockerd):
     """A dockerd of its own, and the command."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        socket = f"unix://{folder}/d.sock"
-        self.environment = {**os.environ, "DOCKER_HOST": socket, "DOCKER_CONFIG": str(folder / "config")}
+        super().__init__(folder, *ALONE, "--storage-driver=vfs")
+        self.environment = {**os.environ, "DOCKER_HOST": self.host, "DOCKER_CONFIG": str(folder / "config")}
         self.environment.pop("DOCKER_CONTEXT", None)
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT, 0o600)
-        self.daemon = subprocess.Popen(
-            [
-                "dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", socket,
-                "--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--storage-driver=vfs",
-            ],
-            env={**self.environment, "PATH": f"/usr/sbin:{os.environ['PATH']}"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        os.close(log)
-        deadline = time.monotonic() + 30
-        while self.run("version").returncode:
-            assert self.daemon.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
-            time.sleep(0.2)
 
     def run(self, *arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """One command."""
@@ -65,11 +41,6 @@ class Docker:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def close(self) -> None:
-        """End the daemon."""
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(30)
-
 
 @pytest.fixture
 def docker() -> Iterator[Docker]:
@@ -79,7 +50,7 @@ def docker() -> Iterator[Docker]:
     try:
         yield docker
     finally:
-        docker.close()
+        docker.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -87,7 +58,7 @@ def test_login_push_pull_search(docker: Docker, shared: Registry) -> None:
     """Members find, pull and push a private repository, strangers and nobody in particular do not."""
     host = shared.host
     image = f"{host}/alice/docked:v1"
-    archive = docker.folder / "root.tar"
+    archive = docker.base / "root.tar"
     with archive.open("wb") as file:
         subprocess.run(["tar", "-C", "/etc", "-c", "hostname"], stdout=file, check=True)
     docker.ok("import", str(archive), image)
