@@ -25,6 +25,7 @@ FLOORS: dict[str, float] = {
     "volumes": 3,
     "distribution": 3,
     "proxy": 3,
+    "service": 3,
     "monitor": 4,
     "images": 4,
     "containers": 5,

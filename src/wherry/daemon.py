@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import grp
 import logging
 import os
 import resource
 import signal
+import socket
 import sys
 
 from wherry import __version__
@@ -72,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
     found.add_argument("-s", "--storage-driver", metavar="NAME", help="storage driver (overlay2)")
     found.add_argument("--log-driver", metavar="NAME", help="default log driver (json-file)")
+    found.add_argument("--register-service", action="store_true", help="install the init script or unit, and exit")
+    found.add_argument("--unregister-service", action="store_true", help="remove it, and exit")
     found.add_argument("-v", "--version", action="version", version=f"Wherry version {__version__}")
     return found
 
@@ -91,6 +95,8 @@ def configure(argv: list[str]) -> EngineConfig:
         InvalidArgument: either is wrong, or one setting is in both.
     """
     given = vars(parser().parse_args(argv))
+    if "register_service" in given or "unregister_service" in given:
+        raise InvalidArgument("--register-service and --unregister-service stand alone")
     path = given.pop("config_file", None)
     flags = {name.replace("_", "-"): value for name, value in given.items()}
     file = read_file(path or default_config_path(), required=path is not None)
@@ -108,8 +114,11 @@ def configure(argv: list[str]) -> EngineConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Run wherryd; returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if words in (["--register-service"], ["--unregister-service"]):
+        return _change_service(register=words == ["--register-service"])
     try:
-        config = configure(sys.argv[1:] if argv is None else argv)
+        config = configure(words)
     except InvalidArgument as error:
         print(f"wherryd: {error}", file=sys.stderr)
         return 1
@@ -158,11 +167,43 @@ async def _serve(config: EngineConfig) -> None:
     gc.collect()
     gc.freeze()
     heap.trim()
+    _tell_systemd("READY=1")
     await stop.wait()
     log.info("stopping")
+    _tell_systemd("STOPPING=1")
     await server.close()
     await engine.close()
-    os.unlink(pidfile)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pidfile)
+
+
+def _change_service(*, register: bool) -> int:
+    from wherry import service
+
+    if os.geteuid() != 0:
+        print("wherryd needs to be started with root privileges", file=sys.stderr)
+        return 1
+    try:
+        changed = service.register(os.path.abspath(sys.argv[0])) if register else service.unregister()
+    except WherryError as error:
+        print(f"wherryd: {error}", file=sys.stderr)
+        return 1
+    for path in changed:
+        print(f"{'wrote' if register else 'removed'} {path}")
+    if register:
+        print("Start it: service wherry start")
+    return 0
+
+
+def _tell_systemd(state: str) -> None:
+    """What the service manager waits for (sd_notify(3)); without one nobody is told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as teller:
+            try:
+                teller.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+            except OSError as error:
+                log.warning("the service manager cannot be told %s: %s", state, error)
 
 
 def _raise_descriptor_limit() -> None:

@@ -25,6 +25,7 @@ _UNITS = (
     "/usr/lib/systemd/system/wherry.service",
     "/lib/systemd/system/wherry.service",
 )
+_SCRIPT = "/etc/init.d/wherry"
 
 
 def start_engine(address: "Address", error: OSError) -> None:
@@ -55,8 +56,9 @@ def start_engine(address: "Address", error: OSError) -> None:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 ended = os.waitstatus_to_exitcode(status)
-                # another starter may have won: its socket will come, but not for ever
-                deadline = min(deadline, time.monotonic() + _GRACE)
+                if ended:
+                    # another starter may have won: its socket will come, but not for ever
+                    deadline = min(deadline, time.monotonic() + _GRACE)
         if time.monotonic() > deadline:
             raise CannotConnect(
                 f"wherryd ended with status {ended}, see {LOG_FILE}"
@@ -70,6 +72,8 @@ def start_engine(address: "Address", error: OSError) -> None:
 def _command() -> "tuple[str, list[str], str]":
     if os.path.isdir("/run/systemd/system") and any(os.path.exists(unit) for unit in _UNITS):
         return "systemctl", ["systemctl", "start", "wherry.service"], "the service wherry"
+    if os.access(_SCRIPT, os.X_OK):
+        return _SCRIPT, [_SCRIPT, "start"], "the service wherry"
     beside = os.path.join(os.path.dirname(sys.argv[0]), "wherryd")
     program = os.path.abspath(beside) if os.access(beside, os.X_OK) else "wherryd"
     return program, [program], f"wherryd, its log is {LOG_FILE}"
