@@ -48,6 +48,11 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
     echo "$want" >"$stamp"
 fi
 
+# ufw and firewalld would be started where they are installed: they are only fetched
+if [ "$extra" = peers ] && [ "$(id -u)" = 0 ]; then
+    "$venv/bin/python" -m tests.network.host_firewalls
+fi
+
 if [ "$extra" = peers ] && [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
     "$venv/bin/python" tests/vm/kernel.py
 fi

@@ -344,22 +344,29 @@ def test_the_guard_restores_by_itself(world: World, publish: Callable[..., None]
 
 
 def test_what_stands_in_the_way_is_named(world: World) -> None:
-    """A forward chain of another program that drops by policy is named; ours and harmless ones are not."""
+    """A forward chain of another program that lets nothing through but what it allows is named; harmless ones not."""
+    chains = (("ip filter", "drop"), ("ip fine", "accept"), ("inet late", "accept"), ("ip6 six", "drop"))
+    rules = "".join(
+        f"add table {table}\nadd chain {table} FORWARD {{ type filter hook forward priority 0; policy {policy}; }}\n"
+        for table, policy in chains
+    )
+    rules += """
+        add rule ip fine FORWARD ip daddr 192.0.2.77 drop
+        add rule inet late FORWARD ct state established accept
+        add rule inet late FORWARD reject
+    """
 
     def check() -> list[str]:
-        rules = (
-            "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
-            "add table ip fine; add chain ip fine FORWARD { type filter hook forward priority 0; policy accept; }",
-            "add table ip6 six; add chain ip6 six FORWARD { type filter hook forward priority 0; policy drop; }",
-        )
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
         try:
-            for rule in rules:
-                subprocess.run(["nft", rule], check=True)
             return world.firewall.obstacles()
         finally:
-            subprocess.run(["nft", "delete table ip filter; delete table ip fine; delete table ip6 six"], check=True)
+            subprocess.run(["nft", "; ".join(f"delete table {table}" for table, _ in chains)], check=True)
 
-    assert world.at("host", check) == ["table ip filter, chain FORWARD: policy drop"]
+    assert world.at("host", check) == [
+        "table ip filter, chain FORWARD: policy drop",
+        "table inet late, chain FORWARD: reject at its end",
+    ]
     assert world.at("host", world.firewall.obstacles) == []
 
 

@@ -228,13 +228,17 @@ class Firewall:
         return True
 
     def obstacles(self) -> list[str]:
-        """Name the chains of others that drop forwarded packets by policy: what they do not allow reaches no container.
+        """Name the chains of others that let no forwarded packet through but what they allow: none reaches a container.
 
         They are nobody's to change but the host owner's; an engine that says so saves a day of searching.
         """
+
+        def rules(place: str) -> str:
+            return self._run(f"list chain {place}", "look at a chain")
+
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
-        return find_obstacles(listing, self._table)
+            return find_obstacles(listing, self._table, rules)
 
     def remove_table(self) -> None:
         """Delete the table with all that is published; none there is fine."""
@@ -302,8 +306,14 @@ def _fresh(family: str, table: str) -> list[str]:
     return [f"add table {family} {table}", f"delete table {family} {table}"]
 
 
-def find_obstacles(listing: str, own_table: str) -> list[str]:
-    """Find base chains on IPv4's forward hook with policy drop in the output of `nft list chains`."""
+def find_obstacles(listing: str, own_table: str, rules: Callable[[str], str]) -> list[str]:
+    """Find base chains on IPv4's forward hook whose policy is to drop, or whose last rule drops or rejects all.
+
+    Args:
+        listing: the output of `nft list chains`.
+        own_table: the table that is not looked at.
+        rules: gives the output of `nft list chain FAMILY TABLE CHAIN`.
+    """
     found = []
     table = chain = ""
     for line in listing.splitlines():
@@ -312,8 +322,18 @@ def find_obstacles(listing: str, own_table: str) -> list[str]:
             table = " ".join(words[1:3])
         elif len(words) == 3 and words[0] == "chain":
             chain = words[1]
-        elif "hook forward " in line and "policy drop" in line:
+        elif "hook forward " in line:
             family, _, name = table.partition(" ")
-            if family in ("ip", "inet") and name != own_table:
+            if family not in ("ip", "inet") or name == own_table:
+                continue
+            if "policy drop" in line:
                 found.append(f"table {table}, chain {chain}: policy drop")
+            elif (last := _last_rule(rules(f"{table} {chain}"))) in ("drop", "reject"):
+                found.append(f"table {table}, chain {chain}: {last} at its end")
     return found
+
+
+def _last_rule(listing: str) -> str:
+    """The first word of a chain's last rule: it is a verdict only where the rule asks for nothing."""
+    lines = [line for line in listing.splitlines() if line.strip(" \t}")]
+    return lines[-1].split()[0] if lines else ""
