@@ -5,16 +5,13 @@ The first run makes an image tree of Debian's package with mmdebstrap, which tak
 """
 
 import os
-import platform
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests import debian
 from tests.e2e.harness import EngineProcess, until
 
-CACHE = Path("/var/cache/wherry-tests")
 HOME = "/var/lib/postgresql"
 _SERVER = f"""
 PATH=$(echo /usr/lib/postgresql/*/bin):$PATH; mkdir -p {HOME}/run
@@ -28,19 +25,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not os.environ.get("WHERRY_POSTGRES"), reason="takes minutes: WHERRY_POSTGRES=1 runs it"),
 ]
-
-
-def _tree() -> Path:
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    tree = CACHE / f"postgresql-{suite}.tar"
-    if not tree.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        making = tree.with_suffix(".making.tar")
-        without = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
-        words = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=postgresql", *without, suite, str(making)]
-        subprocess.run(words, check=True, timeout=600)
-        making.rename(tree)
-    return tree
 
 
 class Database:
@@ -97,7 +81,7 @@ class Database:
 def test_shown_by_2_no_committed_transaction_is_lost(own_engine: EngineProcess) -> None:
     """`kill -9` of the engine, of the monitor and of the container under load; then the data goes to a second one."""
     engine = own_engine
-    engine.run("docker", "import", str(_tree()), "pg")
+    engine.run("docker", "import", str(debian.tree("postgresql", ["postgresql"])), "pg")
     database = Database(engine)
     database.start("-v", f"pgdata:{HOME}")
     init = f"{_CLIENT} pgbench -h {HOME}/run -q -i -s 1 postgres"
