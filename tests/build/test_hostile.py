@@ -179,6 +179,16 @@ def _git(place: Path, *words: str) -> None:
     subprocess.run(["git", *who, *words], cwd=place, env=env, check=True, capture_output=True)
 
 
+def commit_all(repository: Path, tag: str = "") -> None:
+    """Commit what a directory holds to its branch `main`, and perhaps tag it."""
+    if not (repository / ".git").exists():
+        _git(repository, "init", "-q", "-b", "main")
+    _git(repository, "add", "-A")
+    _git(repository, "commit", "-qm", "x")
+    if tag:
+        _git(repository, "tag", tag)
+
+
 def _remote(engine: EngineProcess, address: str, code: int | None = 0) -> Done:
     return engine.run("docker", "build", "-q", "-t", "remote", address, code=code, env=CLASSIC)
 
@@ -187,15 +197,13 @@ def test_a_repository_leads_nowhere(context: Context, outside: Path, tmp_path: P
     """CVE-2026-33748, CVE-2026-44517: subdirectories that are links, submodules of other protocols, hooks, `..`."""
     repository = tmp_path / "r"
     repository.mkdir()
-    _git(repository, "init", "-q", "-b", "main")
     (repository / "Dockerfile").write_text("FROM busybox\nCOPY . /c\nRUN cat /c/l/secret /c/f; ls -a /c\n")
     (repository / "sub").mkdir()
     (repository / "sub/Dockerfile").write_text("FROM busybox\nRUN echo in-sub > /in\n")
     (repository / "l").symlink_to(outside)
     (repository / "f").symlink_to(outside / "secret")
     (repository / ".gitmodules").write_text(f'[submodule "s"]\n\tpath = s\n\turl = ext::sh -c touch% {outside}/pwned\n')
-    _git(repository, "add", "-A")
-    _git(repository, "commit", "-qm", "x")
+    commit_all(repository)
     with serving(tmp_path) as address:
         assert _remote(context.engine, f"{address}/r#main:sub").code == 0
         assert context.run("remote", "cat", "/in") == "in-sub\n"

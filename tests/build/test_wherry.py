@@ -66,6 +66,10 @@ def test_results_go_where_they_are_asked_to(context: Context, tmp_path: Path, en
         assert "index.json" in archive.getnames()
     out = engine.run(WHERRY, "build", "-q", "-o", "-", str(context.directory))
     assert tarfile.open(fileobj=io.BytesIO(out.out.encode())).getnames() == ["d", "d/f"]
+    build(context, dockerfile, "-o", f"type=docker,dest={tmp_path}/docker.tar", "-t", "loaded:1")
+    engine.docker("rmi", "loaded:1")
+    assert "loaded:1" in engine.docker("load", "-i", str(tmp_path / "docker.tar")).out
+    assert "/d/f" in "\n" + engine.run("sh", "-c", "docker export $(docker create loaded:1 x) | tar t | sed s:^:/:").out
 
 
 def test_ids_and_metadata_are_written(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
