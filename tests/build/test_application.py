@@ -102,12 +102,9 @@ def _wheel(name: str, version: str, source: str, requires: str = "") -> bytes:
 def bases() -> tuple[Path, Path]:
     """Trees with a compiler, and with Python only; both made at once."""
     sanitizers = ("/usr/lib/gcc/*/lto1", "/usr/bin/*-lto-dump-*", "/usr/lib/*/lib?san.*", "/usr/lib/*san.a")
+    compiler = ["gcc", "libc6-dev", "python3", "python3-pip-whl"]
     with ThreadPoolExecutor() as pool:
-        tools = pool.submit(
-            *(debian.tree, "toolchain", ["gcc", "libc6-dev", "python3", "python3-pip-whl"]),
-            variant="essential",
-            without=sanitizers,
-        )
+        tools = pool.submit(debian.tree, "toolchain", compiler, variant="essential", without=sanitizers)
         plain = pool.submit(debian.tree, "python", ["python3"], variant="essential")
         return tools.result(), plain.result()
 

@@ -84,9 +84,12 @@ def test_the_cache_survives_a_restart_and_is_pruned(own_engine: EngineProcess, t
     own_engine.stop()
     own_engine.start()
     assert context.docker(dockerfile).out.count("Using cache") == 2
+    own_engine.stop()
+    own_engine.start()
     usage = json.loads(own_engine.run("curl", "-s", "--unix-socket", own_engine.roots.socket, "http://x/system/df").out)
     sizes = [entry["Size"] for entry in usage["BuildCache"] if entry["Type"] == "regular"]
     assert sorted(size >= 300000 for size in sizes) == [True, True]
+    assert [entry["UsageCount"] for entry in usage["BuildCache"] if entry["Type"] == "regular"] == [1, 1]
     context.docker("FROM busybox\nRUN --mount=type=cache,id=big,target=/c head -c 5000 /dev/zero > /c/f\n")
     usage = json.loads(own_engine.run("curl", "-s", "--unix-socket", own_engine.roots.socket, "http://x/system/df").out)
     assert [entry["Size"] for entry in usage["BuildCache"] if entry["Type"] == "exec.cachemount"] == [5000]

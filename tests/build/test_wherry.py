@@ -54,6 +54,18 @@ def test_dockerignore_leaves_out_and_takes_in_again(context: Context) -> None:
     assert context.run("ignored", "cat", "/list") == "./main.c\n"
 
 
+def test_a_wildcard_may_fit_nothing(context: Context) -> None:
+    """As with BuildKit: what is there is copied, and nothing is made where nothing is; a name must be there."""
+    context.write("main.c", "main")
+    dockerfile = (
+        "FROM busybox AS a\nRUN echo b > /b\nFROM busybox\nCOPY main.c extra* /c/\nCOPY none* /d/\nADD no?e /e/\n"
+        "COPY --from=a /b /b? /f/\nRUN ls -d /c/* /[d-g] > /list\n"
+    )
+    build(context, dockerfile, "-t", "fits")
+    assert context.run("fits", "cat", "/list").split() == ["/c/main.c", "/f"]
+    assert '"/extra": not found' in build(context, "FROM busybox\nCOPY main.c extra /c/\n", code=1).err
+
+
 def test_results_go_where_they_are_asked_to(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
     """A directory, an archive, an OCI layout, an image: each has the files."""
     dockerfile = "FROM scratch\nCOPY <<EOF /d/f\nhere\nEOF\n"

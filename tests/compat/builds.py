@@ -122,7 +122,7 @@ def read_image(archive: Path, start: int) -> Outcome:
         manifest = json.load(_file(tar, "manifest.json"))[0]
         document = json.load(_file(tar, manifest["Config"]))
         tree: dict[str, Entry] = {}
-        for layer in manifest["Layers"]:
+        for layer in manifest["Layers"] or ():
             with tarfile.open(fileobj=_file(tar, layer), mode="r:*") as inner:
                 _apply(tree, inner, start)
     config = {

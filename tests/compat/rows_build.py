@@ -72,6 +72,11 @@ _ROWS: list[Row] = [
     Row(f"{_BUILD} --no-cache ctx", setup=_CONTEXT),
     Row(f"{_BUILD} --no-cache -f ctx/other ctx", setup=_CONTEXT),
     Row(f"{_BUILD} -f ctx/nope ctx", setup=_CONTEXT),
+    Row(
+        f"printf 'FROM busybox\\nCOPY a* no* /x/\\nRUN ls /x\\n' > ctx/other; {_BUILD} -f ctx/other ctx", setup=_CONTEXT
+    ),
+    Row(f"printf 'FROM busybox\\nCOPY no* /x/\\n' > ctx/other; {_BUILD} -f ctx/other ctx", setup=_CONTEXT),
+    Row(f"printf 'FROM busybox\\nADD no* /x/\\n' > ctx/other; {_BUILD} -f ctx/other ctx", setup=_CONTEXT),
     Row(f"{_BUILD} nope"),
     Row(f"tar -C ctx -c . | {_BUILD} --no-cache -", setup=_CONTEXT),
     Row(f"tar -C ctx -c . | gzip | {_BUILD} --no-cache -f other -", setup=_CONTEXT),

@@ -1,6 +1,5 @@
 """The rows that ask quickly, against the dockerd of this machine; `make compat` asks all of them."""
 
-import os
 from collections import Counter
 
 import pytest
@@ -9,7 +8,6 @@ from tests.compat import engines
 from tests.compat.deviations import DEVIATIONS, OLDER
 from tests.compat.run import compare_all
 from tests.compat.table import ROWS
-from tests.e2e.dockerd import available
 
 
 def test_the_table_is_sound() -> None:
@@ -21,15 +19,11 @@ def test_the_table_is_sound() -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_does_what_dockerd_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_does_what_dockerd_does(
+    pair: tuple[engines.Engine, engines.Engine], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit codes, words and shapes are dockerd's, or the table says why not."""
-    if not available():
-        reason = "no dockerd to compare with: scripts/install.sh python3 .venv peers"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with engines.both() as (docker, wherryd):
-        verdicts, _ = compare_all(docker, wherryd, quick=True)
+    verdicts, _ = compare_all(*pair, quick=True)
     told = capsys.readouterr().out
     assert all(verdict.ok for verdict in verdicts), told
     assert len(verdicts) > 100

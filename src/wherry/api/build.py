@@ -62,7 +62,13 @@ def _request(call: Call) -> Request:
         pull=call.flag("pull"),
         platform=call.text("platform"),
         squash=call.flag("squash"),
-        settings=Settings(network=network or "default", hosts=_hosts(call.texts("extrahosts")), limits=limits, may=may),
+        settings=Settings(
+            network=network or "default",
+            hosts=_hosts(call.texts("extrahosts")),
+            limits=limits,
+            may=may,
+            strict=True,
+        ),
         style="classic",
         cache_from=[name for name in _json(call, "cachefrom", list) or [] if isinstance(name, str)],
     )

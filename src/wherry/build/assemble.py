@@ -32,6 +32,10 @@ _OWN = frozenset(
     "architecture os variant author moby.buildkit.buildinfo.v1 moby.buildkit.cache.v0".split()
 )
 
+# of layers that were looked at; what a digest stands for never changes
+_MEDIA_TYPES: dict[str, str] = {}
+_REMEMBERED = 2000
+
 
 class Built:
     """An image that was made.
@@ -108,17 +112,29 @@ async def when(cache: Cache, value: Json, *, fresh: bool) -> str:
 
 
 def assemble(stores: Stores, value: Json, root: Root) -> Built:
-    """Make the documents. Blocks shortly: the first bytes of layers are read."""
+    """Make the documents. Blocks shortly, unless `is_known(root)`: the first bytes of layers are read."""
     raw_config = documents.encode(value)
-    layers = []
-    for layer in root.layers:
-        fd = stores.blobs.open(digests.parse(layer.blob))
+    layers = [Descriptor(_media_type(stores, layer.blob), layer.blob, layer.size) for layer in root.layers]
+    return Built(raw_config, archives.make_manifest(raw_config, layers), root)
+
+
+def is_known(root: Root) -> bool:
+    """Whether nothing has to be read to assemble an image of these layers."""
+    return all(layer.blob in _MEDIA_TYPES for layer in root.layers)
+
+
+def _media_type(stores: Stores, blob: str) -> str:
+    found = _MEDIA_TYPES.get(blob)
+    if found is None:
+        fd = stores.blobs.open(digests.parse(blob))
         try:
-            media_type = archives.layer_media_type(os.read(fd, 8))
+            found = archives.layer_media_type(os.read(fd, 8))
         finally:
             os.close(fd)
-        layers.append(Descriptor(media_type, layer.blob, layer.size))
-    return Built(raw_config, archives.make_manifest(raw_config, layers), root)
+        if len(_MEDIA_TYPES) >= _REMEMBERED:
+            _MEDIA_TYPES.clear()
+        _MEDIA_TYPES[blob] = found
+    return found
 
 
 async def store(stores: Stores, held: Held, built: Built, names: Iterable[Reference]) -> None:

@@ -209,7 +209,10 @@ class Build:
             for entry in value["history"]:
                 if not entry.get("created"):
                     entry["created"] = value["created"]
-        built = await asyncio.to_thread(assemble.assemble, stores, value, root)
+        if assemble.is_known(root):
+            built = assemble.assemble(stores, value, root)
+        else:
+            built = await asyncio.to_thread(assemble.assemble, stores, value, root)
         step = Step(
             Vertex(ImageSource("", built.id), (), "exporting to image" if request.store else "exporting"), self.sink
         )

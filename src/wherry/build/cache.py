@@ -8,6 +8,7 @@ A record holds its layer: its snapshot and its blob are not collected. When all 
 that were not used for the longest time go.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +24,7 @@ from wherry.store.images import LayerRecord
 
 EMPTY = ""
 """The `chain` of a step that changed nothing."""
+_SOON = 0.5
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -74,6 +76,8 @@ class Cache:
         self._stores = stores
         self.limit = limit
         self._records: dict[str, Record] = {}
+        self._used: set[str] = set()
+        self._writing_down: asyncio.TimerHandle | None = None
         for key, text in database.read("SELECT key, record FROM build_cache"):
             self._records[key] = _DECODER.decode(text)
 
@@ -95,17 +99,25 @@ class Cache:
         self._records.update(entries)
         await self._write(entries)
 
-    async def touch(self, keys: Iterable[str]) -> None:
-        """Count a use."""
+    def touch(self, keys: Iterable[str]) -> None:
+        """Count a use. It is written down a moment later, with those of the next steps: a crash loses a count."""
         now = time.time_ns()
-        entries = {}
         for key in keys:
             record = self._records.get(key)
             if record is not None:
-                entries[key] = msgspec.structs.replace(record, used_at=now, uses=record.uses + 1)
-        self._records.update(entries)
+                self._records[key] = msgspec.structs.replace(record, used_at=now, uses=record.uses + 1)
+                self._used.add(key)
+        if self._used and self._writing_down is None:
+            self._writing_down = asyncio.get_running_loop().call_later(_SOON, self.write_uses)
+
+    def write_uses(self) -> None:
+        """Write down what `touch` has counted; before the database is closed, too."""
+        if self._writing_down is not None:
+            self._writing_down.cancel()
+            self._writing_down = None
+        entries = {key: self._records[key] for key in self._used if key in self._records}
+        self._used.clear()
         if entries:
-            # nobody waits for it: what is lost is a count
             self._database.submit(_writing(entries))
 
     async def _write(self, entries: dict[str, Record]) -> None:

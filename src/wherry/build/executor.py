@@ -67,6 +67,7 @@ class Settings:
         newest: nanoseconds; later times of files become this one.
         may: entitlements that the caller gave (`network.host`, `security.insecure`).
         debug: keep what a failed step has left.
+        strict: a copy whose wildcards fit nothing at all fails, as with the classic builder.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Settings:
         newest: int | None = None,
         may: frozenset[str] = frozenset(),
         debug: bool = False,
+        strict: bool = False,
     ) -> None:
         self.network = network
         self.hosts = list(hosts or [])
@@ -85,6 +87,7 @@ class Settings:
         self.newest = newest
         self.may = may
         self.debug = debug
+        self.strict = strict
 
 
 class Executor:
@@ -216,7 +219,7 @@ class Executor:
                 "root": self._stores.overlay.mounts(base.chain_ids, staging, work)[0].to_json(),
                 "at": place("root"),
                 "sources": [],
-                "actions": [_action(action) for action in op.actions],
+                "actions": [_action(action, strict=self._settings.strict) for action in op.actions],
             }
             fds: dict[str, int] = {}
             try:
@@ -396,7 +399,7 @@ def _remove_work(work: str) -> None:
         os.close(fd)
 
 
-def _action(action: Any) -> dict[str, Any]:
+def _action(action: Any, *, strict: bool) -> dict[str, Any]:
     if isinstance(action, Copy):
         return {
             "copy": list(action.sources),
@@ -408,6 +411,7 @@ def _action(action: Any) -> dict[str, Any]:
             "parents": action.parents,
             "unpack": action.unpack,
             "mine": action.context,
+            "must": ("ADD" if action.unpack else "COPY") if strict else "",
         }
     if isinstance(action, MakeFile):
         data = b64encode(action.data.encode("utf-8", "surrogateescape")).decode()

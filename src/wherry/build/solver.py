@@ -191,7 +191,7 @@ class Solver:
         elif not cached or len(keys) > 1:
             await self._cache.put(keys, record)
         else:
-            await self._cache.touch(keys)
+            self._cache.touch(keys)
         root = await self._executor.stack(base, record)
         step.complete(cached=cached)
         return root

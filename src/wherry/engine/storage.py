@@ -106,4 +106,5 @@ class Storage:
 
     def close(self) -> None:
         """Write out what is waiting, and close the database."""
+        self.build_cache.write_uses()
         self._database.close()

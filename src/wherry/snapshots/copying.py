@@ -10,7 +10,7 @@ import stat
 from base64 import b64decode
 from errno import ENOTDIR, ENOTSUP, EPERM
 
-from wherry.errors import HostileInput, InvalidArgument, KernelError, WherryError
+from wherry.errors import HostileInput, InvalidArgument, KernelError, NotFound, WherryError
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root, openat2
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
@@ -38,7 +38,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         args: `root` (the mount as JSON; null: the descriptor `root`) and `at` (an empty directory to cover); `sources`,
             each `{"mount", "at"}` or `{"fd": name}`; `actions`: `{"mkdir": path, "mode", "owner"}`, `{"mkfile": path,
             "data" (base64), "chmod", "owner"}` or `{"copy": [patterns], "source": index, "dest", "owner", "chmod",
-            "exclude", "parents", "unpack", "mine"}`; `mine`: the source's files have no owner of their own.
+            "exclude", "parents", "unpack", "mine", "must"}`; `mine`: the source's files have no owner of their own;
+            `must`: the instruction that fails where nothing fits.
         fds: the directories that sources name.
 
     Returns:
@@ -186,13 +187,17 @@ class _Copy:
         self._links: dict[tuple[int, int], tuple[int, str]] = {}
 
     def run(self) -> None:
+        nothing = True
         try:
             for pattern in self._action["copy"]:
                 for path in self._select(pattern):
+                    nothing = False
                     self._one(path, pattern)
         finally:
             for fd, _ in self._links.values():
                 os.close(fd)
+        if nothing and self._action.get("must"):
+            raise NotFound(f"{self._action['must']} failed: no source files were specified")
 
     def _select(self, pattern: str) -> "list[str]":
         return select(self._view, pattern.replace("/./", "/") if self._action.get("parents") else pattern)

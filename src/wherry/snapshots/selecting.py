@@ -21,8 +21,11 @@ def select(view: "View", pattern: str) -> "list[str]":
         view: the tree.
         pattern: relative to its root, a leading slash does not matter; `..` stops at the root.
 
+    Returns:
+        one path, or what a wildcard fits: perhaps nothing, as with BuildKit.
+
     Raises:
-        NotFound: nothing fits.
+        NotFound: it names one file, which is not there; or it is no pattern.
     """
     parts: list[str] = []
     for part in pattern.split("/"):
@@ -40,8 +43,6 @@ def select(view: "View", pattern: str) -> "list[str]":
         for base in found:
             following += _children(view, base, part)
         found = following
-    if not found:
-        raise NotFound(f"{pattern}: no file fits", path=pattern)
     return found
 
 
@@ -123,7 +124,7 @@ def digest(view: "View", sources: "Sequence[str]", excluded: "Excluded") -> str:
     """Hex digest of all that these sources give a step: names, metadata and content, never a time.
 
     Raises:
-        NotFound: one of them fits nothing; its `path` names it.
+        NotFound: one of them names what is not there; its `path` says what.
     """
     state = sha256()
     for source in sources:
