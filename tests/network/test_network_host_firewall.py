@@ -1,6 +1,7 @@
 """With `"publish-policy": "host-firewall"` a published port is as reachable as the host's own rules let it be."""
 
 import asyncio
+import select
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.network.test_network_reachability import HOST, NEIGHBOUR, World
 
+from wherry.linux.nftables import RulesetWatch
 from wherry.network.firewall import Firewall
 from wherry.network.guard import Guard
 from wherry.network.ports import PublishedPort
@@ -48,18 +50,16 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 class Looked:
-    """A firewall that tells when the guard has looked at it, and asked all sources again if the change was foreign."""
+    """A firewall that tells when the guard has had all sources asked again."""
 
     def __init__(self, firewall: Firewall) -> None:
         self.firewall = firewall
         self.loop = asyncio.get_running_loop()
-        self.restored, self.reconsidered = asyncio.Event(), asyncio.Event()
+        self.reconsidered = asyncio.Event()
 
     def restore(self) -> bool:
         """As the firewall's."""
-        done = self.firewall.restore()
-        self.loop.call_soon_threadsafe(self.restored.set)
-        return done
+        return self.firewall.restore()
 
     def reconsider(self) -> None:
         """As the firewall's."""
@@ -131,19 +131,15 @@ def test_our_own_changes_ask_nobody_again(world: World) -> None:
     _nft(world, "add rule inet host input tcp dport 8080 accept")
     assert _reached(world, "neighbour", 8080) == NEIGHBOUR
 
-    async def publish() -> None:
-        looked = Looked(world.firewall)
-        guard = Guard(looked)
-        guard.start()
-        try:
-            port = PublishedPort("tcp", "0.0.0.0", 9000, world.other, 80)
-            await asyncio.to_thread(world.at, "host", lambda: world.firewall.publish("other", [port]))
-            await asyncio.wait_for(looked.restored.wait(), PATIENCE)
-            assert not looked.reconsidered.is_set()
-        finally:
-            await guard.close()
-
-    world.at("host", lambda: asyncio.run(publish()))
+    watch = world.at("host", RulesetWatch)
+    try:
+        port = PublishedPort("tcp", "0.0.0.0", 9000, world.other, 80)
+        world.at("host", lambda: world.firewall.publish("other", [port]))
+        assert select.select([watch], [], [], PATIENCE)[0] and not watch.drain()
+        world.at("host", lambda: subprocess.run(["nft", "add table ip foreign"], check=True))
+        assert select.select([watch], [], [], PATIENCE)[0] and watch.drain()
+    finally:
+        watch.close()
     admitted = world.at(
         "host",
         lambda: subprocess.run(

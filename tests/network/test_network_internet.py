@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.e2e.harness import BIN, WHERRYD, EngineProcess, running, within
+from tests.e2e.harness import BIN, WHERRYD, EngineProcess, running, until, within
 
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
@@ -224,6 +224,47 @@ def test_install_through_nat(engine: EngineProcess, network: str) -> None:
     out = engine.docker(*run, f"cat /sys/class/net/eth0/mtu; {INSTALL}").out
     assert out.startswith(f"{MTU}\n")
     assert "200000" in out.splitlines()[-1]
+
+
+def _ip(world: World, *words: str) -> None:
+    subprocess.run(within(world.host, "ip", *words), check=True)
+
+
+def test_the_mtu_follows_the_uplink(world: World, engine: EngineProcess) -> None:
+    """A start after a change has the new MTU, on the default network and a user's; what was asked for stays."""
+    chosen = "com.docker.network.driver.mtu"
+    engine.docker("network", "create", "follows")
+    engine.docker("network", "create", "-o", f"{chosen}=1234", "stays")
+
+    def mtu(network: str) -> int:
+        run = ("run", "--rm", "--network", network, "apt", "cat", "/sys/class/net/eth0/mtu")
+        return int(engine.docker(*run).out)
+
+    def follows(wanted: int) -> None:
+        until(lambda: mtu("bridge") == wanted, f"containers have MTU {wanted}")
+        assert (mtu("follows"), mtu("stays")) == (wanted, 1234)
+        shown = engine.docker("network", "inspect", "-f", f'{{{{index .Options "{chosen}"}}}}', "bridge").out
+        assert int(shown) == wanted
+
+    follows(MTU)
+    try:
+        _ip(world, "link", "set", "up0", "mtu", "1300")
+        follows(1300)
+        _ip(world, "link", "add", "up1", "mtu", "1340", "type", "veth", "peer", "name", "far1", "mtu", "1340")
+        _ip(world, "addr", "add", "203.0.113.1/24", "dev", "up1")
+        _ip(world, "link", "set", "up1", "up")
+        _ip(world, "link", "set", "far1", "up")
+        _ip(world, "route", "replace", "default", "via", "203.0.113.2", "dev", "up1")
+        follows(1340)
+        _ip(world, "route", "replace", "default", "via", "203.0.113.2", "dev", "up1", "mtu", "1290")
+        follows(1290)
+        _ip(world, "link", "del", "up1")
+        follows(1500)
+    finally:
+        _ip(world, "link", "set", "up0", "mtu", str(MTU))
+        _ip(world, "route", "replace", "default", "via", INTERNET, "dev", "up0")
+    follows(MTU)
+    engine.docker("network", "rm", "follows", "stays")
 
 
 def test_install_through_the_proxy(world: World, engine: EngineProcess, tmp_path: Path) -> None:

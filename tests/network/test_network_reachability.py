@@ -324,7 +324,7 @@ def test_a_flushed_ruleset_comes_back_cve_2025_54388_54410(world: World, publish
 
 
 def test_the_guard_restores_by_itself(world: World, publish: Callable[..., None]) -> None:
-    """With the guard on, a flushed table is back without anybody asking; our own changes do not stir it up."""
+    """With the guard on, a flushed table is back without anybody asking."""
     publish(("tcp", "0.0.0.0", 8088, 80))
 
     async def watch() -> None:

@@ -14,6 +14,8 @@ from wherry.network.macvlan import ChildNetwork
 from wherry.network.records import PlainNetwork
 from wherry.network.ruleset import Protected
 from wherry.network.spec import NetworkSpec
+from wherry.network.uplink import UplinkWatch
+from wherry.network.uplink import find as find_uplink
 from wherry.paths import Roots
 
 log = logging.getLogger("wherry.network")
@@ -76,6 +78,19 @@ class NetworkTable:
                 network.ensure()
             except WherryError as error:
                 log.error("network %s: %s", network.name, error)
+
+    def follow(self, watch: UplinkWatch) -> None:
+        """Have the bridges' containers take the MTU of the uplink, as it is now; blocking.
+
+        Args:
+            watch: is told which link that is.
+        """
+        with Netlink() as netlink:
+            found = find_uplink(netlink)
+        watch.index = found.index
+        for network in self.addressed:
+            if isinstance(network, BridgeNetwork):
+                network.follow(found.mtu)
 
     def find(self, reference: str) -> Network:
         """Find a network by name, id, or unambiguous id prefix, in that order.

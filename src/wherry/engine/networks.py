@@ -20,11 +20,12 @@ from wherry.errors import ContainerNotFound, InvalidArgument, NetworkNotFound, W
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
-from wherry.network.guard import Guard
+from wherry.network.guard import Guard, Watcher
 from wherry.network.members import Member
 from wherry.network.ports import HeldPort, HostPorts, PublishedPort
 from wherry.network.records import PlainNetwork, member
 from wherry.network.spec import parse_create
+from wherry.network.uplink import UplinkWatch
 from wherry.paths import Roots
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, EndpointWish, NetworkCreate
 
@@ -54,7 +55,7 @@ class Networks:
         self.host_ports = HostPorts()
         self._asks = config.publish_policy == "host-firewall"
         self.firewall = Firewall(roots.scope, asks=self._asks)
-        self._guard: Guard | None = None
+        self._host_watchers: list[Watcher] = []
         self._watchers: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,14 +94,17 @@ class Networks:
                     log.error("container %s: network: %s", container.id[:12], error)
 
     def watch(self) -> None:
-        """Begin to put our table back whenever somebody flushes the ruleset."""
-        self._guard = Guard(self.firewall)
-        self._guard.start()
+        """Begin to put our table back whenever somebody flushes the ruleset, and to follow the uplink."""
+        guard, uplink = Guard(self.firewall), UplinkWatch()
+        follower = Watcher(lambda: uplink, lambda: self.table.follow(uplink), "the uplink")
+        self._host_watchers += [guard, follower]
+        guard.start()
+        follower.start(act=True)
 
     async def close(self, *, remove: bool) -> None:
         """Stop watching. With `remove`, take bridges and table away; not while containers live on them."""
-        if self._guard is not None:
-            await self._guard.close()
+        for watcher in self._host_watchers:
+            await watcher.close()
         if remove:
             await asyncio.get_running_loop().run_in_executor(None, self._remove)
         self.firewall.close()

@@ -28,7 +28,7 @@ _NLA_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
-_EBUSY = 16
+_EBUSY, _ENOBUFS = 16, 105
 _RECEIVE = 64 * 1024
 _DUMP_TRIES = 5
 
@@ -204,13 +204,68 @@ class Netlink:
             data = self._socket.recv(_RECEIVE)
         except OSError as error:
             raise KernelError(what, error.errno or 0) from error
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, flags, sequence, _port = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size or offset + length > len(data):
-                break
-            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-            offset += (length + 3) & ~3
+        yield from _messages(data)
+
+
+class News:
+    """A socket that becomes readable when the kernel tells of a change in the namespace in which it was opened.
+
+    Args:
+        protocol: netlink family.
+        groups: bits of the multicast groups.
+        what: what is watched, in words, for errors.
+
+    Raises:
+        KernelError: the kernel gives no such news.
+    """
+
+    def __init__(self, protocol: int, groups: int, what: str) -> None:
+        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        self._what = what
+        try:
+            self._socket = _socket.socket(_socket.AF_NETLINK, kind, protocol)
+            self._socket.bind((0, groups))
+        except OSError as error:
+            raise KernelError(f"watch {what}", error.errno or 0) from error
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def read(self) -> "list[tuple[int, bytes]] | None":
+        """Take all news: `(message type, body)` each; None where some were lost.
+
+        Raises:
+            KernelError: they cannot be read.
+        """
+        found: list[tuple[int, bytes]] = []
+        lost = False
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                return None if lost else found
+            except OSError as error:
+                if error.errno != _ENOBUFS:
+                    raise KernelError(f"read news of {self._what}", error.errno or 0) from error
+                lost = True
+            else:
+                found += [(kind, body) for kind, _flags, _sequence, body in _messages(data)]
+
+
+def _messages(data: bytes) -> "Iterator[tuple[int, int, int, bytes]]":
+    """Take a datagram apart: type, flags, sequence number and body of each message; a broken length ends it."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or offset + length > len(data):
+            break
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
 
 
 def _error(what: str, flags: int, body: bytes) -> "KernelError | None":

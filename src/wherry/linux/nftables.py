@@ -6,70 +6,39 @@ Everything in one `run` is one transaction: all of it takes effect, or nothing.
 import ctypes
 import errno
 import os
-import socket
-import struct
 import subprocess
 import sys
 import threading
 
 from wherry.errors import KernelError, NotSupported
-from wherry.linux.netlink import attributes
+from wherry.linux.netlink import News, attributes
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
 _NEWGEN, _GEN_PROC_PID = 10 << 8 | 15, 2
+_GENERIC_HEADER = 4
 
 
-class RulesetWatch:
-    """A socket that becomes readable when anybody changes a ruleset of the namespace in which it was opened.
+class RulesetWatch(News):
+    """Becomes readable when anybody changes a ruleset of the namespace in which it was opened.
 
     Raises:
         KernelError: the kernel gives no such news.
     """
 
     def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
-            self._socket.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
-        except OSError as error:
-            raise KernelError("watch the nftables ruleset", error.errno or 0) from error
-
-    def fileno(self) -> int:
-        """The descriptor to wait on."""
-        return self._socket.fileno()
+        super().__init__(_NETLINK_NETFILTER, 1 << (_NFNLGRP_NFTABLES - 1), "the nftables ruleset")
 
     def drain(self) -> bool:
         """Take all news; says whether somebody else than this process may have changed something."""
-        foreign = False
-        while True:
-            try:
-                foreign = not _all_ours(self._socket.recv(65536)) or foreign
-            except BlockingIOError:
-                return foreign
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise KernelError("read the nftables ruleset's news", error.errno or 0) from error
-                foreign = True
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        news = self.read()
+        return news is None or any(kind == _NEWGEN and not _is_ours(body) for kind, body in news)
 
 
-def _all_ours(data: bytes) -> bool:
-    """Whether each change in a datagram of news was made by a thread of this process (NFTA_GEN_PROC_PID)."""
-    offset = 0
-    while offset + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, offset)
-        if length < 16:
-            break
-        if kind == _NEWGEN:
-            who = attributes(data[offset + 20 : offset + length]).get(_GEN_PROC_PID, b"")
-            if not os.path.exists(f"/proc/self/task/{int.from_bytes(who, 'big')}"):
-                return False
-        offset += (length + 3) & ~3
-    return True
+def _is_ours(body: bytes) -> bool:
+    """Whether a change was made by a thread of this process (NFTA_GEN_PROC_PID)."""
+    who = attributes(body, _GENERIC_HEADER).get(_GEN_PROC_PID, b"")
+    return os.path.exists(f"/proc/self/task/{int.from_bytes(who, 'big')}")
 
 
 def survives_reading() -> bool:

@@ -97,12 +97,10 @@ def pack_mac(mac: str) -> bytes:
     return packed
 
 
-def add_bridge(name: str, *, mac: str, mtu: int = 0) -> Request:
+def add_bridge(name: str, *, mac: str) -> Request:
     """Describe a new bridge, up, that forwards at once (no spanning tree)."""
     data = u32(_IFLA_BR_FORWARD_DELAY, 0) + u32(_IFLA_BR_STP_STATE, 0)
     body = _link(0, up=True) + _name(name) + attribute(_IFLA_ADDRESS, pack_mac(mac))
-    if mtu:
-        body += u32(_IFLA_MTU, mtu)
     body += _info("bridge", data)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
 
@@ -295,6 +293,16 @@ def default_routes(netlink: Netlink) -> "list[tuple[int, int, int]]":
         metric = 2 * _u32(values.get(_RTA_PRIORITY)) + (family == _socket.AF_INET6)
         listed.append((metric, _u32(values.get(_RTA_OIF)), mtu))
     return listed
+
+
+def concerns_default_route(kind: int, body: bytes) -> bool:
+    """Whether a message of news is of a default route that came, went or changed."""
+    return kind in (RTM_NEWROUTE, RTM_DELROUTE) and len(body) >= _RTMSG.size and not _RTMSG.unpack_from(body)[1]
+
+
+def concerns_link(kind: int, body: bytes, index: int) -> bool:
+    """Whether a message of news is of the link with this index."""
+    return kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _IFINFO.size and _IFINFO.unpack_from(body)[2] == index
 
 
 def _link(index: int, *, up: bool | None = None) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from wherry.errors import Forbidden, InvalidArgument, KernelError
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import Link, addresses, get_link, links
-from wherry.network import device
+from wherry.network import device, uplink
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.ipam import choose_subnet, overlaps
@@ -44,11 +44,15 @@ class BridgeNetwork(Addressed):
             KernelError: a step failed.
         """
         with Netlink() as netlink:
-            self.mtu = self.spec.mtu or device.uplink_mtu(netlink)
-            device.ensure(netlink, self.link_name, self.gateways, self.mtu)
+            self.follow(uplink.find(netlink).mtu)
+            device.ensure(netlink, self.link_name, self.gateways)
         device.forward()
         if self.subnet6:
             device.forward(ipv6=True)
+
+    def follow(self, mtu: int) -> None:
+        """Take the uplink's MTU for containers that start from now on, unless one was asked for."""
+        self.mtu = self.spec.mtu or mtu
 
     def _make(self, **values: Any) -> Endpoint:
         # new at each start: the former namespace may still be dying, and its link with it
@@ -117,8 +121,8 @@ class Bridge(BridgeNetwork):
         """
         with Netlink() as netlink, device.one_chooser():
             interface = self._choose(netlink, device.find(netlink, self._link_name))
-            self.mtu = device.uplink_mtu(netlink)
-            device.ensure(netlink, self._link_name, [str(interface)], self.mtu)
+            self.follow(uplink.find(netlink).mtu)
+            device.ensure(netlink, self._link_name, [str(interface)])
         was_off = device.forward()
         self.spec.chosen = [IpamPool(str(interface.network), gateway=str(interface.ip))]
         self.set_pools(self.spec.chosen)

@@ -15,7 +15,6 @@ from wherry.linux.rtnetlink import (
     add_address,
     add_bridge,
     addresses,
-    default_routes,
     delete_address,
     delete_link,
     get_link,
@@ -27,7 +26,6 @@ from wherry.network.resolver import read_nameservers
 from wherry.network.sandbox import remove_host_links
 
 PORT = "veth"  # and ten hexadecimal digits: the name of a port of ours
-USUAL_MTU = 1500
 _CHOICE_SECONDS = 3.0
 
 
@@ -41,7 +39,7 @@ def find(netlink: Netlink, name: str) -> Link | None:
         raise
 
 
-def ensure(netlink: Netlink, name: str, wanted: Sequence[str], mtu: int) -> None:
+def ensure(netlink: Netlink, name: str, wanted: Sequence[str]) -> None:
     """Make a bridge, or take over the one that is there: up, with exactly the global addresses `wanted`.
 
     Published ports need it to route to loopback addresses; IPv6 is on where it has an IPv6 address.
@@ -55,7 +53,8 @@ def ensure(netlink: Netlink, name: str, wanted: Sequence[str], mtu: int) -> None
     if link is None:
         mac = (b"\x02\x42" + hashlib.sha256(name.encode()).digest()[:4]).hex(":")
         # a MAC of its own: else it changes with each port that comes and goes
-        netlink.run([add_bridge(name, mac=mac, mtu=mtu)])
+        # no MTU: the kernel gives it the smallest of its ports, which may differ when the uplink has changed
+        netlink.run([add_bridge(name, mac=mac)])
         link = get_link(netlink, name)
     elif link.kind != "bridge":
         raise Conflict(f"interface {name} exists and is not a bridge")
@@ -99,16 +98,6 @@ def in_use(netlink: Netlink, *, but: int = -1) -> list[str]:
     """What of the address space the host uses: addresses, routes, name servers; without those of link `but`."""
     taken = [text for at, text in addresses(netlink) + routes(netlink) if at != but]
     return taken + read_nameservers()
-
-
-def uplink_mtu(netlink: Netlink) -> int:
-    """The MTU for containers: that of the way out of this host where it is smaller than the usual one."""
-    ways = default_routes(netlink)
-    if not ways:
-        return USUAL_MTU
-    by_index = {link.index: link.mtu for link in links(netlink)}
-    _, index, mtu = min(ways)
-    return min(mtu or by_index.get(index, USUAL_MTU), USUAL_MTU)
 
 
 def forward(*, ipv6: bool = False) -> bool:

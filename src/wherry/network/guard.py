@@ -1,7 +1,8 @@
-"""Our firewall table comes back when somebody flushes the ruleset (`nft -f /etc/nftables.conf`, a firewalld reload)."""
+"""What the engine does when the host changes under it: rules are put back, networks follow the uplink."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from wherry.errors import KernelError
@@ -11,6 +12,14 @@ _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.1
 
 
+class Watch(Protocol):
+    """News of the kernel."""
+
+    def fileno(self) -> int: ...
+    def drain(self) -> bool: ...
+    def close(self) -> None: ...
+
+
 class Restorable(Protocol):
     """`Firewall`, as far as it matters here."""
 
@@ -18,34 +27,41 @@ class Restorable(Protocol):
     def reconsider(self) -> None: ...
 
 
-class Guard:
-    """Watches the ruleset from an event loop and has the table put back, in a thread.
-
-    A reload is many changes; the look comes once they have settled, and our own changes cost one look of a millisecond.
+class Watcher:
+    """Watches news from an event loop, and has something done about those that matter, in a thread.
 
     Args:
-        firewall: whose table it is.
+        open_watch: opens the watch; its `drain` says whether something matters.
+        act: blocking.
+        what: what is watched, in words, for the log.
+        settle: seconds to wait for the last of many changes.
     """
 
-    def __init__(self, firewall: Restorable) -> None:
-        self._firewall = firewall
-        self._watch: RulesetWatch | None = None
+    def __init__(
+        self, open_watch: Callable[[], Watch], act: Callable[[], None], what: str, *, settle: float = 0.0
+    ) -> None:
+        self._open = open_watch
+        self._act = act
+        self._what = what
+        self._settle = settle
+        self._watch: Watch | None = None
         self._changed = asyncio.Event()
-        self._foreign = False
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to watch; needs a running loop.
+    def start(self, *, act: bool = False) -> None:
+        """Begin to watch; needs a running loop. With `act` it is also done once at the beginning.
 
         Raises:
-            KernelError: the kernel gives no news of the ruleset.
+            KernelError: the kernel gives no such news.
         """
-        self._watch = RulesetWatch()
+        self._watch = self._open()
         asyncio.get_running_loop().add_reader(self._watch.fileno(), self._news)
-        self._task = asyncio.create_task(self._keep(), name="firewall guard")
+        self._task = asyncio.create_task(self._keep(), name=f"watcher of {self._what}")
+        if act:
+            self._changed.set()
 
     async def close(self) -> None:
-        """Stop watching; the table stays."""
+        """Stop watching."""
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
@@ -56,21 +72,34 @@ class Guard:
             self._task = None
 
     def _news(self) -> None:
-        if self._watch is not None:
-            self._foreign = self._watch.drain() or self._foreign
+        if self._watch is not None and self._watch.drain():
             self._changed.set()
 
     async def _keep(self) -> None:
         while True:
             await self._changed.wait()
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(self._settle)
             self._changed.clear()
-            foreign, self._foreign = self._foreign, False
             try:
-                restored = await asyncio.to_thread(self._firewall.restore)
-                if foreign and not restored:
-                    await asyncio.to_thread(self._firewall.reconsider)
-                if restored:
-                    _log.warning("the firewall ruleset was flushed by somebody: published ports were put back")
+                await asyncio.to_thread(self._act)
             except KernelError as error:
-                _log.error("published ports cannot be put back: %s", error)
+                _log.error("%s changed, and the engine cannot follow: %s", self._what, error)
+
+
+class Guard(Watcher):
+    """Puts our firewall table back when somebody flushes the ruleset (`nft -f /etc/nftables.conf`).
+
+    A reload is many changes; the look comes once they have settled. Our own changes cost none.
+
+    Args:
+        firewall: whose table it is.
+    """
+
+    def __init__(self, firewall: Restorable) -> None:
+        def look() -> None:
+            if firewall.restore():
+                _log.warning("the firewall ruleset was flushed by somebody: published ports were put back")
+            else:
+                firewall.reconsider()
+
+        super().__init__(RulesetWatch, look, "the firewall ruleset", settle=_SETTLE_SECONDS)

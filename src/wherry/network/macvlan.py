@@ -71,10 +71,10 @@ class ChildNetwork(Addressed):
         return self.spec.options["parent"]
 
     def ensure(self) -> None:
-        """Look at the parent; nothing is made. A parent that is gone shows at the start of a container."""
-        with Netlink() as netlink:
-            link = device.find(netlink, self.parent)
-        self.mtu = self.spec.mtu or (link.mtu if link is not None else device.USUAL_MTU)
+        """Nothing is made, and without an MTU that was asked for a link has its parent's, as the kernel gives it.
+
+        A parent that is gone shows at the start of a container.
+        """
 
     def _make(self, **values: Any) -> Endpoint:
         if self.driver == "ipvlan":
