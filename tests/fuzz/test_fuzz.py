@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 from wherry.errors import InvalidReference, InvalidSpec, WherryError
 from wherry.oci import image as documents
 from wherry.oci.reference import parse_any, parse_normalized
+from wherry.snapshots.archive import write_archive
 from wherry.snapshots.limits import Limits
 from wherry.snapshots.remove import remove_tree
 from wherry.snapshots.unpack import apply_layer
+from wherry.snapshots.verify import verify_layer
 
 pytestmark = pytest.mark.root
 
@@ -275,6 +277,7 @@ class _Place:
             try:
                 with contextlib.suppress(WherryError):
                     apply_layer(fd, dir_fd, _SMALL)
+                    _compare(dir_fd)
             finally:
                 os.close(dir_fd)
         finally:
@@ -290,6 +293,17 @@ class _Place:
         (self.outside / "secret").unlink()
         self.outside.rmdir()
         self.base.rmdir()
+
+
+def _compare(tree: int) -> None:
+    """Whatever tree a layer gives, it is the one that its own archive says."""
+    fd = os.memfd_create("archive")
+    try:
+        write_archive(tree, fd, root=True)
+        os.lseek(fd, 0, os.SEEK_SET)
+        assert verify_layer(fd, tree) == ""
+    finally:
+        os.close(fd)
 
 
 _place: list[_Place] = []

@@ -14,6 +14,7 @@ from wherry.paths import Roots
 from wherry.snapshots import sealing
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.unpack import apply_layer
+from wherry.snapshots.verify import verify_layer
 from wherry.store.blobs import Blobs
 from wherry.store.database import open_database
 from wherry.wire import images as wire
@@ -42,6 +43,11 @@ async def write_layer(tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, 
             os.close(fd)
 
 
+async def compare(source_fd: int, tree_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
+    """Compare in a thread what the engine compares in a worker."""
+    return {"difference": await asyncio.to_thread(verify_layer, source_fd, tree_fd, expect_diff_id=expect_diff_id)}
+
+
 async def chunks(data: bytes, size: int = 10_000) -> AsyncIterator[bytes]:
     """A request body."""
     for start in range(0, len(data), size):
@@ -58,6 +64,7 @@ class Store:
         self.roots = Roots(root, f"{root}/run")
         self.messages: list[dict[str, Any]] = []
         self.used: set[str] = set()
+        self.mounted: set[str] = set()
         self.loop = asyncio.new_event_loop()
         self.open()
 
@@ -67,7 +74,15 @@ class Store:
         self.database = open_database(self.roots.database)
         self.overlay = Overlay(self.roots)
         self.images = Images(
-            self.roots, self.blobs, self.database, self.overlay, unpack, write_layer, lambda: self.used
+            self.roots,
+            self.blobs,
+            self.database,
+            self.overlay,
+            unpack,
+            write_layer,
+            compare,
+            lambda: self.used,
+            lambda: self.mounted,
         )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

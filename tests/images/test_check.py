@@ -1,5 +1,6 @@
 """`system check`: what was damaged is found and named, what can be mended is, and the rest is said to be lost."""
 
+import errno
 import gzip
 import json
 import os
@@ -11,10 +12,11 @@ import pytest
 
 from tests.images import image_archives as make
 from tests.images.conftest import Store, chunks
-from wherry.errors import NotFound
+from wherry.errors import KernelError, NotFound
 from wherry.images.commit import Commit
 from wherry.oci import digest as digests
 from wherry.oci.reference import Reference
+from wherry.store.images import LayerRecord
 
 pytestmark = pytest.mark.root
 
@@ -131,15 +133,24 @@ def test_a_compressed_layer_is_pulled_again(store: Store) -> None:
         await store.images.load(chunks(layout), lambda _: None)
 
     damage(store, blob)
-    (lost,) = check(store, registry)
+    lost, untold = check(store, registry)
     assert not lost["Mended"]
+    assert (untold["Kind"], untold["Problem"], untold["Mended"]) == ("snapshot", "unverified", False)
+    assert "its blob" in untold["Outcome"]
     assert not asked
     digest_name = f"docker.io/library/app@{record.manifest}"
     store.run(store.images.stores.records.put(record, [digest_name]))
-    (found,) = check(store, registry)
+    found, told = check(store, registry)
     assert (found["Problem"], found["Mended"], found["Outcome"]) == ("missing", True, "pulled again")
+    assert (told["Mended"], told["Outcome"]) == (True, "compared with its mended blob: it is whole")
     assert asked == [digest_name]
     assert check(store) == []
+    # both halves damaged: the blob comes from the registry, the tree from the blob
+    damage(store, blob)
+    os.chmod(f"{store.overlay.path(record.chain_ids[0])}/a", 0o600)
+    assert [one["Outcome"] for one in check(store, registry)] == ["pulled again", "unpacked again from its blob"]
+    assert check(store) == []
+    store.check()
 
 
 def test_a_snapshot_is_unpacked_again(loaded: Store) -> None:
@@ -154,7 +165,7 @@ def test_a_snapshot_is_unpacked_again(loaded: Store) -> None:
         ("snapshot", lower, "corrupt"),
         ("snapshot", upper, "missing"),
     ]
-    assert "3001 were unpacked" in found[0]["Detail"]
+    assert found[0]["Detail"] == "the size of 'a' changed"
     mended = check(loaded, nowhere)
     assert [one["Outcome"] for one in mended] == ["unpacked again from its blob"] * 2
     assert Path(f"{loaded.overlay.path(lower)}/a").read_bytes() == b"one" * 1000
@@ -169,17 +180,140 @@ def test_a_snapshot_is_unpacked_again(loaded: Store) -> None:
     loaded.check()
 
 
-def test_a_layer_that_a_container_stands_on_is_not_swapped(loaded: Store) -> None:
-    """It is told to remove that first."""
+def flip(store: Store, chain_id: str, name: str) -> None:
+    """Flip a bit of a file of a snapshot; length and time stay."""
+    path = Path(store.overlay.path(chain_id)) / name
+    found = path.stat()
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_a_changed_byte(loaded: Store) -> None:
+    """It is found, named and mended; the file's length and time are what they were."""
+    lower = loaded.images.resolve("app:1").chain_ids[0]
+    flip(loaded, lower, "a")
+    (one,) = check(loaded)
+    assert (one["Kind"], one["Id"], one["Problem"]) == ("snapshot", lower, "corrupt")
+    assert one["Detail"] == "the content of 'a' changed"
+    (one,) = check(loaded, nowhere)
+    assert one["Mended"]
+    assert check(loaded) == []
+    loaded.check()
+
+
+def test_a_changed_byte_where_a_layer_says_things_twice(store: Store) -> None:
+    """What only unpacking tells is compared with that; nothing of it stays."""
+    twice = make.tar({"f": b"a" * 100}).rstrip(b"\0")
+    twice += bytes(-len(twice) % 512) + make.tar({"deep/f": b"c", "f": b"b" * 50})
+    store.load(make.tar(make.docker20([(make.config([twice]), [twice], ["t:1"])])))
+    assert check(store) == []
+    flip(store, store.images.resolve("t:1").chain_ids[0], "f")
+    (one,) = check(store, nowhere)
+    assert (one["Detail"], one["Mended"]) == ("the content of 'f' changed", True)
+    assert check(store) == []
+    store.check()
+
+
+def test_a_layer_that_a_container_runs_on_is_not_swapped(loaded: Store) -> None:
+    """It is told to stop that first; under one that does not run it is."""
     lower = loaded.images.resolve("app:1").chain_ids[0]
     os.unlink(f"{loaded.overlay.path(lower)}/a")
-    loaded.used = {lower}
+    loaded.used = loaded.mounted = {lower}
     (one,) = check(loaded, nowhere)
     assert not one["Mended"]
-    assert "a container stands on it" in one["Outcome"]
+    assert "something runs on it" in one["Outcome"]
+    loaded.mounted = set()
+    (one,) = check(loaded, nowhere)
+    assert one["Mended"]
     loaded.used = {"sha256:" + "1" * 64}
     found = check(loaded)
     assert [one["Detail"] for one in found if not one["Images"]] == ["a container stands on it, its image is gone"]
+
+
+def test_a_layer_whose_image_is_gone(loaded: Store) -> None:
+    """A container stands on it: what it was is known without its blob, and what happens to it is found."""
+    lower, upper = loaded.images.resolve("app:1").chain_ids
+    loaded.used = {lower, upper}
+    loaded.remove("app:1", force=True)
+    assert list(loaded.blobs.walk()) == []
+    report = loaded.run(loaded.images.check(lambda _: None))
+    assert (report["Snapshots"], report["Findings"]) == (2, [])
+    flip(loaded, upper, "b")
+    (one,) = check(loaded, nowhere)
+    assert (one["Id"], one["Problem"], one["Images"], one["Mended"]) == (upper, "corrupt", [], False)
+    loaded.load(make.tar(make.docker20([(_CONFIG, _LAYERS, ["app:1"])])))
+    (one,) = check(loaded, nowhere)
+    assert one["Mended"]
+    assert check(loaded) == []
+
+
+def test_without_room_nothing_is_called_whole(loaded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be compared is said to be so."""
+    lower = loaded.images.resolve("app:1").chain_ids[0]
+
+    async def full(*_: object, **__: object) -> dict[str, Any]:
+        raise KernelError("unpack", errno.ENOSPC, "a")
+
+    os.chmod(f"{loaded.overlay.path(lower)}/a", 0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr(loaded.images.stores, "unpack", full)
+        (one,) = check(loaded, nowhere)
+    assert (one["Problem"], one["Mended"]) == ("unverified", False)
+    assert "no space left" in one["Detail"].lower()
+    (one,) = check(loaded, nowhere)
+    assert one["Mended"]
+
+
+class CacheOf:
+    """A holder with one layer."""
+
+    name = "the build cache"
+
+    def __init__(self, chain_id: str, layer: LayerRecord) -> None:
+        self._layer: tuple[str, LayerRecord, str | None] | None = (chain_id, layer, None)
+
+    def layers(self) -> "list[tuple[str, LayerRecord, str | None]]":
+        return [self._layer] if self._layer else []
+
+    def chains(self) -> set[str]:
+        return {chain_id for chain_id, _, _ in self.layers()}
+
+    def blobs(self) -> set[str]:
+        return {layer.blob for _, layer, _ in self.layers()}
+
+    def busy(self) -> set[str]:
+        return set()
+
+    async def forget(self, chain_id: str) -> None:
+        assert self._layer
+        assert self._layer[0] == chain_id
+        self._layer = None
+
+
+def test_what_only_the_build_cache_has(store: Store) -> None:
+    """It is looked at like an image's; what is lost of it is forgotten."""
+    packed = [gzip.compress(layer, 9, mtime=7) for layer in _LAYERS]
+    store.load(make.tar(make.docker20([(_CONFIG, packed, ["app:1"])])))
+    record = store.images.resolve("app:1").record
+    held = CacheOf(record.chain_ids[0], record.layers[0])
+    store.images.stores.holders.append(held)
+    store.remove("app:1")
+    assert check(store) == []
+    flip(store, record.chain_ids[0], "a")
+    (one,) = check(store, nowhere)
+    assert (one["Images"], one["Mended"]) == (["the build cache"], True)
+    damage(store, record.layers[0].blob)
+    found = check(store, nowhere)
+    assert [(one["Kind"], one["Images"], one["Mended"]) for one in found] == [
+        ("blob", ["the build cache"], True),
+        ("snapshot", ["the build cache"], True),
+    ]
+    assert "forgotten" in found[0]["Outcome"]
+    assert held.layers() == []
+    assert check(store) == []
+    store.check()
 
 
 def test_neither_blob_nor_tree(loaded: Store) -> None:

@@ -134,6 +134,21 @@ class Cache:
 
     # -- what is held
 
+    name = "the build cache"
+
+    def layers(self) -> list[tuple[str, LayerRecord, str | None]]:
+        """Chain id, record and parent of each layer that records need."""
+        found = {record.chain: record for record in self._records.values() if record.layer is not None}
+        return [(chain, record.layer, record.parent or None) for chain, record in found.items() if record.layer]
+
+    def busy(self) -> tuple[str, ...]:
+        """Nothing runs on a record; a build says so itself."""
+        return ()
+
+    async def forget(self, chain_id: str) -> None:
+        """Do without a layer, which is lost: its step is carried out again when it is asked for."""
+        await self.drop([key for key, record in self._records.items() if record.chain == chain_id])
+
     def chains(self) -> set[str]:
         """Snapshots that records need."""
         return {record.chain for record in self._records.values() if record.chain}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from wherry.images.load import discard
 from wherry.images.stores import Stores
-from wherry.store.images import ImageRecord
+from wherry.store.images import ImageRecord, LayerRecord
 
 
 class Held:
@@ -52,6 +52,19 @@ class AllHeld:
     def blobs(self) -> set[str]:
         """Digests that running builds need."""
         return {digest for held in self._running for digest in held.blob_digests}
+
+    name = "a running build"
+
+    def layers(self) -> tuple[tuple[str, LayerRecord, str | None], ...]:
+        """None: what is half made cannot be checked."""
+        return ()
+
+    def busy(self) -> set[str]:
+        """All that running builds stand on."""
+        return self.chains()
+
+    async def forget(self, chain_id: str) -> None:
+        """A build that has lost a layer fails by itself."""
 
     @contextmanager
     def build(self) -> Iterator[Held]:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.config import EngineConfig
 from wherry.containers import adopt, data, records, stop
 from wherry.containers.context import Context
+from wherry.containers.model import Container
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import Settings
@@ -64,7 +65,13 @@ class Engine:
         self._spawner = Spawner(cgroups=self._placement.enter())
         await self._spawner.start()
         self._storage = storage.Storage(
-            roots, self._unpack, self._write_layer, self._layers_in_use, self._to_be_deleted
+            roots,
+            self._unpack,
+            self._write_layer,
+            self._compare,
+            self._layers_in_use,
+            self._layers_mounted,
+            self._to_be_deleted,
         )
         self.events.keep(self._storage.journal)
         self._storage.build_cache.limit = kept_bytes(self.config.builder, roots.data)
@@ -213,10 +220,16 @@ class Engine:
     async def _write_layer(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> dict[str, Any]:
         return await self._live_spawner.run_worker("layer", args, {"tree": tree_fd, "blob": blob_fd, "copy": copy_fd})
 
+    async def _compare(self, source_fd: int, tree_fd: int, expect_diff_id: str | None) -> dict[str, Any]:
+        args = {"expect_diff_id": expect_diff_id}
+        return await self._live_spawner.run_worker("verify", args, {"source": source_fd, "tree": tree_fd})
+
     def _layers_in_use(self) -> set[str]:
-        records = [container.record for container in self._context.registry]
-        mounted = [point.chain_ids or [] for record in records for point in record.mounts or []]
-        return {chain for chains in [*(record.chain_ids for record in records), *mounted] for chain in chains}
+        return _layers_of(self._context.registry)
+
+    def _layers_mounted(self) -> set[str]:
+        """Of those that run, that a verb works on at this moment, or that files are copied from or to."""
+        return _layers_of(c for c in self._context.registry if c.monitor is not None or c.lock.locked() or c.copies)
 
     def _volumes_wanted(self, id_: str) -> set[str]:
         try:
@@ -265,3 +278,13 @@ class Engine:
             except WherryError as error:
                 log.warning("emptying the trash: %s", error)
                 self._loop.call_later(_TRASH_RETRY, self._trash.set)
+
+
+def _layers_of(containers: Iterable[Container]) -> set[str]:
+    """Chain ids of what containers stand on, and of the images that are mounted in them."""
+    found: set[str] = set()
+    for container in containers:
+        found.update(container.record.chain_ids)
+        for point in container.record.mounts or []:
+            found.update(point.chain_ids or [])
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from wherry.build.cache import Cache
 from wherry.errors import Conflict, NewerSchema
 from wherry.images.images import Images
-from wherry.images.stores import Unpack, WriteLayer
+from wherry.images.stores import Compare, Unpack, WriteLayer
 from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.atomic import write_atomic
@@ -82,7 +82,9 @@ class Storage:
         roots: where they lie; `prepare` has run.
         unpack: how a layer is unpacked.
         write_layer: how a directory becomes a layer.
+        compare: how a layer's tree is compared with its archive.
         layers_in_use: chain ids of the snapshots that containers stand on.
+        layers_mounted: those of them that are mounted.
         swept: takes paths that are to be deleted.
     """
 
@@ -91,7 +93,9 @@ class Storage:
         roots: Roots,
         unpack: Unpack,
         write_layer: WriteLayer,
+        compare: Compare,
         layers_in_use: Callable[[], Iterable[str]],
+        layers_mounted: Callable[[], Iterable[str]],
         swept: Callable[[str], None],
     ) -> None:
         self._database = open_database(roots.database)
@@ -99,8 +103,9 @@ class Storage:
         self.volumes = Volumes(roots, swept)
         blobs = Blobs(roots.blobs, roots.ingest, roots.trash)
         self.journal = Journal(self._database)
-        self.images = Images(roots, blobs, self._database, self.overlay, unpack, write_layer, layers_in_use)
-
+        self.images = Images(
+            roots, blobs, self._database, self.overlay, unpack, write_layer, compare, layers_in_use, layers_mounted
+        )
         self.build_cache = Cache(self._database, self.images.stores)
         self.images.stores.holders.append(self.build_cache)
 

@@ -1,40 +1,32 @@
-"""`system check`: is everything there that images need, and is it what it should be? And mend what can be mended.
+"""`system check`: is everything there that images and the build cache need, and is it what it should be?
 
-Every blob is hashed again. Of every snapshot the description is read and the files' bytes are counted: they must be
-those that were unpacked (a change that leaves every length as it was is not seen). A layer whose blob is whole is
-unpacked again; a blob that is not is written anew from its snapshot, where that gives the same bytes (layers that were
-made here), or pulled again, where the image has a name in a registry. What cannot be mended is said to be so; nothing
-is thrown away that nothing replaces, but for blobs that no longer are what their name says.
+Every blob is hashed again. Every snapshot is compared with its blob, file by file (`compare`); one whose image is gone,
+and which a container stands on, with the digest that was written down when its blob went. `repair` mends what is found.
 """
 
 import asyncio
 import hashlib
 import os
-import stat
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wherry.errors import StoreCorrupt, WherryError
-from wherry.images.layers import unpack_layer
+from wherry.images.compare import archive_digest, with_blob
 from wherry.images.stores import Progress, Stores
-from wherry.oci import digest as digests
 from wherry.oci.digest import Digest
-from wherry.oci.reference import Reference, parse_normalized
-from wherry.snapshots.measure import inodes
+from wherry.oci.reference import parse_normalized
 from wherry.store.images import ImageRecord, LayerRecord
 
 _CHUNK = 1 << 20
 
-PullAgain = Callable[[Reference], Awaitable[object]]
-"""Pull a name with a digest."""
+MISSING, CORRUPT, UNVERIFIED = "missing", "corrupt", "unverified"
 
 
 class Finding:
     """One thing that is not as it should be.
 
-    Fields: `kind` (`blob`, `snapshot`), `id` (digest or chain id), `problem` (`missing`, `corrupt`), `detail`, `images`
-    (names or short ids of those that need it; none where nobody does), `outcome` (what repair came to, or nothing),
-    `mended`.
+    Fields: `kind` (`blob`, `snapshot`), `id` (digest or chain id), `problem` (`missing`, `corrupt`, `unverified`: it
+    could not be compared), `detail`, `images` (names or short ids of those that need it; none where nobody does),
+    `outcome` (what repair came to, or nothing), `mended`.
     """
 
     __slots__ = ("detail", "id", "images", "kind", "mended", "outcome", "problem")
@@ -61,71 +53,183 @@ class Finding:
         }
 
 
-async def check(stores: Stores, progress: Progress, pull_again: PullAgain | None = None) -> dict[str, Any]:
-    """Check everything, and with `pull_again` mend what can be mended.
+class Needs:
+    """Who needs what: images, indexes that names stand for, holders (the build cache).
 
-    Args:
-        progress: takes `{"status", "id", "progressDetail"}` for each thing that is checked.
-        pull_again: pulls a name with a digest; None only looks.
-
-    Returns:
-        `{"Blobs", "Snapshots", "Images"}` (how many were checked) and `Findings`.
+    Attributes:
+        blobs: images by blob; none for what only an index or a holder needs.
+        layers: by chain id: what is said of a layer, the chain id of the one below, the images that have it.
     """
-    needs = _Needs(stores)
-    findings = [*await _blobs(stores, needs, progress), *await _snapshots(stores, needs, progress)]
-    if pull_again is not None and findings:
-        await _Repair(stores, needs, pull_again, progress).run(findings)
-    return {
-        "Blobs": needs.checked_blobs,
-        "Snapshots": needs.checked_snapshots,
-        "Images": len(stores.records.by_id),
-        "Findings": [finding.to_json() for finding in findings],
-    }
-
-
-class _Needs:
-    """Who needs what."""
 
     def __init__(self, stores: Stores) -> None:
-        self.blobs: dict[str, list[ImageRecord]] = {}
-        self.snapshots: dict[str, tuple[LayerRecord, str | None, list[ImageRecord]]] = {}
-        self.checked_blobs = self.checked_snapshots = 0
         self._stores = stores
+        self.blobs: dict[str, list[ImageRecord]] = {}
+        self.layers: dict[str, tuple[LayerRecord, str | None, list[ImageRecord]]] = {}
+        self._others: dict[str, list[str]] = {}
         for record in stores.records.by_id.values():
             for digest in record.blobs:
                 self.blobs.setdefault(digest, []).append(record)
             parents = [None, *record.chain_ids]
             for chain_id, layer, parent in zip(record.chain_ids, record.layers, parents, strict=False):
-                self.snapshots.setdefault(chain_id, (layer, parent, []))[2].append(record)
+                self.layers.setdefault(chain_id, (layer, parent, []))[2].append(record)
+        for name, index in stores.records.indexes.items():
+            for digest in index.blobs:
+                if digest not in self.blobs or digest in self._others:
+                    self.blobs.setdefault(digest, [])
+                    self._others.setdefault(digest, []).append(parse_normalized(name).familiar())
+        for holder in stores.holders:
+            for chain_id, layer, parent in holder.layers():
+                if not self.layers.setdefault(chain_id, (layer, parent, []))[2]:
+                    self._others.setdefault(chain_id, []).append(holder.name)
+                if not self.blobs.setdefault(layer.blob, []):
+                    self._others.setdefault(layer.blob, []).append(holder.name)
 
-    def names(self, records: list[ImageRecord]) -> list[str]:
-        """What people call these images."""
+    def users(self, id_: str) -> list[str]:
+        """What people call those who need a blob or a layer."""
+        records = self.blobs.get(id_) or (self.layers[id_][2] if id_ in self.layers else [])
         shown = []
         for record in records:
             names = [parse_normalized(name).familiar() for name in sorted(self._stores.records.names_of(record.id))]
             shown.append(names[0] if names else Digest(record.id).short)
-        return sorted(shown)
+        return sorted({*shown, *self._others.get(id_, ())})
 
 
-async def _blobs(stores: Stores, needs: _Needs, progress: Progress) -> list[Finding]:
-    found: list[Finding] = []
-    there = await asyncio.to_thread(lambda: dict(stores.blobs.walk()))
-    for digest, size in there.items():
-        progress({"status": "Checking blob", "id": digest.short, "progressDetail": {"current": size, "total": size}})
-        problem = await asyncio.to_thread(_hash, stores.blobs.path(digest), digest)
-        needs.checked_blobs += 1
-        # what went away meanwhile was removed
-        if problem and (stores.blobs.exists(digest) or str(digest) in needs.blobs):
-            users = needs.blobs.get(str(digest), [])
-            found.append(Finding("blob", str(digest), "corrupt", problem, needs.names(users)))
-    for wanted, users in needs.blobs.items():
-        if wanted not in there and users[0].id in stores.records.by_id:
-            found.append(Finding("blob", wanted, "missing", "its file is not there", needs.names(users)))
-    return found
+class Check:
+    """One check: what it looks at, and what it has found.
+
+    Args:
+        progress: takes `{"status", "id", "progressDetail"}` for each thing that is looked at.
+    """
+
+    def __init__(self, stores: Stores, progress: Progress) -> None:
+        self._stores = stores
+        self._progress = progress
+        self.needs = Needs(stores)
+        self.findings: list[Finding] = []
+        self._bad_blobs: set[str] = set()
+        self._blobs = self._snapshots = 0
+
+    async def run(self) -> None:
+        """Look at everything."""
+        await self._all_blobs()
+        await self._all_snapshots()
+
+    def report(self) -> dict[str, Any]:
+        """`{"Blobs", "Snapshots", "Images"}` (how many were looked at) and `Findings`."""
+        return {
+            "Blobs": self._blobs,
+            "Snapshots": self._snapshots,
+            "Images": len(self._stores.records.by_id),
+            "Findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def _found(self, kind: str, id_: str, problem: str, detail: str) -> None:
+        self.findings.append(Finding(kind, id_, problem, detail, self.needs.users(id_)))
+        if kind == "blob":
+            self._bad_blobs.add(id_)
+
+    # -- blobs
+
+    async def _all_blobs(self) -> None:
+        stores = self._stores
+        there = await asyncio.to_thread(lambda: dict(stores.blobs.walk()))
+        for digest, size in there.items():
+            self._tell("Checking blob", digest, size, size)
+            problem = await asyncio.to_thread(hash_blob, stores.blobs.path(digest), digest)
+            self._blobs += 1
+            # what went away meanwhile was removed
+            if problem and (stores.blobs.exists(digest) or str(digest) in self.needs.blobs):
+                self._found("blob", str(digest), CORRUPT, problem)
+        for wanted in self.needs.blobs.keys() - {str(digest) for digest in there}:
+            if wanted in stores.recorded_blobs() or any(wanted in holder.blobs() for holder in stores.holders):
+                self._found("blob", wanted, MISSING, "its file is not there")
+
+    # -- snapshots
+
+    async def _all_snapshots(self) -> None:
+        for chain_id, (layer, _, _) in self.needs.layers.items():
+            self._tell("Checking layer", Digest(chain_id), 0, layer.size)
+            if self._is_there(chain_id):
+                problem, detail = await self.compare(chain_id, layer)
+                # what went away meanwhile was removed
+                if problem and self._stores.overlay.exists(chain_id):
+                    self._found("snapshot", chain_id, problem, detail)
+        for chain_id in sorted(set(self._stores.layers_in_use()) - self.needs.layers.keys()):
+            self._tell("Checking layer", Digest(chain_id), 0, 0)
+            if not self._stores.overlay.exists(chain_id):
+                self._found("snapshot", chain_id, MISSING, "a container stands on it, its image is gone")
+                continue
+            self._snapshots += 1
+            problem, detail = await self._orphan(chain_id)
+            if problem and self._stores.overlay.exists(chain_id):
+                self._found("snapshot", chain_id, problem, detail)
+
+    def _is_there(self, chain_id: str) -> bool:
+        if self._stores.overlay.exists(chain_id):
+            self._snapshots += 1
+            return True
+        if chain_id in self._stores.needed_layers():
+            self._found("snapshot", chain_id, MISSING, "its tree is not there")
+        return False
+
+    async def compare(self, chain_id: str, layer: LayerRecord) -> tuple[str, str]:
+        """Look at a snapshot; returns what kind of problem it has, and in words, or nothing twice."""
+        try:
+            said = await asyncio.to_thread(_described, self._stores, chain_id)
+            if said.get("diff_id") not in (layer.diff_id, None):
+                raise StoreCorrupt(f"layer {chain_id}: its description is of {said['diff_id']}")
+        except WherryError as error:
+            return CORRUPT, str(error)
+        if layer.blob in self._bad_blobs:
+            return await self._by_archive(chain_id, layer.diff_id, "its blob is not what it should be")
+
+        def told(done: int) -> None:
+            self._tell("Checking layer", Digest(chain_id), done, layer.size)
+
+        try:
+            difference = await with_blob(self._stores, chain_id, layer, told)
+        except WherryError as error:
+            return UNVERIFIED, str(error)
+        return (CORRUPT, difference) if difference else ("", "")
+
+    async def _orphan(self, chain_id: str) -> tuple[str, str]:
+        """Look at a snapshot that has no image any more."""
+        try:
+            said = await asyncio.to_thread(_described, self._stores, chain_id)
+        except WherryError as error:
+            return CORRUPT, str(error)
+        known = said.get("tree")
+        if known is None:
+            words = "a container stands on it, its image is gone, and nothing says what it was"
+            return await self._by_archive(chain_id, said.get("diff_id"), words)
+        problem, detail = await self._by_archive(chain_id, known, "its files are not those that it had")
+        return (CORRUPT if problem and known else problem), detail
+
+    async def _by_archive(self, chain_id: str, wanted: object, words: str) -> tuple[str, str]:
+        """Compare the archive of a snapshot with a digest; other bytes may come from another archiver."""
+        try:
+            found = await archive_digest(self._stores, chain_id)
+        except WherryError as error:
+            return UNVERIFIED, str(error)
+        return ("", "") if found == wanted else (UNVERIFIED, words)
+
+    def blob_is_good(self, digest: str) -> None:
+        """Note that a blob was mended."""
+        self._bad_blobs.discard(digest)
+
+    def _tell(self, status: str, digest: Digest, current: int, total: int) -> None:
+        detail = {"current": current, "total": total} if total else {}
+        self._progress({"status": status, "id": digest.short, "progressDetail": detail})
 
 
-def _hash(path: str, digest: Digest) -> str:
-    """Read a blob to its end; returns what is wrong, or nothing."""
+def _described(stores: Stores, chain_id: str) -> dict[str, object]:
+    """Return what was written about a snapshot. Raises `StoreCorrupt`, `NewerSchema`."""
+    stores.overlay.check(chain_id)
+    return stores.overlay.meta(chain_id)
+
+
+def hash_blob(path: str, digest: Digest) -> str:
+    """Read a blob to its end; returns what is wrong, or nothing. Blocks: for a thread."""
     hasher = hashlib.new(digest.algorithm)
     try:
         with open(path, "rb", buffering=0) as file:
@@ -138,191 +242,3 @@ def _hash(path: str, digest: Digest) -> str:
     if hasher.hexdigest() != digest.hex:
         return f"its content is {digest.algorithm}:{hasher.hexdigest()}"
     return ""
-
-
-async def _snapshots(stores: Stores, needs: _Needs, progress: Progress) -> list[Finding]:
-    found: list[Finding] = []
-    for chain_id, (layer, _, users) in needs.snapshots.items():
-        progress({"status": "Checking layer", "id": Digest(chain_id).short, "progressDetail": {}})
-        if not await asyncio.to_thread(stores.overlay.exists, chain_id):
-            if users[0].id in stores.records.by_id:
-                found.append(Finding("snapshot", chain_id, "missing", "its tree is not there", needs.names(users)))
-            continue
-        needs.checked_snapshots += 1
-        problem = await _tree(stores, chain_id, layer)
-        if problem and stores.overlay.exists(chain_id):
-            found.append(Finding("snapshot", chain_id, "corrupt", problem, needs.names(users)))
-    others = sorted(set(stores.layers_in_use()) - needs.snapshots.keys())
-    gone = await asyncio.to_thread(lambda: [chain_id for chain_id in others if not stores.overlay.exists(chain_id)])
-    words = "a container stands on it, its image is gone"
-    return [*found, *(Finding("snapshot", chain_id, "missing", words, []) for chain_id in gone)]
-
-
-async def _tree(stores: Stores, chain_id: str, layer: LayerRecord) -> str:
-    """Look at a snapshot; returns what is wrong, or nothing."""
-    try:
-        counted = await asyncio.to_thread(_look, stores, chain_id, layer)
-    except (WherryError, OSError) as error:
-        return str(error)
-    if counted == layer.unpacked or counted == await _unpacked_again(stores, layer):
-        return ""
-    return f"its files have {counted} bytes, {layer.unpacked} were unpacked"
-
-
-def _look(stores: Stores, chain_id: str, layer: LayerRecord) -> int:
-    stores.overlay.check(chain_id)
-    said = stores.overlay.meta(chain_id).get("diff_id")
-    if said not in (layer.diff_id, None):
-        raise StoreCorrupt(f"layer {chain_id}: its description is of {said}")
-    return _count(stores.overlay.path(chain_id))
-
-
-def _count(tree: str) -> int:
-    fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return sum(found.st_size for found in inodes(fd) if not stat.S_ISDIR(found.st_mode))
-    finally:
-        os.close(fd)
-
-
-async def _unpacked_again(stores: Stores, layer: LayerRecord) -> int | None:
-    """What a layer's tree holds when it is unpacked: less than was counted where the layer writes a file twice."""
-    staging = stores.overlay.stage()
-    try:
-        source = stores.blobs.open(digests.parse(layer.blob))
-        target = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            await stores.unpack(source, target, layer.diff_id)
-        finally:
-            os.close(source)
-            os.close(target)
-        return await asyncio.to_thread(_count, staging)
-    except WherryError:
-        return None  # its blob is bad, which is found by itself
-    finally:
-        await asyncio.to_thread(stores.overlay.abandon, staging)
-
-
-class _Repair:
-    def __init__(self, stores: Stores, needs: _Needs, pull_again: PullAgain, progress: Progress) -> None:
-        self._stores = stores
-        self._needs = needs
-        self._pull_again = pull_again
-        self._progress = progress
-        self._pulled: dict[str, str] = {}
-
-    async def run(self, findings: list[Finding]) -> None:
-        blobs = [finding for finding in findings if finding.kind == "blob"]
-        for finding in blobs:
-            self._progress({"status": "Repairing blob", "id": Digest(finding.id).short, "progressDetail": {}})
-            try:
-                await self._blob(finding)
-            except WherryError as error:
-                finding.outcome = str(error)
-        for finding in findings:
-            if finding.kind == "snapshot":
-                self._progress({"status": "Repairing layer", "id": Digest(finding.id).short, "progressDetail": {}})
-                try:
-                    await self._snapshot(finding)
-                except WherryError as error:
-                    finding.outcome = str(error)
-
-    async def _blob(self, finding: Finding) -> None:
-        digest = digests.parse(finding.id)
-        users = self._needs.blobs.get(finding.id, [])
-        if finding.problem == "corrupt":
-            # it is not what its name says, and would only keep what is from coming
-            await asyncio.to_thread(self._stores.blobs.remove, digest)
-        if not users:
-            finding.mended, finding.outcome = True, "removed: nobody needs it"
-            return
-        if await self._from_snapshot(digest):
-            finding.mended, finding.outcome = True, "written again from its unpacked layer"
-            return
-        reasons = []
-        for record in users:
-            reason = await self._from_registry(record)
-            if not reason and await asyncio.to_thread(self._is_good, digest):
-                finding.mended, finding.outcome = True, "pulled again"
-                return
-            reasons.append(reason or "the registry gave something else")
-        finding.outcome = f"not mended: {reasons[0]}"
-
-    def _is_good(self, digest: Digest) -> bool:
-        return self._stores.blobs.exists(digest) and not _hash(self._stores.blobs.path(digest), digest)
-
-    async def _from_snapshot(self, digest: Digest) -> bool:
-        """Archive the snapshots of the layer with that blob; True where the blob came out of it."""
-        for chain_id, (layer, _, _) in self._needs.snapshots.items():
-            if layer.blob != digest or not self._stores.overlay.exists(chain_id):
-                continue
-            for gzip in (layer.blob != layer.diff_id, False):
-                if await self._archive(chain_id, digest, gzip=gzip):
-                    return True
-        return False
-
-    async def _archive(self, chain_id: str, digest: Digest, *, gzip: bool) -> bool:
-        args: dict[str, Any] = {"gzip": gzip, "newest": None, "mounted": False, "below": []}
-        tree = os.open(self._stores.overlay.path(chain_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            with self._stores.blobs.ingest() as ingest:
-                blob = ingest.write_fd()
-                try:
-                    written = await self._stores.write_layer(tree, blob, null, args)
-                finally:
-                    os.close(blob)
-                if written["digest"] != digest:
-                    return False
-                await asyncio.to_thread(ingest.commit_written, digest, written["compressed_size"])
-                return True
-        finally:
-            os.close(tree)
-            os.close(null)
-
-    async def _from_registry(self, record: ImageRecord) -> str:
-        """Pull an image again, once; returns why that was not to be, or nothing."""
-        if record.id not in self._pulled:
-            self._pulled[record.id] = await self._pull(record)
-        return self._pulled[record.id]
-
-    async def _pull(self, record: ImageRecord) -> str:
-        names = [parse_normalized(name) for name in sorted(self._stores.records.names_of(record.id))]
-        # by the digest that it was pulled by; a tag alone may mean another image by now
-        wanted = [name for name in names if name.digest]
-        if not wanted:
-            return "it was not pulled from a registry: load or build it again"
-        reason = ""
-        for name in wanted:
-            try:
-                await self._pull_again(name)
-            except WherryError as error:
-                reason = str(error)
-                continue
-            return ""
-        return reason
-
-    async def _snapshot(self, finding: Finding) -> None:
-        if finding.id not in self._needs.snapshots:
-            finding.outcome = "not mended: nothing says what it was made of; the container cannot start any more"
-            return
-        layer, parent, _ = self._needs.snapshots[finding.id]
-        if finding.problem == "missing" and self._stores.overlay.exists(finding.id):
-            finding.mended, finding.outcome = True, "unpacked again, with its blob"
-            return
-        digest = digests.parse(layer.blob)
-        if not await asyncio.to_thread(self._is_good, digest):
-            finding.outcome = f"not mended: its blob {digest.short} is not there either"
-            return
-        if finding.problem == "corrupt":
-            if finding.id in self._stores.layers_in_use():
-                finding.outcome = "not mended: a container stands on it; remove that first"
-                return
-            await asyncio.to_thread(self._stores.overlay.remove, finding.id)
-        fd = self._stores.blobs.open(digest)
-        try:
-            with self._stores.pinned([finding.id]):
-                await unpack_layer(self._stores, fd, finding.id, layer.diff_id, parent)
-        finally:
-            os.close(fd)
-        finding.mended, finding.outcome = True, "unpacked again from its blob"

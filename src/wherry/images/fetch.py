@@ -13,7 +13,7 @@ from typing import Any
 
 from wherry.distribution.source import Source
 from wherry.errors import DigestMismatch, NotFound, Unavailable
-from wherry.images.layers import AT_ONCE, Batch, verify_diff_id
+from wherry.images.layers import AT_ONCE, Batch, verify_diff_id, watch
 from wherry.images.stores import Stores
 from wherry.oci.digest import Digest
 from wherry.oci.image import Descriptor
@@ -236,24 +236,18 @@ async def _unpack(stores: Stores, gates: Gates, batch: Batch, fd: int, layer: La
         async with gates.unpacking:
             if stores.overlay.exists(layer.chain_id):
                 await asyncio.to_thread(verify_diff_id, fd, layer.diff_id)
-                size = stores.overlay.size(layer.chain_id)
+                unpacked = stores.overlay.size(layer.chain_id)
             else:
-                watching = asyncio.ensure_future(_watch(fd, layer.descriptor.size, tell))
+                size = layer.descriptor.size
+                watching = asyncio.ensure_future(watch(fd, lambda done: tell("Extracting", done, size)))
                 try:
-                    size = await batch.unpack(fd, layer.chain_id, layer.diff_id, layer.parent)
+                    unpacked = await batch.unpack(fd, layer.chain_id, layer.diff_id, layer.parent)
                 finally:
                     watching.cancel()
         tell("Pull complete", 0, 0)
-        return size
+        return unpacked
     finally:
         os.close(fd)
-
-
-async def _watch(fd: int, size: int, tell: Tell) -> None:
-    """Tell how far the worker is: it reads the same open file, so that its place is ours."""
-    while True:
-        tell("Extracting", os.lseek(fd, 0, os.SEEK_CUR), size)
-        await asyncio.sleep(_TOLD)
 
 
 async def _until_done(work: "asyncio.Future[Any]") -> None:

@@ -14,7 +14,6 @@ from wherry.distribution.settings import Settings
 from wherry.errors import WherryError
 from wherry.images import (
     bootstrap,
-    check,
     commit,
     copy,
     history,
@@ -30,12 +29,14 @@ from wherry.images import (
 )
 from wherry.images import import_ as importing
 from wherry.images import list as listing
+from wherry.images.check import Check
 from wherry.images.feed import Source
 from wherry.images.fetch import Gates, Tell, fetch_blob
 from wherry.images.list import Filters
 from wherry.images.model import Image
 from wherry.images.remove import InUse
-from wherry.images.stores import Progress, Stores, Unpack, WriteLayer
+from wherry.images.repair import PullAgain, repair
+from wherry.images.stores import Compare, Progress, Stores, Unpack, WriteLayer
 from wherry.oci import platform as platforms
 from wherry.oci.image import Descriptor
 from wherry.oci.platform import Platform
@@ -72,7 +73,9 @@ class Images:
         overlay: the snapshots.
         unpack: how a layer is unpacked (`stores.Unpack`).
         write_layer: how a directory becomes a layer (`stores.WriteLayer`).
+        compare: how a layer's tree is compared with its archive (`stores.Compare`).
         layers_in_use: returns the chain ids that containers stand on; those are never removed.
+        layers_mounted: returns those of them that are mounted; those are not even swapped for whole ones.
     """
 
     def __init__(
@@ -83,9 +86,13 @@ class Images:
         overlay: Overlay,
         unpack: Unpack,
         write_layer: WriteLayer,
+        compare: Compare,
         layers_in_use: Callable[[], Iterable[str]] = tuple,
+        layers_mounted: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        self._stores = Stores(roots, blobs, database, overlay, unpack, write_layer, layers_in_use)
+        self._stores = Stores(
+            roots, blobs, database, overlay, unpack, write_layer, compare, layers_in_use, layers_mounted
+        )
         self._resolved: dict[str, Image] = {}
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None
@@ -283,9 +290,13 @@ class Images:
             _log.warning("found %d images that the database did not know; their names are lost", len(found))
         return len(found)
 
-    async def check(self, progress: Progress, pull_again: check.PullAgain | None = None) -> dict[str, Any]:
-        """Look whether all is there and whole, and with `pull_again` mend what can be mended; see `check`."""
-        return await check.check(self._stores, progress, pull_again)
+    async def check(self, progress: Progress, pull_again: PullAgain | None = None) -> dict[str, Any]:
+        """Look whether all is there and whole, and with `pull_again` mend what can be mended (`check`, `repair`)."""
+        found = Check(self._stores, progress)
+        await found.run()
+        if pull_again is not None and found.findings:
+            await repair(self._stores, found, pull_again, progress)
+        return found.report()
 
     async def collect(self) -> int:
         """Remove snapshots and blobs that nothing needs; only when all containers are known to `layers_in_use`."""

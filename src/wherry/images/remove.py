@@ -1,17 +1,22 @@
 """Take names and images away, by Docker's rules and in its words; collect what nothing needs any more."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
-from wherry.errors import ImageInUse
+from wherry.errors import ImageInUse, WherryError
+from wherry.images.compare import archive_digest
 from wherry.images.resolve import is_id_prefix, resolve_id
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.oci.digest import Digest
 from wherry.oci.reference import Reference, parse_normalized
+from wherry.store.images import ImageRecord
 
 # (container id, whether it runs) of every container that was made from an image id
 InUse = Callable[[str], Iterable[tuple[str, bool]]]
+
+_log = logging.getLogger(__name__)
 
 
 async def remove(
@@ -136,6 +141,7 @@ def _conflict(stores: Stores, id_: str, in_use: InUse, force: bool, ignore_names
 async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[dict[str, str]]:
     record = stores.records.by_id[id_]
     held = record.blobs | _held(stores, stores.records.names_of(id_))
+    await _describe_orphans(stores, record)
     await stores.records.drop((), [id_])
     stores.forget(id_)
     report = [{"Deleted": id_}]
@@ -153,6 +159,24 @@ async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[
     if not _conflict(stores, parent, in_use, force=False, ignore_names=True):
         report += await _delete(stores, parent, in_use, prune)
     return report
+
+
+async def _describe_orphans(stores: Stores, record: ImageRecord) -> None:
+    """Of layers that only containers will stand on write down what `check` compares them with: their blobs go."""
+    standing = set(record.chain_ids) & set(stores.layers_in_use())
+    if not standing:
+        return
+    for other in stores.records.by_id.values():
+        standing.difference_update(other.chain_ids if other is not record else ())
+    for holder in stores.holders:
+        standing.difference_update(chain_id for chain_id, _, _ in holder.layers())
+    for chain_id in standing:
+        try:
+            digest = await archive_digest(stores, chain_id)
+            await asyncio.to_thread(stores.overlay.record_tree, chain_id, digest)
+        except WherryError as error:
+            # removing must be possible on a full disk, and with a damaged layer
+            _log.warning("layer %s of a removed image cannot be checked later: %s", chain_id, error)
 
 
 def _held(stores: Stores, names: Iterable[str]) -> set[str]:

@@ -13,7 +13,7 @@ from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.blobs import Blobs
 from wherry.store.database import Database
-from wherry.store.images import ImageRecords
+from wherry.store.images import ImageRecords, LayerRecord
 from wherry.store.leases import Leases
 
 
@@ -57,8 +57,39 @@ class WriteLayer(Protocol):
     def __call__(self, tree_fd: int, blob_fd: int, copy_fd: int, args: dict[str, Any]) -> Awaitable[dict[str, Any]]: ...
 
 
+class Compare(Protocol):
+    """Compares a layer's tree with an archive of it; the engine wires it to a confined worker (`snapshots.verify`).
+
+    Args:
+        source_fd: the layer's blob at its beginning, or a pipe; stays the caller's.
+        tree_fd: the tree; stays the caller's.
+        expect_diff_id: what the uncompressed stream must hash to; None takes what comes.
+
+    Returns:
+        `{"difference"}`: what differs, for people; empty where nothing does.
+
+    Raises:
+        DigestMismatch, HostileInput, StoreCorrupt: the archive is not what it should be.
+        KernelError: something could not be read.
+    """
+
+    def __call__(self, source_fd: int, tree_fd: int, expect_diff_id: str | None) -> Awaitable[dict[str, Any]]: ...
+
+
 class Holder(Protocol):
-    """Somebody else who needs what is stored: the builder's cache."""
+    """Somebody else who needs what is stored: the builder's cache, and the builds that run."""
+
+    name: str
+    """What people call it."""
+
+    def layers(self) -> Iterable[tuple[str, LayerRecord, str | None]]:
+        """Chain id, record, and chain id of the layer below, of each layer."""
+
+    def busy(self) -> Iterable[str]:
+        """Chain ids of those that something runs on at this moment."""
+
+    async def forget(self, chain_id: str) -> None:
+        """Do without a layer, which is lost."""
 
     def chains(self) -> Iterable[str]:
         """Chain ids of the snapshots."""
@@ -78,7 +109,9 @@ class Stores:
         blobs, database, overlay: the stores.
         unpack: how a layer is unpacked.
         write_layer: how a directory becomes a layer.
+        compare: how a layer's tree is compared with its archive.
         layers_in_use: chain ids of the snapshots that containers stand on, whatever became of their images.
+        layers_mounted: those of them that are mounted, or about to be.
     """
 
     def __init__(
@@ -89,14 +122,18 @@ class Stores:
         overlay: Overlay,
         unpack: Unpack,
         write_layer: WriteLayer,
+        compare: Compare,
         layers_in_use: Callable[[], Iterable[str]],
+        layers_mounted: Callable[[], Iterable[str]],
     ) -> None:
         self.roots = roots
         self.blobs = blobs
         self.overlay = overlay
         self.unpack = unpack
         self.write_layer = write_layer
+        self.compare = compare
         self.layers_in_use = layers_in_use
+        self._layers_mounted = layers_mounted
         self.database = database
         self.records = ImageRecords(database)
         self.leases = Leases(database)
@@ -146,6 +183,12 @@ class Stores:
                 self._pinned[chain_id] -= 1
                 if not self._pinned[chain_id]:
                     del self._pinned[chain_id]
+
+    def is_busy(self, chain_id: str) -> bool:
+        """Whether a snapshot is mounted, or a running operation stands on it: it must not be swapped for another."""
+        if chain_id in self._pinned or chain_id in self._layers_mounted():
+            return True
+        return any(chain_id in holder.busy() for holder in self.holders)
 
     def needed_layers(self) -> set[str]:
         """Chain ids of all snapshots that an image, a container or a running load needs."""

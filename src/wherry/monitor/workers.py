@@ -20,6 +20,12 @@ def _unpack(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any]
     return worker(args, fds)
 
 
+def _verify(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
+    from wherry.snapshots.verify import worker
+
+    return worker(args, fds)
+
+
 def _layer(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
     from wherry.snapshots.sealing import layer_worker
 
@@ -122,6 +128,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
     "seal": _seal,
     "squash": _squash,
     "unpack": _unpack,
+    "verify": _verify,
     "volume-copy": _volume_copy,
 }
 

@@ -7,12 +7,13 @@ are read by descriptor, and no link or mount is followed.
 
 import os
 import stat
-from errno import ENODATA, ENOENT, ENOTSUP, EXDEV
+from errno import ENOENT, EXDEV
 from hashlib import sha256
 
 from wherry.errors import Conflict, HostileInput, InvalidArgument, KernelError
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
-from wherry.snapshots.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, Entry
+from wherry.snapshots.metadata import entry_of, is_opaque, is_whiteout
+from wherry.snapshots.tar import FILE, HARDLINK, SYMLINK, Entry
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tarwriter import END, headers, padding
 from wherry.snapshots.xattrs import read_xattrs
@@ -33,7 +34,6 @@ _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOL
 _PIECE = 256 * 1024
 _MAX_DEPTH = 256  # what an archive may have when it is unpacked again (`Limits.max_depth`)
 _WHITEOUT = b".wh."
-_OPAQUE_XATTR = "trusted.overlay.opaque"
 
 
 class Written:
@@ -303,14 +303,9 @@ class _Archiver:
             os.close(file)
 
     def _entry(self, path: bytes, found: os.stat_result) -> Entry:
-        entry = Entry()
-        entry.name = path
-        entry.type = _TYPES[stat.S_IFMT(found.st_mode)]
-        entry.mode = stat.S_IMODE(found.st_mode)
-        entry.uid, entry.gid = found.st_uid, found.st_gid
-        entry.mtime_ns = found.st_mtime_ns if self._newest is None else min(found.st_mtime_ns, self._newest)
-        if entry.type in (CHARACTER, BLOCK):
-            entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+        entry = entry_of(path, found)
+        if self._newest is not None:
+            entry.mtime_ns = min(entry.mtime_ns, self._newest)
         return entry
 
     def _put(self, entry: Entry) -> None:
@@ -323,31 +318,6 @@ class _Archiver:
                 f"{shown(full)!r} cannot be stored in a layer: names with .wh. in front mean deleted files there",
                 path=shown(full),
             )
-
-
-_TYPES = {
-    stat.S_IFREG: FILE,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFIFO: FIFO,
-}
-
-
-def is_whiteout(found: os.stat_result) -> bool:
-    """Tell whether this is how overlayfs writes down a deleted file: a character device 0:0."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-
-
-def is_opaque(fd: int) -> bool:
-    """Tell whether overlayfs shows nothing of the layers below in this directory."""
-    try:
-        return os.getxattr(fd, _OPAQUE_XATTR) == b"y"
-    except OSError as error:
-        if error.errno in (ENODATA, ENOTSUP):
-            return False
-        raise
 
 
 def _names(fd: int) -> list[bytes]:

@@ -9,7 +9,8 @@ import stat
 
 from wherry.errors import Conflict, HostileInput, KernelError
 from wherry.snapshots.located import Located, is_window
-from wherry.snapshots.tar import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK, Entry
+from wherry.snapshots.metadata import entry_of
+from wherry.snapshots.tar import FILE, HARDLINK, SYMLINK, Entry
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tarwriter import END, headers, padding
 from wherry.snapshots.xattrs import read_xattrs
@@ -18,14 +19,6 @@ _PIECE = 256 * 1024
 _MAX_DEPTH = 256
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_TYPES = {
-    stat.S_IFREG: FILE,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFCHR: CHARACTER,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFDIR: DIRECTORY,
-    stat.S_IFIFO: FIFO,
-}
 
 
 def write_copy(found: Located, out: int) -> int:
@@ -85,7 +78,7 @@ class _Copier:
     def directory(self, fd: int, path: bytes, depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise HostileInput(f"{shown(path)!r} is more than {_MAX_DEPTH} directories deep", path=shown(path))
-        entry = _entry(path, os.fstat(fd))
+        entry = entry_of(path, os.fstat(fd))
         window = is_window(fd)
         entry.xattrs = None if window else read_xattrs(fd)
         self._put(entry)
@@ -110,7 +103,7 @@ class _Copier:
         """Write what is no directory."""
         if stat.S_ISSOCK(found.st_mode):
             return  # nobody listens at a socket that was copied
-        entry = _entry(path, found)
+        entry = entry_of(path, found)
         key = (found.st_dev, found.st_ino)
         if found.st_nlink > 1:
             first = self._links.setdefault(key, path)
@@ -134,7 +127,7 @@ class _Copier:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
                 raise Conflict(f"{shown(path)!r} changed while it was read", path=shown(path))
-            entry = _entry(path, found)
+            entry = entry_of(path, found)
             entry.size = left = found.st_size
             entry.xattrs = read_xattrs(file)
             self._put(entry)
@@ -150,15 +143,3 @@ class _Copier:
 
     def _put(self, entry: Entry) -> None:
         self.send(headers(entry))
-
-
-def _entry(path: bytes, found: os.stat_result) -> Entry:
-    entry = Entry()
-    entry.name = path
-    entry.type = _TYPES[stat.S_IFMT(found.st_mode)]
-    entry.mode = stat.S_IMODE(found.st_mode)
-    entry.uid, entry.gid = found.st_uid, found.st_gid
-    entry.mtime_ns = found.st_mtime_ns
-    if entry.type in (CHARACTER, BLOCK):
-        entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    return entry

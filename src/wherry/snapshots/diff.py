@@ -4,8 +4,8 @@ import os
 import stat
 
 from wherry.errors import HostileInput, KernelError
-from wherry.snapshots.archive import is_opaque, is_whiteout
 from wherry.snapshots.measure import inodes, open_directory
+from wherry.snapshots.metadata import is_opaque, is_whiteout
 from wherry.snapshots.tarfields import shown
 
 TYPE_CHECKING = False

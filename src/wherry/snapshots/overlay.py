@@ -1,7 +1,8 @@
 """Layers on disk, and the overlay mount that joins them.
 
     snapshots/<hex of the chain id>/fs          the layer's tree, with overlayfs's whiteouts
-    snapshots/<hex of the chain id>/meta.json   {"v": 1, "chain_id", "parent", "diff_id", "size"}
+    snapshots/<hex of the chain id>/meta.json   {"v": 1, "chain_id", "parent", "diff_id", "size"}, and, where the blob
+                                                is gone, "tree": digest of the archive of the tree
     ingest/layer-<random>/fs                    a layer that is being written
     trash/<hex>.<random>                        one that was removed, until it is deleted
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = 1
 _META_LIMIT = 64 * 1024
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # Set whatever the kernel's defaults are: with any of them on, a layer is no plain tree that can be carried away.
 _OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
 
@@ -117,14 +119,8 @@ class Overlay:
         Raises:
             KernelError: a system call failed; the layers from that one on are still staged.
         """
+        self.settle(layers)
         try:
-            for layer in layers:
-                self._write_meta(layer, sync=False)
-            fd = os.open(self._roots.ingest, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                check(libc.syncfs(fd), "syncfs", self._roots.ingest)
-            finally:
-                os.close(fd)
             for layer in layers:
                 self._show(layer)
             if layers:
@@ -134,22 +130,32 @@ class Overlay:
         except OSError as error:
             raise KernelError("commit layers", error.errno or 0, self._roots.snapshots) from error
 
+    def settle(self, layers: "Sequence[Staged]") -> None:
+        """Make staged layers durable that nobody synced, and what else was written to their file system.
+
+        Raises:
+            KernelError: a system call failed.
+        """
+        try:
+            for layer in layers:
+                self._write_meta(layer, sync=False)
+            fd = os.open(self._roots.ingest, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                check(libc.syncfs(fd), "syncfs", self._roots.ingest)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise KernelError("write layers", error.errno or 0, self._roots.ingest) from error
+
     def _write_meta(self, layer: Staged, *, sync: bool) -> None:
-        meta = {
+        meta: dict[str, object] = {
             "v": _SCHEMA,
             "chain_id": layer.chain_id,
             "parent": layer.parent,
             "diff_id": layer.diff_id,
             "size": layer.size,
         }
-        path = f"{self._staged(layer.tree)}/meta.json"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, json.dumps(meta).encode() + b"\n")
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+        _write_json(f"{self._staged(layer.tree)}/meta.json", meta, sync=sync)
 
     def _show(self, layer: Staged) -> None:
         """Give a layer, which is durable, its name."""
@@ -160,6 +166,41 @@ class Overlay:
             if error.errno not in (EEXIST, ENOTEMPTY):
                 raise
             self.abandon(layer.tree)
+
+    def replace(self, layer: Staged) -> None:
+        """Put a staged layer, which is durable (`settle`), in the place of the one of its name, which is removed.
+
+        Both are exchanged in one step: whoever looks finds the one or the other.
+
+        Raises:
+            KernelError: a system call failed; the staged layer is still there.
+        """
+        target = self._directory(layer.chain_id)
+        _exchange(self._staged(layer.tree), target)
+        try:
+            _fsync(self._roots.snapshots)
+        except OSError as error:
+            raise KernelError("replace layer", error.errno or 0, target) from error
+        self.abandon(layer.tree)
+
+    def record_tree(self, chain_id: str, digest: str) -> None:
+        """Write down what the archive of a layer's tree hashes to: all that it can be compared with without its blob.
+
+        Raises:
+            StoreCorrupt, NewerSchema: as `meta`.
+            KernelError: a system call failed; what was written before stays.
+        """
+        meta = {**self.meta(chain_id), "tree": digest}
+        staging = self.stage()
+        try:
+            path = f"{self._staged(staging)}/meta.json"
+            _write_json(path, meta, sync=True)
+            os.rename(path, f"{self._directory(chain_id)}/meta.json")
+            _fsync(self._directory(chain_id))
+        except OSError as error:
+            raise KernelError("describe layer", error.errno or 0, chain_id) from error
+        finally:
+            self.abandon(staging)
 
     def abandon(self, staging: str) -> None:
         """Remove a staged layer with whatever is in it; that it is gone is no error.
@@ -246,7 +287,7 @@ class Overlay:
         return size
 
     def meta(self, chain_id: str) -> "dict[str, object]":
-        """Return what was written about the layer at commit: `chain_id`, `parent`, `diff_id`, `size`, `v`.
+        """Return what was written about the layer: `chain_id`, `parent`, `diff_id`, `size`, `v`, perhaps `tree`.
 
         Raises:
             StoreCorrupt, NewerSchema: as `size`.
@@ -351,6 +392,21 @@ class Overlay:
 
     def _directory(self, chain_id: str) -> str:
         return f"{self._roots.snapshots}/{_hex(chain_id)}"
+
+
+def _exchange(one: str, other: str) -> None:
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    check(done, "exchange layers", other)
+
+
+def _write_json(path: str, value: "dict[str, object]", *, sync: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, json.dumps(value).encode() + b"\n")
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _hex(chain_id: str) -> str:

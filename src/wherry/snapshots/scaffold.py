@@ -7,7 +7,7 @@ something mounted on it as long as the container runs, so that nothing of the co
 import os
 import stat
 
-from wherry.snapshots.archive import is_opaque
+from wherry.snapshots.metadata import is_opaque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from errno import ELOOP, ENOENT, ENOTDIR
 
 from wherry.linux.libc import check, libc
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
-from wherry.snapshots.archive import is_opaque, is_whiteout, write_archive
+from wherry.snapshots.archive import write_archive
+from wherry.snapshots.metadata import is_opaque, is_whiteout, root_says_something
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     remove_stubs(fds["upper"], args.get("stubs") or (), args.get("lowers") or ())
     if args.get("newest") is not None:
         clamp(fds["upper"], int(args["newest"]))
-    written = write_archive(fds["upper"], fds["blob"], gzip=True, root=_root_says_something(fds["upper"]))
+    root = root_says_something(os.fstat(fds["upper"]))
+    written = write_archive(fds["upper"], fds["blob"], gzip=True, root=root)
     check(libc.syncfs(fds["upper"]), "syncfs")
     return written.to_json()
 
@@ -118,11 +120,6 @@ def _opaque(above: int, name: str) -> bool:
         return is_opaque(fd)
     finally:
         os.close(fd)
-
-
-def _root_says_something(fd: int) -> bool:
-    found = os.fstat(fd)
-    return (found.st_mode, found.st_uid, found.st_gid) != (stat.S_IFDIR | 0o755, 0, 0)
 
 
 def clamp(upper: int, newest: int) -> None:

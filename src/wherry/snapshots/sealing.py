@@ -6,6 +6,7 @@ from json import dumps
 from wherry.snapshots.archive import Written, write_archive
 from wherry.snapshots.confine import confine_reader
 from wherry.snapshots.diff import diff_upper
+from wherry.snapshots.metadata import root_says_something
 from wherry.snapshots.scaffold import scaffold
 
 TYPE_CHECKING = False
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-_ROOT_MODE = 0o40755
 _LINES = 1000
 
 
@@ -44,7 +44,7 @@ def write_layer(args: "dict[str, Any]", fds: "dict[str, int]", lowers: "Sequence
         fds["blob"],
         gzip=args["gzip"],
         exclude=scaffold(tree, lowers) if args["mounted"] else (),
-        root=_root_says_something(tree),
+        root=root_says_something(os.fstat(tree)),
         newest=args["newest"],
         copy_fd=fds["copy"],
     )
@@ -69,12 +69,6 @@ def changes_worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[st
         while line:
             line = line[os.write(fds["result"], line) :]
     return {}
-
-
-def _root_says_something(fd: int) -> bool:
-    """Whether the root differs from what every container's root is made with; most layers need no entry for it."""
-    found = os.fstat(fd)
-    return (found.st_mode, found.st_uid, found.st_gid) != (_ROOT_MODE, 0, 0)
 
 
 def open_trees(paths: "Sequence[str]") -> list[int]:

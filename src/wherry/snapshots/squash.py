@@ -7,7 +7,7 @@ import os
 import stat
 
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
-from wherry.snapshots.archive import is_opaque, is_whiteout
+from wherry.snapshots.metadata import is_opaque, is_whiteout
 from wherry.snapshots.remove import remove_tree
 from wherry.snapshots.tree import OPAQUE
 

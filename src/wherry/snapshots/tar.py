@@ -15,6 +15,7 @@ from wherry.snapshots.tarfields import decimal, number, pax_records, seconds, sh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import NoReturn, Protocol
 
     class Pieces(Protocol):
@@ -168,6 +169,21 @@ class TarReader:
             os.lseek(fd, offset, os.SEEK_SET)
             self._copy(fd, length)
         os.ftruncate(fd, entry.size)
+
+    def pieces(self) -> "Iterator[tuple[int, bytes]]":
+        """Give the current entry's data, each piece with its place in the file; a sparse file's holes are left out."""
+        entry = self._entry
+        assert entry is not None
+        for offset, length in entry.sparse if entry.sparse is not None else [(0, self._left)]:
+            at, end = offset, offset + length
+            while at < end:
+                if self._pos == self._end:
+                    self._more()
+                data = self._piece[self._pos : min(self._end, self._pos + end - at)]
+                self._pos += len(data)
+                self._left -= len(data)
+                yield at, data
+                at += len(data)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes of the current entry's data, `b""` behind its end. Not for sparse files."""

@@ -77,7 +77,7 @@ class Tree:
         if entry.xattrs:
             _set_xattrs(fd, entry)
         os.fchmod(fd, entry.mode)
-        mtime = _bounded(entry.mtime_ns)
+        mtime = bounded(entry.mtime_ns)
         os.utime(fd, ns=(mtime, mtime))
 
     def directory(self, parent: bytes, name: bytes, entry: Entry) -> None:
@@ -96,7 +96,7 @@ class Tree:
         if entry.xattrs:
             _set_xattrs(fd, entry)
         os.fchmod(fd, entry.mode)
-        self._times[path] = _bounded(entry.mtime_ns)
+        self._times[path] = bounded(entry.mtime_ns)
 
     def symlink(self, parent: bytes, name: bytes, entry: Entry) -> None:
         """Make a symbolic link. Its target is text: what it means is decided by whoever follows it."""
@@ -280,7 +280,7 @@ class Tree:
                 os.close(back)
         if entry.type in (CHARACTER, BLOCK, FIFO):
             os.chmod(name, entry.mode, dir_fd=fd)
-        mtime = _bounded(entry.mtime_ns)
+        mtime = bounded(entry.mtime_ns)
         os.utime(name, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
 
 
@@ -326,7 +326,7 @@ def _is_whiteout(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
-def _bounded(nanoseconds: int) -> int:
+def bounded(nanoseconds: int) -> int:
     """A time that every file system can hold; what is outside becomes the epoch, as in Docker."""
     return nanoseconds if 0 <= nanoseconds < 1 << 63 else 0
 

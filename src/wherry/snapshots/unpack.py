@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from wherry.snapshots.tar import Entry
 
-_WHITEOUT = b".wh."
+WHITEOUT_PREFIX = b".wh."
 _AUFS = b".wh..wh."
-_OPAQUE = b".wh..wh..opq"
+OPAQUE_MARKER = b".wh..wh..opq"
 
 
 class Applied:
@@ -141,12 +141,12 @@ def _entries(reader: TarReader, tree: Tree, max_depth: int) -> int:
         path = path_of(entry.name, max_depth)
         parent, _, name = path.rpartition(b"/")
         try:
-            if _AUFS in path and _ignored(parent, name):
+            if _AUFS in path and is_note(parent, name):
                 continue
-            if name == _OPAQUE:
+            if name == OPAQUE_MARKER:
                 tree.opaque(parent)
-            elif name.startswith(_WHITEOUT):
-                hidden = name[len(_WHITEOUT) :]
+            elif name.startswith(WHITEOUT_PREFIX):
+                hidden = name[len(WHITEOUT_PREFIX) :]
                 if hidden in (b"", b".", b".."):
                     raise HostileInput(f"archive entry {shown(path)!r} hides no file", entry=shown(path))
                 tree.whiteout(parent, hidden)
@@ -205,10 +205,10 @@ def place(
         tree.special(parent, name, entry)
 
 
-def _ignored(parent: bytes, name: bytes) -> bool:
-    """Tell whether an entry is one of aufs's notes, or below one."""
+def is_note(parent: bytes, name: bytes) -> bool:
+    """Tell whether an entry is one of aufs's notes, or below one: it is no part of the layer."""
     above = any(part.startswith(_AUFS) for part in parent.split(b"/"))
-    return above or (name.startswith(_AUFS) and name != _OPAQUE)
+    return above or (name.startswith(_AUFS) and name != OPAQUE_MARKER)
 
 
 def translated(error: OSError, name: bytes) -> WherryError:

@@ -5,6 +5,7 @@ from errno import ENODATA, ENOTSUP
 
 # overlayfs' own bookkeeping, and labels that belong to this host and mean nothing on another
 _NOT_CARRIED = ("trusted.overlay.", "user.overlay.", "security.selinux", "security.ima", "security.evm")
+_NOT_CARRIED_BYTES = tuple(prefix.encode() for prefix in _NOT_CARRIED)
 
 
 def read_xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
@@ -32,3 +33,8 @@ def read_xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
             raise
         found[os.fsencode(name)] = value
     return found or None
+
+
+def carried(said: "dict[bytes, bytes] | None") -> "dict[bytes, bytes] | None":
+    """Of the attributes that an archive's entry has, those that `read_xattrs` gives of its file."""
+    return {name: value for name, value in (said or {}).items() if not name.startswith(_NOT_CARRIED_BYTES)} or None
