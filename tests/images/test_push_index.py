@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -207,6 +208,51 @@ def test_a_push_goes_on_where_it_broke_off(
         assert sent[0] >= (3 << 20 if kind is Ours else 0)
         store.remove(id_, force=True)
         assert pull(store, f"{there.name}/big:1") == id_
+    finally:
+        there.kill()
+
+
+@pytest.mark.parametrize("kind", [Peer, Ours])
+def test_a_push_goes_on_after_a_restart(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Peer]
+) -> None:
+    """The next engine knows where the upload is; where the registry has forgotten it, it begins anew."""
+    monkeypatch.setattr(destination, "PIECE", 1 << 20)
+    monkeypatch.setattr(pushing, "_TOLD", 0)
+    send = destination.Destination._piece
+
+    class Killed(Exception):
+        """Nothing of the engine goes on."""
+
+    async def some(self: destination.Destination, place: Any, fd: int, offset: int, *rest: Any) -> Any:
+        if offset == 3 << 20:
+            raise Killed
+        return await send(self, place, fd, offset, *rest)
+
+    there = kind(tmp_path)
+    there.start()
+    try:
+        for forgotten in (False, True):
+            id_ = bring(store, make.tar({"big": random.Random(forgotten).randbytes(6 << 20)}))
+            name = f"{there.name}/big{int(forgotten)}:1"
+            store.run(store.images.tag(id_, name.rpartition(":")[0], "1"))
+            with monkeypatch.context() as patch:
+                patch.setattr(destination.Destination, "_piece", some)
+                with pytest.raises(Killed):
+                    push(store, name)
+            store.close()
+            store.open()
+            if forgotten:
+                for uploads in tmp_path.glob("*/**/_uploads"):
+                    shutil.rmtree(uploads)
+                for uploads in tmp_path.glob("ours/uploads"):
+                    shutil.rmtree(uploads)
+            store.messages.clear()
+            push(store, name)
+            sent = [m["progressDetail"]["current"] for m in store.messages if m.get("status") == "Pushing"]
+            assert sent[0] == (0 if forgotten else 3 << 20)
+            assert store.database.read("SELECT * FROM uploads") == []
+            store.check()
     finally:
         there.kill()
 

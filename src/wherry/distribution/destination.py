@@ -3,14 +3,14 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Self
+from typing import Protocol, Self
 
 from yarl import URL
 
 from wherry.distribution import link
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.settings import Settings
-from wherry.errors import DigestMismatch, NotFound, Unavailable, WherryError
+from wherry.errors import DigestMismatch, Forbidden, HostileInput, NotFound, Unavailable, WherryError
 from wherry.oci.digest import Digest
 from wherry.oci.reference import Reference
 
@@ -20,9 +20,13 @@ _READ = 1 << 20
 Told = Callable[[int], None]
 """Takes how many bytes of a blob are on the other side."""
 
-Places = dict[tuple[str, str, str], URL]
-"""Where uploads are that broke off, by registry, repository and digest."""
-_PLACES_LIMIT = 1000
+
+class Places(Protocol):
+    """Where uploads are that broke off, by registry, repository and digest (`store.uploads`)."""
+
+    def find(self, key: tuple[str, str, str], /) -> str | None: ...
+    def put(self, key: tuple[str, str, str], place: str, /) -> None: ...
+    def drop(self, key: tuple[str, str, str], /) -> None: ...
 
 
 class Destination:
@@ -33,7 +37,7 @@ class Destination:
         name: the repository; tag and digest do not matter.
         credential: the caller's.
         sources: paths of repositories on the same registry that blobs may be mounted from.
-        places: where uploads are that broke off before; what breaks off now is put into it.
+        places: where uploads are that broke off before; what breaks off now is put into it. None: nothing is kept.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Destination:
         self._delays = settings.delays
         self._link: link.Link | None = None
         self._sources = sorted(set(sources) - {name.path})
-        self._places: Places = {} if places is None else places
+        self._places = places
         self._scope = ""
 
     async def __aenter__(self) -> Self:
@@ -103,9 +107,11 @@ class Destination:
         Raises:
             Unavailable: it broke off too often; and what `Link.request` raises.
         """
-        key = (self._domain, self.path, str(digest))
-        known = place is None and key in self._places
-        place = self._places[key] if known else place
+        if place is None:
+            place = self._kept(digest)
+            known = place is not None
+        else:
+            known = False
         offset, failures = 0, 0
         while True:
             try:
@@ -116,11 +122,11 @@ class Destination:
                 if place is None:
                     place, offset = await self.begin(digest), 0
                 assert place is not None  # nothing was to be mounted
-                self._remember(key, place)
+                self._remember(digest, place)
                 while offset < size:
                     end = min(offset + PIECE, size)
                     place = await self._piece(place, fd, offset, end, told)
-                    self._remember(key, place)
+                    self._remember(digest, place)
                     offset = end
                     failures = 0
                 url = place.update_query({"digest": str(digest)})
@@ -128,7 +134,7 @@ class Destination:
                     "PUT", url, scope=self._scope, good=(201, 204), headers=_EMPTY, again=False
                 )
                 answer.release()
-                self._places.pop(key, None)
+                self._remember(digest, None)
                 return
             except (Unavailable, NotFound) as error:
                 failures += 1
@@ -136,13 +142,29 @@ class Destination:
                     raise
                 await asyncio.sleep(self._delays[failures - 1])
             except WherryError:
-                self._places.pop(key, None)  # what is there is no good
+                self._remember(digest, None)  # what is there is no good
                 raise
 
-    def _remember(self, key: tuple[str, str, str], place: URL) -> None:
-        self._places[key] = place
-        if len(self._places) > _PLACES_LIMIT:
-            del self._places[next(iter(self._places))]
+    def _kept(self, digest: Digest) -> URL | None:
+        """Where an earlier push has left the upload of a blob; whether it may be followed is asked again."""
+        text = self._places.find((self._domain, self.path, str(digest))) if self._places is not None else None
+        if text is None:
+            return None
+        try:
+            return self._place(text, self._open.url(self.path, "blobs/uploads/"))
+        except (HostileInput, Forbidden):
+            self._remember(digest, None)
+            return None
+
+    def _remember(self, digest: Digest, place: URL | None) -> None:
+        """Keep where the upload of a blob is; None: it is done, or no good."""
+        if self._places is None:
+            return
+        key = (self._domain, self.path, str(digest))
+        if place is None:
+            self._places.drop(key)
+        else:
+            self._places.put(key, str(place))
 
     async def _piece(self, place: URL, fd: int, offset: int, end: int, told: Told) -> URL:
         async def body() -> AsyncIterator[bytes]:

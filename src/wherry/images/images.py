@@ -45,10 +45,10 @@ from wherry.paths import Roots
 from wherry.snapshots.overlay import Overlay
 from wherry.store.blobs import Blobs
 from wherry.store.database import Database
+from wherry.store.uploads import Uploads
 from wherry.wire.copies import Missing, Offer
 
 if TYPE_CHECKING:
-    from wherry.distribution.destination import Places
     from wherry.distribution.source import Source as Origin
 
 Entries = list[dict[str, Any]]
@@ -97,7 +97,7 @@ class Images:
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None
         self._gates = Gates()
-        self._places: Places = {}
+        self._places = Uploads(database)
         self._compressed: push.Compressed = {}
 
     @property
@@ -241,7 +241,7 @@ class Images:
         await fetch_blob(self._stores, source, self._gates, descriptor, tell)
 
     @property
-    def places(self) -> "Places":
+    def places(self) -> Uploads:
         """Where uploads are that broke off."""
         return self._places
 

@@ -53,7 +53,7 @@ async def push(
     Args:
         progress: takes Docker's messages.
         platform: only the image of this platform.
-        places: where uploads are that broke off, of earlier pushes of this engine.
+        places: where uploads are that broke off, of earlier pushes.
         compressed: what plain layers became when they were compressed for earlier pushes.
 
     Returns:

@@ -71,6 +71,16 @@ SCHEMA: tuple[str, ...] = (
         body BLOB NOT NULL              -- JSON, as clients get it
     );
     """,
+    """
+    CREATE TABLE uploads (
+        registry TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        digest TEXT NOT NULL,           -- of the blob
+        place TEXT NOT NULL,            -- URL of the upload, as the registry gave it
+        at INTEGER NOT NULL,            -- nanoseconds: when it was last written to
+        PRIMARY KEY (registry, repository, digest)
+    ) WITHOUT ROWID;
+    """,
 )
 
 
