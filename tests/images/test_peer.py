@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e import dockerd
 from tests.images import image_archives as make
+from tests.images import test_push_index as many
 from tests.images.conftest import Store, chunks
 from tests.snapshots.layer_archives import (
     BLOCK,
@@ -72,6 +73,15 @@ def test_to_docker(docker: list[str], store: Store) -> None:
     assert found["Config"]["Env"] == ["A=b"]
     assert store.load(run(docker, "save", "ours:1")) == [found["Id"]]
     store.check()
+
+
+def test_an_index_to_docker(docker: list[str], store: Store) -> None:
+    """Docker takes this machine's image out of an archive that has an index with all platforms."""
+    store.load(many.archive("many:1", *many.PLATFORMS), platform="linux/amd64")
+    said = run(docker, "load", data=store.run(store.save("many:1"))).decode()
+    assert said == "Loaded image: many:1\n"
+    found = json.loads(run(docker, "inspect", "many:1"))[0]
+    assert (found["Id"], found["Architecture"]) == (store.images.resolve("many:1").id, "amd64")
 
 
 def capability(permitted: int) -> str:

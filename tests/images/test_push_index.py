@@ -1,9 +1,11 @@
 """Multi-platform images on their way: an index is kept with what is here of it, and pushed as it came."""
 
+import io
 import json
 import random
 import shutil
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,6 +92,39 @@ def test_an_index_that_was_loaded_is_pushed_whole(store: Store, second: Store, p
         second.images.pull(settings(), parse_normalized(name), second.messages.append, platform="linux/arm64")
     )
     assert found.id == make.sha(CONFIGS["arm64"])
+    second.check()
+
+
+def test_an_index_is_saved_whole(store: Store, second: Store) -> None:
+    """`index.json` leads to it, `manifest.json` to the image of one platform; what loads it keeps it again."""
+    store.load(archive("many:1", *PLATFORMS), platform="linux/amd64")
+    saved = store.run(store.save("many:1"))
+    with tarfile.open(fileobj=io.BytesIO(saved)) as file:
+        names = [member.name for member in file]
+        ways_in = {name: json.load(file.extractfile(name) or io.BytesIO()) for name in ("index.json", "manifest.json")}
+    assert len(names) == len(set(names))
+    (descriptor,) = ways_in["index.json"]["manifests"]
+    assert (descriptor["digest"], descriptor["mediaType"]) == (make.sha(INDEX), make.INDEX)
+    assert [entry["Config"] for entry in ways_in["manifest.json"]] == [
+        f"blobs/sha256/{make.sha(CONFIGS['amd64']).partition(':')[2]}"
+    ]
+    for platform in PLATFORMS:
+        for blob in (MANIFESTS[platform], CONFIGS[platform], LAYERS[platform]):
+            assert f"blobs/sha256/{make.sha(blob).partition(':')[2]}" in names
+    second.load(saved)
+    second.check()
+    assert second.images.resolve("many:1").id == make.sha(CONFIGS["amd64"])
+    assert second.run(second.save("many:1")) == saved
+
+
+def test_of_an_index_that_is_not_whole_one_image_is_saved(store: Store, second: Store) -> None:
+    """A layout that promised more than it has would stop who copies all of it."""
+    store.load(archive("many:1", "amd64"), platform="linux/amd64")
+    saved = store.run(store.save("many:1"))
+    with tarfile.open(fileobj=io.BytesIO(saved)) as file:
+        (descriptor,) = json.load(file.extractfile("index.json") or io.BytesIO())["manifests"]
+    assert descriptor["digest"] == make.sha(MANIFESTS["amd64"])
+    second.load(saved)
     second.check()
 
 

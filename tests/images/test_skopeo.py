@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import image_archives as make
+from tests.images import test_push_index as many
 from tests.images.conftest import Store, chunks
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -113,3 +115,18 @@ def make_archive(target: Path) -> bytes:
     with tarfile.open(packed, "w") as archive:
         archive.add(target, ".")
     return packed.read_bytes()
+
+
+def test_an_index_of_ours(store: Store, tmp_path: Path) -> None:
+    """skopeo finds this machine's image by either way in, and with `--all` copies every platform."""
+    store.load(many.archive("many:1", *many.PLATFORMS), platform="linux/amd64")
+    path = tmp_path / "saved.tar"
+    path.write_bytes(store.run(store.save("many:1")))
+    for number, place in enumerate((f"docker-archive:{path}:many:1", f"oci-archive:{path}:1")):
+        skopeo("--override-arch", "amd64", "copy", place, f"dir:{tmp_path}/{number}")
+        assert config_digest(tmp_path / str(number)) == store.images.resolve("many:1").id
+    skopeo("copy", "--all", "--preserve-digests", f"oci-archive:{path}:1", f"oci:{tmp_path}/all:many")
+    index = json.loads((tmp_path / "all/index.json").read_text())
+    assert [entry["digest"] for entry in index["manifests"]] == [make.sha(many.INDEX)]
+    blobs = set(os.listdir(tmp_path / "all/blobs/sha256"))
+    assert {make.sha(many.LAYERS[name]).partition(":")[2] for name in many.PLATFORMS} <= blobs

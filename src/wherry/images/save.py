@@ -1,10 +1,13 @@
 """`save`: images as a tar that every engine reads: docker-archive and OCI layout in one, as Docker writes it since 25.
 
-blobs/sha256/<hex>    configs, manifests and layers, as they were stored
+blobs/sha256/<hex>    configs, manifests, indexes and layers, as they were stored
 index.json            the OCI layout's way in, names as annotations
 manifest.json         the docker-archive's way in
 oci-layout
 repositories          for readers from before 2016
+
+A name that stands for a multi-platform index of which all is here leads to that index in `index.json`, with all its
+images; else, and in `manifest.json`, to the one image. So it does with Docker's containerd store (moby#44833).
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from wherry.errors import ImageNotFound
+from wherry.images.indexes import Kept, survey
 from wherry.images.model import Image
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
@@ -33,13 +37,37 @@ def save(stores: Stores, names: Sequence[str]) -> AsyncIterator[bytes]:
     Raises:
         ImageNotFound, InvalidReference, AmbiguousPrefix: at once, before the first byte.
     """
-    chosen: dict[str, tuple[Image, list[Reference]]] = {}
+    chosen: dict[str, _Chosen] = {}
     for name in names:
         for image, reference in _meant(stores, name):
-            _, references = chosen.setdefault(image.id, (image, []))
-            if reference is not None and reference not in references:
-                references.append(reference)
+            one = chosen.setdefault(image.id, _Chosen(image))
+            if reference is not None and reference not in one.references:
+                one.references.append(reference)
     return _write(stores, list(chosen.values()))
+
+
+class _Chosen:
+    """An image, the names that it is saved under, and the whole indexes that some of those stand for."""
+
+    __slots__ = ("image", "indexes", "references")
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.references: list[Reference] = []
+        self.indexes: dict[Reference, Kept] = {}
+
+    @property
+    def blobs(self) -> set[str]:
+        """Digests of all that goes into the archive."""
+        return self.image.record.blobs.union(*(kept.record().blobs for kept in self.indexes.values()))
+
+    def look(self, stores: Stores) -> None:
+        """Find the indexes. Blocks: for a thread."""
+        for reference in self.references:
+            record = stores.records.indexes.get(str(reference))
+            kept = survey(stores, record.digest) if record is not None else None
+            if kept is not None and kept.whole:
+                self.indexes[reference] = kept
 
 
 def _meant(stores: Stores, name: str) -> list[tuple[Image, Reference | None]]:
@@ -58,16 +86,15 @@ def _meant(stores: Stores, name: str) -> list[tuple[Image, Reference | None]]:
     return [(image, None)]
 
 
-async def _write(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> AsyncIterator[bytes]:
+async def _write(stores: Stores, chosen: list[_Chosen]) -> AsyncIterator[bytes]:
     lease = await stores.leases.take()
     try:
-        await lease.add(*{digest for image, _ in chosen for digest in image.record.blobs})
-        yield directory_member("blobs") + directory_member("blobs/sha256")
-        written: set[str] = set()
-        for digest in sorted(digest for image, _ in chosen for digest in image.record.blobs):
-            if digest in written:
-                continue
-            written.add(digest)
+        for one in chosen:
+            await asyncio.to_thread(one.look, stores)
+        blobs = {digest for one in chosen for digest in one.blobs}
+        await lease.add(*blobs)
+        yield b"".join(directory_member(name) for name in _directories(blobs))
+        for digest in sorted(blobs):
             async for chunk in blob_member(stores, Digest(digest)):
                 yield chunk
         for name, value in _documents(stores, chosen).items():
@@ -95,11 +122,20 @@ async def blob_member(stores: Stores, digest: Digest) -> AsyncIterator[bytes]:
         os.close(fd)
 
 
-def _documents(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> dict[str, Any]:
+def _directories(blobs: set[str]) -> list[str]:
+    return ["blobs", *sorted({f"blobs/{algorithm}" for algorithm in ("sha256", *map(_algorithm, blobs))})]
+
+
+def _algorithm(digest: str) -> str:
+    return digest.partition(":")[0]
+
+
+def _documents(stores: Stores, chosen: list[_Chosen]) -> dict[str, Any]:
     manifest_list: list[dict[str, Any]] = []
     descriptors: list[dict[str, Any]] = []
     repositories: dict[str, dict[str, str]] = {}
-    for image, references in chosen:
+    for one in chosen:
+        image, references = one.image, one.references
         layers = image.record.layers
         manifest_list.append(
             {
@@ -108,17 +144,12 @@ def _documents(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> d
                 "Layers": [_path(layer.blob) for layer in layers],
             }
         )
-        descriptor: dict[str, Any] = {
-            "mediaType": documents.read_manifest(
-                stores.blobs.read(Digest(image.manifest), documents.MANIFEST_LIMIT)
-            ).media_type
-            or documents.OCI_MANIFEST,
-            "digest": image.manifest,
-            "size": stores.blobs.size(Digest(image.manifest)),
-        }
+        manifest = _descriptor_of_manifest(stores, image)
         if not references:
-            descriptors.append(descriptor)
+            descriptors.append(manifest)
         for reference in references:
+            kept = one.indexes.get(reference)
+            descriptor = documents.plain(kept.top.descriptor) if kept is not None else manifest
             annotations = {
                 documents.ANNOTATION_IMAGE_NAME: str(reference),
                 documents.ANNOTATION_REF_NAME: reference.tag,
@@ -136,6 +167,12 @@ def _documents(stores: Stores, chosen: list[tuple[Image, list[Reference]]]) -> d
     if repositories:
         made["repositories"] = repositories
     return made
+
+
+def _descriptor_of_manifest(stores: Stores, image: Image) -> dict[str, Any]:
+    raw = stores.blobs.read(Digest(image.manifest), documents.MANIFEST_LIMIT)
+    media_type = documents.read_manifest(raw).media_type or documents.OCI_MANIFEST
+    return {"mediaType": media_type, "digest": image.manifest, "size": len(raw)}
 
 
 def _path(digest: str) -> str:
