@@ -178,18 +178,20 @@ class EngineProcess:
         """Processes in this engine's cgroups."""
         found: set[int] = set()
         with contextlib.suppress(FileNotFoundError):  # a directory went while it was looked through
-            for procs in Path("/sys/fs/cgroup").glob(f"**/{self.roots.scope}/**/cgroup.procs"):
-                with contextlib.suppress(OSError):
-                    found.update(int(line) for line in procs.read_text().split())
+            for top in self._tops():
+                for procs in top.glob("**/cgroup.procs"):
+                    with contextlib.suppress(OSError):
+                        found.update(int(line) for line in procs.read_text().split())
         return sorted(found)
+
+    def _tops(self) -> list[Path]:
+        """This engine's directory in each hierarchy."""
+        hierarchies = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
+        return [path for hierarchy in hierarchies if (path := hierarchy / self.roots.scope).is_dir()]
 
     def cgroups(self, *, remove: bool = False) -> list[str]:
         """Cgroup directories of this engine's containers; with `remove`, of the whole engine, removed where empty."""
-        tops = [
-            path
-            for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
-            if (path := hierarchy / self.roots.scope).is_dir()
-        ]
+        tops = self._tops()
         if remove:
             for top in tops:
                 for directory in sorted((p for p in top.glob("**/") if p.is_dir()), reverse=True):

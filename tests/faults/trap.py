@@ -19,20 +19,20 @@ from wherry.linux import libseccomp
 from wherry.linux.libc import check, libc
 
 # by descriptor, its place among the arguments; these count only for files below the root
-_BY_FD = {
+BY_FD = {
     **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "fallocate", "sendfile"), 0),
     **dict.fromkeys(("ftruncate", "fsync", "fdatasync", "syncfs", "fchmod", "fchown", "fsetxattr"), 0),
     "copy_file_range": 2,
 }
-_BY_PATH = (
+BY_PATH = (
     *("rename", "renameat", "renameat2", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "link", "linkat"),
     *("symlink", "symlinkat", "mknod", "mknodat", "truncate", "chmod", "fchmodat", "chown", "lchown", "fchownat"),
     *("setxattr", "lsetxattr"),
 )
-_OPENS = ("openat", "openat2")
+OPENS = ("openat", "openat2")
 # what a full disk refuses from then on; and what it may refuse once
-_ALLOCATES = frozenset(("write", "pwrite64", "writev", "pwritev", "fallocate", "sendfile", "copy_file_range"))
-_MAY_BE_FULL = _ALLOCATES | {
+ALLOCATES = frozenset(("write", "pwrite64", "writev", "pwritev", "fallocate", "sendfile", "copy_file_range"))
+MAY_BE_FULL = ALLOCATES | {
     *("fsync", "fdatasync", "mkdir", "mkdirat", "openat", "openat2", "rename", "renameat", "renameat2"),
     *("link", "linkat", "symlink", "symlinkat", "mknod", "mknodat", "setxattr", "lsetxattr", "fsetxattr"),
 }
@@ -81,12 +81,13 @@ def begin() -> None:
         return
 
 
-def _numbers(names: "tuple[str, ...]") -> dict[int, str]:
+def numbers(names: "tuple[str, ...]") -> dict[int, str]:
+    """The system calls of this machine by number."""
     found = {libseccomp.number(name): name for name in names}
     return {number: name for number, name in found.items() if number >= 0}
 
 
-def _program(calls: dict[int, str]) -> bytes:
+def program(calls: dict[int, str]) -> bytes:
     """A filter that notifies of those calls, and of openat(2) where it creates or truncates."""
     openat = next(number for number, name in calls.items() if name == "openat")
     others = [number for number in calls if number != openat]
@@ -97,9 +98,14 @@ def _program(calls: dict[int, str]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _install(program: bytes) -> int:
-    """Put the calling thread under the filter; returns the descriptor that its supervisor reads."""
-    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+def install(program: bytes, *, privileged: bool = False) -> int:
+    """Put the calling thread under the filter; returns the descriptor that its supervisor reads.
+
+    Args:
+        privileged: as root may, without no_new_privs: what is executed then is as it would be otherwise.
+    """
+    if not privileged:
+        check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     code = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     number = ctypes.c_long(_SECCOMP[os.uname().machine])
@@ -113,8 +119,8 @@ def run_trapped(body: Callable[[], object], root: str, fault: Fault | None = Non
         root: only changes of files below it count, where a call says by a descriptor which file it changes.
         fault: what to do, and at which step (from 1); None lets everything go on.
     """
-    calls = _numbers((*_BY_FD, *_BY_PATH, *_OPENS))
-    program = _program(calls)
+    calls = numbers((*BY_FD, *BY_PATH, *OPENS))
+    code = program(calls)
     ours, theirs = socket.socketpair()
     result, told = os.pipe()
     pid = os.fork()
@@ -123,7 +129,7 @@ def run_trapped(body: Callable[[], object], root: str, fault: Fault | None = Non
         try:
             ours.close()
             os.close(result)
-            listener = _install(program)
+            listener = install(code)
             theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]).tobytes())])
             os.close(listener)
             body()
@@ -166,15 +172,15 @@ def _supervise(
                 else:
                     outcome.ended = "raised" if os.WEXITSTATUS(status) else "returned"
                 return
-            notice = _receive(listener)
+            notice = receive(listener)
             if notice is None:
                 continue
             id_, who, number, arguments = notice
             name = calls[number]
-            if name == "rmdir" and _memory(who, arguments[0], 64).startswith(_BEGIN.encode() + b"\0"):
+            if name == "rmdir" and memory(who, arguments[0], 64).startswith(_BEGIN.encode() + b"\0"):
                 outcome.began = len(outcome.steps)
             step = _step(who, name, arguments, root)
-            refuse = full and name in _ALLOCATES and bool(step)
+            refuse = full and name in ALLOCATES and bool(step)
             if step:
                 outcome.steps.append(step)
                 if fault is not None and len(outcome.steps) == fault.at:
@@ -183,13 +189,14 @@ def _supervise(
                         os.kill(pid, signal.SIGKILL)
                         continue
                     full = True
-                    refuse = name in _MAY_BE_FULL
-            _answer(listener, id_, refuse)
+                    refuse = name in MAY_BE_FULL
+            answer(listener, id_, refuse)
     finally:
         os.close(pidfd)
 
 
-def _receive(listener: int) -> "tuple[int, int, int, tuple[int, ...]] | None":
+def receive(listener: int) -> "tuple[int, int, int, tuple[int, ...]] | None":
+    """The next call that waits: its cookie, its thread, number and arguments; None: who made it is dead."""
     buffer = bytearray(80)
     try:
         fcntl.ioctl(listener, _RECEIVE, buffer)
@@ -201,10 +208,11 @@ def _receive(listener: int) -> "tuple[int, int, int, tuple[int, ...]] | None":
     return id_, who, number, tuple(arguments)
 
 
-def _answer(listener: int, id_: int, refuse: bool) -> None:
-    answer = struct.pack("=QqiI", id_, 0, -errno.ENOSPC if refuse else 0, 0 if refuse else _CONTINUE)
+def answer(listener: int, id_: int, refuse: bool) -> None:
+    """Let a call go on, or fail it with ENOSPC."""
+    reply = struct.pack("=QqiI", id_, 0, -errno.ENOSPC if refuse else 0, 0 if refuse else _CONTINUE)
     try:
-        fcntl.ioctl(listener, _SEND, bytearray(answer))
+        fcntl.ioctl(listener, _SEND, bytearray(reply))
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -212,25 +220,26 @@ def _answer(listener: int, id_: int, refuse: bool) -> None:
 
 def _step(pid: int, name: str, arguments: "tuple[int, ...]", root: str) -> str:
     """Describe the call; empty where it changes nothing below the root."""
-    if name in _BY_FD:
+    if name in BY_FD:
         try:
-            path = os.readlink(f"/proc/{pid}/fd/{arguments[_BY_FD[name]] & 0xFFFFFFFF}")
+            path = os.readlink(f"/proc/{pid}/fd/{arguments[BY_FD[name]] & 0xFFFFFFFF}")
         except OSError:
             return ""
         return f"{name} {path[len(root) + 1 :]}" if path == root or path.startswith(f"{root}/") else ""
     if name == "openat2":
-        flags = struct.unpack("=Q", _memory(pid, arguments[2], 8))[0]
+        flags = struct.unpack("=Q", memory(pid, arguments[2], 8))[0]
         if not flags & (os.O_CREAT | os.O_TRUNC):
             return ""
-    at, path_argument = (arguments[0], arguments[1]) if name in _OPENS or name.endswith("at") else (None, arguments[0])
-    path = _memory(pid, path_argument, 4096).split(b"\0")[0].decode(errors="replace")
+    at, path_argument = (arguments[0], arguments[1]) if name in OPENS or name.endswith("at") else (None, arguments[0])
+    path = memory(pid, path_argument, 4096).split(b"\0")[0].decode(errors="replace")
     if path.startswith("/") and not path.startswith(f"{root}/"):
         return ""
     shown = path[len(root) + 1 :] if path.startswith("/") else path if at is None else f"…/{path}"
     return f"{name} {shown}"
 
 
-def _memory(pid: int, address: int, size: int) -> bytes:
+def memory(pid: int, address: int, size: int) -> bytes:
+    """What lies at an address of another process, up to a NUL."""
     try:
         fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):

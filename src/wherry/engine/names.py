@@ -291,14 +291,15 @@ class Names:
             if container is None or self._lent.get(id_) != 0:
                 break
             # the monitor can lend once it has said that the container runs
-            if container.monitor is not None and container.running and self._line is not None:
+            monitor = container.monitor
+            if monitor is not None and container.running and self._line is not None:
                 try:
                     fd = self._line.another()
                     try:
-                        await container.monitor.request("resolver", fds={"to": fd})
+                        await monitor.request("resolver", fds={"to": fd})
                     finally:
                         os.close(fd)
-                    self._lent[id_] = container.monitor.pid
+                    self._lent[id_] = monitor.pid
                     return
                 except (WherryError, OSError) as error:
                     # it has just ended and starts again, or netd has: both come back, or the container is forgotten

@@ -2,7 +2,7 @@
 
 import os
 
-from wherry.errors import Conflict, ExecNotFound, InvalidArgument
+from wherry.errors import Conflict, ExecNotFound, InvalidArgument, WherryError
 from wherry.linux.process import pidfd_send_signal
 from wherry.monitor.children import watch_child
 from wherry.monitor.helper import Helper
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.errors import WherryError
     from wherry.linux.loop import Loop
     from wherry.monitor.host import HostProcess
     from wherry.monitor.record import Record
@@ -32,10 +31,12 @@ class Execs:
         spool_dir: for slow clients' backlogs.
         on_event: tells wherryd: `(name, values)`.
         on_idle: called when a client of any of them is gone.
+        on_error: told that state.json could not be written, as on a full disk; what runs goes on.
     """
 
     __slots__ = (
         "_loop",
+        "_on_error",
         "_on_event",
         "_on_idle",
         "_record",
@@ -54,9 +55,11 @@ class Execs:
         spool_dir: str,
         on_event: "Callable[..., None]",
         on_idle: "Callable[[], None]",
+        on_error: "Callable[[BaseException], None]",
     ) -> None:
         self._loop = loop
         self._sandbox = sandbox
+        self._on_error = on_error
         self._record = record
         self._spool_dir = spool_dir
         self._on_event = on_event
@@ -149,7 +152,6 @@ class Execs:
             self._streams.append(streams)
             streams.attach(client, **options)
         streams.begin()
-        self._record.exec_started(exec_id, launched.pid, launched.start_time)
 
         def exited(code: int, _signal: "int | None") -> None:
             self._running.pop(exec_id, None)
@@ -159,6 +161,10 @@ class Execs:
             self._record.exec_ended(exec_id, code)
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
+        try:
+            self._record.exec_started(exec_id, launched.pid, launched.start_time)
+        except WherryError as error:
+            self._on_error(error)  # the next write tells
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Set the size of an exec's terminal; raises ExecNotFound when it does not run."""

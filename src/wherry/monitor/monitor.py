@@ -115,7 +115,13 @@ class Monitor:
         )
         self._sandbox = make_sandbox(launch, fds)
         self._execs = Execs(
-            self._loop, self._sandbox, self._record, launch["data_dir"], self._control.event, self._client_gone
+            self._loop,
+            self._sandbox,
+            self._record,
+            launch["data_dir"],
+            self._control.event,
+            self._client_gone,
+            self._internal_error,
         )
 
     def run(self) -> None:
@@ -187,16 +193,19 @@ class Monitor:
             self._exited(launched.pid, started_at, code, number)
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
-        if self._failure is not None or self._ending:
-            self._sandbox.kill()  # it runs, and must not: the log cannot be opened, say
         streams.begin()
-        self._record.update(
-            status="running",
-            init={"pid": launched.pid, "start_time": launched.start_time},
-            started_at=started_at,
-            netns_fd=self._sandbox.netns_fd,
-            endpoints=self._sandbox.endpoints,
-        )
+        try:
+            self._record.update(
+                status="running",
+                init={"pid": launched.pid, "start_time": launched.start_time},
+                started_at=started_at,
+                netns_fd=self._sandbox.netns_fd,
+                endpoints=self._sandbox.endpoints,
+            )
+        except WherryError as error:
+            self._failure = self._failure or error
+        if self._failure is not None or self._ending:
+            self._sandbox.kill()  # it runs, and must not: the log cannot be opened, say; `_exited` tells of it
         if self._failure is None:
             if self._launch.get("health"):
                 self._check_health(launched.pid, started_at)
