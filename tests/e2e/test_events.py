@@ -4,6 +4,7 @@ import contextlib
 import json
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,8 @@ pytestmark = pytest.mark.root
 
 
 def history(engine: EngineProcess, *flags: str) -> list[str]:
-    """The actions of the last minutes; docker's `--until` counts whole seconds."""
-    window = ("--since", "10m", "--until", str(int(time.time()) + 1))
+    """The actions of the last minutes, up to now."""
+    window = ("--since", "10m", "--until", "0s")
     lines = engine.docker("events", *window, "--format", "{{json .}}", *flags).out.splitlines()
     return [json.loads(line)["Action"] for line in lines]
 
@@ -44,7 +45,7 @@ def test_what_nobody_watched(own_engine: EngineProcess) -> None:
     assert history(engine, "--filter", "label=team=a") == first
     assert history(engine, "--filter", "label=team=b") == []
     assert history(engine, "--filter", "event=die", "--filter", "type=container") == ["die", "die"]
-    shown = engine.wherry("events", "--since", "10m", "--until", str(int(time.time()) + 1), "--filter", "event=die").out
+    shown = engine.wherry("events", "--since", "10m", "--until", "0s", "--filter", "event=die").out
     assert [line.split()[1:3] for line in shown.splitlines()] == [["container", "die"]] * 2
     assert "exitCode=137" in shown
     engine.stop()
@@ -68,7 +69,7 @@ def test_a_story_in_order_for_who_watches(engine: EngineProcess) -> None:
     engine.docker("kill", "e2")
     engine.docker("wait", "e2")
     engine.docker("rm", "e2")
-    window = ("--since", f"{since:.6f}", "--until", str(int(time.time()) + 1))
+    window = ("--since", f"{since:.6f}", "--until", "0s")
     lines = engine.docker("events", *window, "--filter", "type=container", "--format", "{{json .}}").out.splitlines()
     events = [json.loads(line) for line in lines]
     actions = [event["Action"].split(":")[0] for event in events]
@@ -82,3 +83,57 @@ def test_a_story_in_order_for_who_watches(engine: EngineProcess) -> None:
     assert attributes[actions.index("kill")]["signal"] == "15"
     assert {"execDuration", "exitCode", "image", "name"} <= set(attributes[actions.index("die")])
     assert all(event["time"] == event["timeNano"] // 10**9 for event in events)
+
+
+def test_what_has_just_happened(engine: EngineProcess) -> None:
+    """Who asks for the past right after an answer finds what the answer was about, whatever way `now` is written."""
+    ways = (("docker", "0s"), ("docker", "{:.9f}"), ("wherry", "0s"), ("wherry", "{:.9f}"))
+    for number, (command, now) in enumerate(ways):
+        ask = engine.docker if command == "docker" else engine.wherry
+        engine.docker("volume", "create", f"just{number}")
+        engine.docker("volume", "rm", f"just{number}")
+        for window in (("--since", "10m"), ()):
+            told = ask("events", *window, "--until", now.format(time.time()), "--filter", f"volume=just{number}").out
+            assert [line.split()[2] for line in told.splitlines()] == ["create", "destroy"], (command, now, window)
+    refused = engine.docker("events", "--since", "5", "--until", "4", code=1)
+    assert "`since` time (5) cannot be after `until` time (4)" in refused.err
+
+
+def test_health_and_ends_without_an_engine(own_engine: EngineProcess) -> None:
+    """What monitors saw while wherryd was away is told afterwards, once, each with the time at which it happened."""
+    engine = own_engine
+    check = ("--health-cmd", "test -e /ok", "--health-interval", "50ms", "--health-retries", "1")
+    engine.docker("run", "-d", "--name", "e1", *check, "busybox", "sleep", "1000")
+    engine.docker("run", "-d", "--name", "e2", "busybox", "sh", "-c", "until [ -e /go ]; do sleep 0.05; done; exit 3")
+    until(lambda: history(engine, "--filter", "event=health_status") == ["health_status: unhealthy"], "it is unhealthy")
+    root = f"/proc/{engine.docker('inspect', '-f', '{{.State.Pid}}', 'e1').out.strip()}/root"
+    other = f"/proc/{engine.docker('inspect', '-f', '{{.State.Pid}}', 'e2').out.strip()}/root"
+    id_ = engine.docker("inspect", "-f", "{{.Id}}", "e1").out.strip()
+    ended = Path(engine.roots.container(engine.docker("inspect", "-f", "{{.Id}}", "e2").out.strip()), "exit.json")
+    state = Path(engine.roots.sandbox(id_), "health.json")
+
+    def known() -> str:
+        return str(json.loads(state.read_text())["status"])
+
+    engine.kill()
+    for word in ("healthy", "unhealthy", "healthy"):
+        Path(root, "ok").touch() if word == "healthy" else Path(root, "ok").unlink()
+        until(lambda word=word: known() == word, f"the monitor finds it {word}")  # type: ignore[misc]
+    Path(other, "go").touch()
+    until(ended.exists, "it has ended")
+    back = time.time_ns()
+    for _ in range(2):
+        engine.start()
+        story = ["unhealthy", "healthy", "unhealthy", "healthy"]
+        told = engine.docker("events", "--until", "0s", "--filter", "container=e1", "--format", "{{json .}}").out
+        events = [json.loads(line) for line in told.splitlines()]
+        health = [event for event in events if event["Action"].startswith("health_status")]
+        assert [event["Action"].partition(": ")[2] for event in health] == story
+        assert all(event["timeNano"] < back for event in health)
+        assert sorted(event["timeNano"] for event in health) == [event["timeNano"] for event in health]
+        window = ("--until", "0s", "--filter", "container=e2", "--filter", "event=die", "--format", "{{json .}}")
+        (died,) = (json.loads(line) for line in engine.docker("events", *window).out.splitlines())
+        assert died["timeNano"] == json.loads(ended.read_text())["finished_at"] < back
+        assert died["Actor"]["Attributes"]["exitCode"] == "3"
+        engine.kill()
+    engine.start()

@@ -1,6 +1,7 @@
 """`/_ping`, `/version`, `/info`, `/system/df`, `/events`."""
 
 import platform
+import time
 from typing import Any
 
 from wherry import __version__
@@ -15,6 +16,7 @@ _PING = (
     "Pragma: no-cache\r\nSwarm: inactive\r\n"
 )
 _TYPES_SINCE = (1, 42)
+_SECOND = 1_000_000_000
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -64,6 +66,14 @@ def _moment(call: Call, key: str) -> int | None:
 async def events(call: Call) -> Stream:
     """GET /events: JSON lines until `until`, or until the client goes."""
     since, until, filters = _moment(call, "since"), _moment(call, "until"), call.filters()
+    if until is not None:
+        now = time.time_ns()
+        if until == now - now % _SECOND:
+            # clients say "now" in whole seconds: what has just happened is not left out
+            until = now
+        if since is not None and since > until:
+            shown = f"`since` time ({call.text('since')}) cannot be after `until` time ({call.text('until')})"
+            raise InvalidArgument(shown)
     stream = call.stream()
     with call.while_client_stays():
         found = call.engine.events.subscribe(since, until, filters)

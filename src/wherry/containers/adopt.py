@@ -78,6 +78,9 @@ async def _recover(context: Context, container: Container) -> None:
         except MonitorLost:
             await asyncio.get_running_loop().run_in_executor(None, _note_lost, context, container, saved)
             await strays.end(context, container.id)
+            _from_record(context, container)
+            if container.exit.finished_at and container.exit.finished_at >= (saved.get("started_at") or 0):
+                exits.tell(context, container, container.exit, unseen=True)
     elif present:
         launch.unmark(context.roots.container(container.id))
     sweep_temporary(context.roots.container(container.id), theirs=True)
@@ -131,13 +134,15 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
         execs.restore(context, container, state.get("execs") or [])
         # read again: what a probe found since is in the file or comes as an event
         health.recover(container, run, context.roots.container(container.id))
+        health.tell_missed(context, container)
         settled = True
         for event in early:
             exits.on_event(context, container, event)
         exits.check_ailing(context, container)
         return
     recover(container, "running")
-    exits.exited(context, container, _end_of(context, container, state))
+    health.tell_missed(context, container)
+    exits.exited(context, container, _end_of(context, container, state), unseen=True)
 
 
 async def _settled_state(monitor: Monitor) -> dict[str, Any]:
@@ -188,6 +193,7 @@ def _note_power_loss(context: Context, container: Container) -> None:
         count = container.record.restart_count
         exits.lost_record(context, container.id, 0, started, why=exits.POWER_LOST, count=count)
         _from_record(context, container)
+        exits.tell(context, container, container.exit, unseen=True)
 
 
 def _from_record(context: Context, container: Container) -> None:

@@ -58,7 +58,8 @@ class Context:
         roots: where files lie.
         config: the engine's settings.
         machine: what this host can do.
-        publish: takes an event (`type`, `action`, `id`, attributes) for the event stream.
+        publish: takes an event (`type`, `action`, `id`, attributes) for the event stream; of what happened while no
+            engine was there also when (nanoseconds).
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Context:
         restore: RestoreSandbox,
         check_networks: Callable[[Record], None],
         renamed: Callable[[Container, str], Awaitable[None]],
-        publish: Callable[[str, str, str, dict[str, str]], None],
+        publish: Callable[..., None],
         trash: Callable[[str], None],
     ) -> None:
         self.roots = roots
@@ -123,15 +124,14 @@ class Context:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def event(self, container: Container, action: str, **attributes: str) -> None:
-        """Tell the event stream what happened to a container."""
+    def event(self, container: Container, action: str, happened: int | None = None, **attributes: str) -> None:
+        """Tell the event stream what happened to a container; `happened` says when, if it was while no engine was."""
         labels = container.record.config.labels or {}
-        self.publish(
-            "container",
-            action,
-            container.id,
-            {**labels, "image": container.record.config.image, "name": container.name, **attributes},
-        )
+        told = {**labels, "image": container.record.config.image, "name": container.name, **attributes}
+        if happened is None:
+            self.publish("container", action, container.id, told)
+        else:
+            self.publish("container", action, container.id, told, happened)
 
 
 def _no_services(service: Service) -> None:

@@ -141,8 +141,12 @@ def end_group(context: Context, id_: str) -> None:
         group.remove()
 
 
-def exited(context: Context, container: Container, record: ExitRecord) -> None:
-    """Process 1 is gone: take its record, tell who waits, and settle the rest in the background."""
+def exited(context: Context, container: Container, record: ExitRecord, *, unseen: bool = False) -> None:
+    """Process 1 is gone: take its record, tell who waits, and settle the rest in the background.
+
+    Args:
+        unseen: it happened while no engine was there.
+    """
     container.exit = record
     container.error = record.message
     container.pid = 0
@@ -151,15 +155,21 @@ def exited(context: Context, container: Container, record: ExitRecord) -> None:
     health.ended(container)
     for process in container.execs.values():
         process.running = False
-    if record.oom:
-        context.event(container, "oom")
-    ran = max(0, record.finished_at - container.started_at) // 1_000_000_000
-    context.event(container, "die", execDuration=str(ran), exitCode=str(record.code))
+    tell(context, container, record, unseen=unseen)
     if not again:
         resolve_waiters(container)
     monitor, container.monitor = container.monitor, None
     task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again))
     context.keep(task)
+
+
+def tell(context: Context, container: Container, record: ExitRecord, *, unseen: bool = False) -> None:
+    """Say that a container has ended, and why; what an engine did not see is told with its own time."""
+    happened = record.finished_at if unseen else None
+    if record.oom:
+        context.event(container, "oom", happened)
+    ran = max(0, record.finished_at - (record.started_at or container.started_at)) // 1_000_000_000
+    context.event(container, "die", happened, execDuration=str(ran), exitCode=str(record.code))
 
 
 async def _after_exit(context: Context, container: Container, monitor: Monitor | None, again: bool) -> None:

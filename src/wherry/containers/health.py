@@ -83,9 +83,16 @@ def recover(container: Container, run_dir: str, data_dir: str) -> None:
             with open(f"{directory}/health.json", "rb") as file:
                 value = json.load(file)
             container.health = {name: value[name] for name in ("status", "streak", "log")}
+            container.health["changes"] = value.get("changes") or []  # of an older monitor
             return
         except (OSError, ValueError, KeyError, TypeError):
             continue
+
+
+def tell_missed(context: Context, container: Container) -> None:
+    """Tell of the changes that the monitor noted while no engine was there, each with its time."""
+    for at, status_ in (container.health or {}).pop("changes", ()):
+        context.event(container, f"health_status: {status_}", at)
 
 
 def shown(container: Container) -> Json | None:

@@ -174,8 +174,10 @@ class Engine:
     def _reach(self, container: Any) -> str:
         return self.networks.reach(container)
 
-    def _publish(self, kind: str, action: str, id_: str, attributes: dict[str, str]) -> None:
-        self.events.publish(kind, action, id_, attributes)
+    def _publish(
+        self, kind: str, action: str, id_: str, attributes: dict[str, str], happened: int | None = None
+    ) -> None:
+        self.events.publish(kind, action, id_, attributes, happened)
         self.services.on_event(kind, action, id_)
         if kind == "container" and action == "start":
             self.names.started(id_)

@@ -44,9 +44,18 @@ class Events:
         self._waiting = [(number + journal.last, event) for number, event in self._waiting]
         self._flush()
 
-    def publish(self, kind: str, action: str, id_: str, attributes: dict[str, str]) -> None:
-        """Add an event now."""
-        at = time.time_ns()
+    def publish(
+        self, kind: str, action: str, id_: str, attributes: dict[str, str], happened: int | None = None
+    ) -> None:
+        """Add an event.
+
+        Args:
+            happened: when, of what an engine that begins finds out afterwards (nanoseconds; None: now). What the
+                journal has already is not told again.
+        """
+        if happened is not None and self._is_known(action, id_, happened):
+            return
+        at = time.time_ns() if happened is None else happened
         event: Event = {
             "Type": kind,
             "Action": action,
@@ -67,6 +76,13 @@ class Events:
         for watcher in self._watchers:
             if watcher.qsize() < QUEUE:
                 watcher.put_nowait(event)
+
+    def _is_known(self, action: str, id_: str, since: int) -> bool:
+        if self._journal is None:
+            return False
+        entries = self._journal.read(since, _END_OF_TIME, self._number + 1)
+        events = (_decode(entry.body) for entry in entries)
+        return any(event["Action"] == action and event["Actor"]["ID"] == id_ for event in events)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -105,7 +121,7 @@ class Events:
         """Yield events.
 
         Args:
-            since: from then on, what is remembered (nanoseconds; None: only what comes).
+            since: from then on, what is remembered (nanoseconds; None: only what comes, but with `until` all of it).
             until: end then (nanoseconds; None: never).
             filters: Docker's: type, event, container, image, label, scope, daemon, network, volume, plugin.
         """
@@ -113,9 +129,9 @@ class Events:
         waiting = list(self._waiting)
         self._watchers.add(queue)
         try:
-            if since is not None:
+            if since is not None or until is not None:
                 last = _END_OF_TIME if until is None else until
-                async for event in self._past(since, last, waiting):
+                async for event in self._past(since or 0, last, waiting):
                     if _fits(event, filters):
                         yield event
             while until is None or (left := (until - time.time_ns()) / 1e9) > 0:

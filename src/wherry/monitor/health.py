@@ -5,7 +5,8 @@ The rules (when a failure counts, how long to wait) are Docker's. What is known 
 end of the container in `<data_dir>/health.json`:
 
     {"v", "status": "starting|healthy|unhealthy", "streak": failures in a row,
-     "log": [{"start": ns, "end": ns, "code": n, "output"}]}                       the last five, oldest first
+     "log": [{"start": ns, "end": ns, "code": n, "output"}],                       the last five, oldest first
+     "changes": [[ns, status]]}                          when the status changed; what an engine was told of goes
 """
 
 import os
@@ -35,6 +36,8 @@ FILE = "health.json"
 
 MAX_OUTPUT = 4096
 KEPT = 5
+KEPT_CHANGES = 50
+_REMEMBERED = 60 * 10**9
 _READ = 16 * 1024
 
 INTERVAL = 30 * 10**9
@@ -55,11 +58,13 @@ class Health:
         data_dir: of the file after its end.
         on_result: called after each probe with `status`, `streak`, `entry` and `changed`.
         on_error: told what nobody expected.
+        is_heard: whether an engine is connected, to be told of results.
     """
 
     __slots__ = (
         "_data_dir",
         "_init_pid",
+        "_is_heard",
         "_loop",
         "_on_error",
         "_on_result",
@@ -83,8 +88,10 @@ class Health:
         data_dir: str,
         on_result: "Callable[..., None]",
         on_error: "Callable[[BaseException], None]",
+        is_heard: "Callable[[], bool]",
     ) -> None:
         self._loop = loop
+        self._is_heard = is_heard
         self._sandbox = sandbox
         self._settings = settings
         self._run_dir = run_dir
@@ -98,7 +105,13 @@ class Health:
         self._paused = False
         self._stopped = False
         # the log goes on over restarts, as Docker's does
-        self.values: dict[str, Any] = {"v": VERSION, "status": "starting", "streak": 0, "log": _earlier(data_dir)}
+        self.values: dict[str, Any] = {
+            "v": VERSION,
+            "status": "starting",
+            "streak": 0,
+            "log": _earlier(data_dir),
+            "changes": [],
+        }
 
     def start(self, init_pid: int, started_at: int) -> None:
         """Process 1 runs: the first probe comes after an interval."""
@@ -160,10 +173,14 @@ class Health:
             values["streak"] += 1
             if values["streak"] >= (int(self._settings.get("retries") or 0) or RETRIES):
                 values["status"] = "unhealthy"
+        changed = values["status"] != before
+        if changed:
+            # also what was told lately: an engine that is killed a moment later has not written it down
+            since = entry["end"] - _REMEMBERED if self._is_heard() else 0
+            kept = [change for change in values["changes"] if change[0] >= since]
+            values["changes"] = [*kept[1 - KEPT_CHANGES :], (entry["end"], values["status"])]
         self._write(self._run_dir)
-        self._on_result(
-            status=values["status"], streak=values["streak"], entry=entry, changed=values["status"] != before
-        )
+        self._on_result(status=values["status"], streak=values["streak"], entry=entry, changed=changed)
         if not self._paused:
             self._wait()
 

@@ -232,6 +232,7 @@ class Monitor:
             self._launch["data_dir"],
             result,
             self._internal_error,
+            lambda: self._control.connected,
         )
         self._health.start(pid, started_at)
 

@@ -157,3 +157,29 @@ def test_a_long_history_is_read_in_pieces(tmp_path: Path) -> None:
 def test_more_filters(filters: dict[str, list[str]], actions: list[str]) -> None:
     """Beginnings of names are enough, as with dockerd; of images the whole name, with or without its tag."""
     test_filters(filters, actions)
+
+
+def test_what_is_found_out_afterwards_is_told_once(tmp_path: Path) -> None:
+    """It has its own time; what the journal has since then, of the same actor, is not repeated."""
+
+    async def body() -> list[tuple[str, int]]:
+        database = open_database(str(tmp_path / "db"))
+        try:
+            events = Events()
+            events.keep(Journal(database))
+            events.publish("container", "die", "c1", {}, 5000)
+            events.close()
+            database.submit(lambda _: None).result(20)
+            later = Events()
+            later.keep(Journal(database))
+            later.publish("container", "die", "c1", {}, 5000)
+            later.publish("container", "die", "c1", {}, 4000)
+            later.publish("container", "die", "c2", {}, 4000)
+            later.publish("container", "die", "c1", {}, 6000)
+            later.publish("container", "oom", "c1", {}, 5000)
+            stream = later.subscribe(None, time.time_ns(), {})
+            return [(event["Action"] + event["Actor"]["ID"], event["timeNano"]) async for event in stream]
+        finally:
+            database.close()
+
+    assert asyncio.run(body()) == [("diec1", 5000), ("diec2", 4000), ("diec1", 6000), ("oomc1", 5000)]
