@@ -296,3 +296,21 @@ async def open_bench(base: Path, root: Path) -> AsyncIterator[Bench]:
         await spawner.close()
         if errors:
             raise errors[0]
+
+
+def log_text(container: Container) -> str:
+    """What is in its log, all streams."""
+    return "".join(json.loads(line)["log"] for line in container.log.read_bytes().splitlines())
+
+
+async def launch_attached(
+    container: Container, *args: str, clients: int = 1, attach: dict[str, object] | None = None, **values: object
+) -> list[Client]:
+    """Launch with clients that are there from the first byte."""
+    made = [Client.pair() for _ in range(clients)]
+    entries = [{"fd": f"attach:{n}", **ATTACH, **(attach or {})} for n in range(clients)]
+    fds = {f"attach:{n}": client.fd for n, client in enumerate(made)}
+    await container.launch(*args, fds=fds, attach=entries, **values)
+    for client in made:
+        client.handed_over()
+    return made
