@@ -26,6 +26,7 @@ test: peers lint
 bench: peers
 	@$(BIN)/python bench/run.py
 	@$(BIN)/python bench/health.py
+	@$(BIN)/python bench/streams.py
 	@$(BIN)/python bench/images.py
 	@$(BIN)/python bench/registry.py
 	@$(BIN)/python bench/builds.py

@@ -35,42 +35,73 @@ def attached(engine: EngineProcess, name: str) -> int:
     return 0
 
 
-def test_ten_clients_one_stopped(engine: EngineProcess, tmp_path: Path) -> None:
-    """The container and nine go at full rate; the tenth, stopped by SIGSTOP, gets every byte once it goes on."""
-    engine.docker("run", "-d", "--name", "m1", "busybox", "sh", "-c", BURST)
-    before = attached(engine, "m1")
-    clients = []
-    for number in range(10):
-        with open(tmp_path / f"out{number}", "wb") as out:
-            clients.append(
-                subprocess.Popen(
-                    [COMMANDS[number % 2], "attach", "--no-stdin", "--sig-proxy=false", "m1"],
-                    stdout=out,
-                    env=engine.env,
-                )
-            )
-    try:
-        until(lambda: attached(engine, "m1") == before + 10, "all are attached")
-        stopped = clients.pop(0)
-        stopped.send_signal(signal.SIGSTOP)
+class Burst:
+    """A container that writes 20 MB once it may, and ten clients of it.
+
+    Args:
+        engine: where.
+        name: the container's.
+        into: directory of the clients' files.
+    """
+
+    def __init__(self, engine: EngineProcess, name: str, into: Path) -> None:
+        self._engine, self._name = engine, name
+        engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", BURST)
+        before = attached(engine, name)
+        self.files = [into / f"{name}-{number}" for number in range(10)]
+        self.clients = []
+        for number, path in enumerate(self.files):
+            with open(path, "wb") as out:
+                words = [COMMANDS[number % 2], "attach", "--no-stdin", "--sig-proxy=false", name]
+                self.clients.append(subprocess.Popen(words, stdout=out, env=engine.env))
+        try:
+            until(lambda: attached(engine, name) == before + 10, "all are attached")
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, waited: list["subprocess.Popen[bytes]"]) -> tuple[float, float]:
+        """Seconds from the word to go until the container has ended, and until these clients have."""
         began = time.monotonic()
-        engine.docker("exec", "m1", "touch", "/go")
-        engine.docker("wait", "m1")
+        self._engine.docker("exec", self._name, "touch", "/go")
+        self._engine.docker("wait", self._name)
         ended = time.monotonic() - began
-        for client in clients:
+        for client in waited:
             assert client.wait(60) == 0
-        took = time.monotonic() - began
-        print(f"\n{MEGABYTES} MB to nine of ten: container {ended:.2f} s, clients {took:.2f} s")
-        assert took < 30
+        return ended, time.monotonic() - began
+
+    def close(self) -> None:
+        """End the clients."""
+        for client in self.clients:
+            client.kill()
+            client.wait()
+
+
+def test_ten_clients_one_stopped(engine: EngineProcess, tmp_path: Path) -> None:
+    """The container and nine go at the rate that they have without it; the tenth, stopped by SIGSTOP, gets every byte
+    once it goes on."""
+    free = Burst(engine, "m0", tmp_path)
+    try:
+        usual, usual_all = free.run(free.clients)
+    finally:
+        free.close()
+    burst = Burst(engine, "m1", tmp_path)
+    try:
+        stopped, *others = burst.clients
+        stopped.send_signal(signal.SIGSTOP)
+        ended, took = burst.run(others)
+        print(f"\n{MEGABYTES} MB to nine of ten: container {ended:.2f} s, clients {took:.2f} s; ", end="")
+        print(f"to all ten: {usual:.2f} and {usual_all:.2f} s")
+        # a rate and not a stall: what else this machine does may double either
+        assert ended < 3 * usual + 1
+        assert took < 3 * usual_all + 1
         stopped.send_signal(signal.SIGCONT)
         assert stopped.wait(60) == 0
     finally:
-        for client in [*clients, stopped]:
-            client.kill()
-            client.wait()
+        burst.close()
     wanted = hashlib.sha256((b"0123456789abcde\n" * (MEGABYTES << 16))[: MEGABYTES << 20]).hexdigest()
-    for number in range(10):
-        assert hashlib.sha256((tmp_path / f"out{number}").read_bytes()).hexdigest() == wanted, number
+    for path in burst.files:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == wanted, path
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=["docker", "wherry"])
