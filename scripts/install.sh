@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps haproxy"
 if [ "$extra" = peers ]; then
     need="$need docker.io docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils chromium"
-    need="$need docker-compose git"
+    # of systemd only the journal daemon is executed, by a test
+    need="$need docker-compose git systemd"
     # the virtual machine in which the tests see a host with pure cgroup v2
     [ "$(dpkg --print-architecture)" = amd64 ] && need="$need qemu-system-x86 e2fsprogs"
     # since Debian 13 the docker command has a package of its own
