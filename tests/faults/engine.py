@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tests.api import raw
-from tests.e2e.harness import BIN, ROOT, EngineProcess, until
+from tests.e2e.harness import ROOT, EngineProcess, until
 
 Step = tuple[str, str, int]
 """Who does it, what it is, and which one of its like in this start."""
@@ -23,6 +23,8 @@ class TrappedEngine(EngineProcess):
         self._supervisor = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.tree", self._path], cwd=ROOT, stdin=subprocess.DEVNULL
         )
+        trap = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.faults.tree", self._path)
+        self.program = (*trap, *self.program)
         self._control = socket.socket(socket.AF_UNIX)
 
         def connected() -> bool:
@@ -32,20 +34,6 @@ class TrappedEngine(EngineProcess):
             return False
 
         until(connected, "the supervisor answers")
-
-    def launch(self) -> None:
-        """Execute wherryd under the trap; it may not answer yet."""
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "tests.faults.tree", self._path, str(BIN / "wherryd")),
-                    *("--data-root", self.roots.data, "--exec-root", self.roots.run),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-            )
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request: status and JSON; the status is 0 where the engine is not there to answer."""
