@@ -370,6 +370,25 @@ def test_what_stands_in_the_way_is_named(world: World) -> None:
     assert world.at("host", world.firewall.obstacles) == []
 
 
+def test_a_chain_that_goes_while_it_is_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others change their rules at any time: what is listed and gone a moment later stands in nobody's way."""
+    chain = "{ type filter hook forward priority 0; policy accept; }"
+
+    def listed_too_early(commands: str, what: str) -> str:
+        text = real(commands, what)
+        if commands == "list chains":
+            subprocess.run(["nft", "delete table ip passing"], check=True)
+        return text
+
+    def check() -> list[str]:
+        subprocess.run(["nft", f"add table ip passing; add chain ip passing FORWARD {chain}"], check=True)
+        monkeypatch.setattr(world.firewall, "_run", listed_too_early)
+        return world.firewall.obstacles()
+
+    real = world.firewall._run
+    assert world.at("host", check) == []
+
+
 def test_tables_of_others_are_left_alone(world: World) -> None:
     """Rebuilding and removing our table leaves every other one as it was, and a second engine's works beside it."""
 

@@ -16,7 +16,7 @@ from wherry.engine.container_files import ContainerFiles
 from wherry.engine.network_table import Network, NetworkTable
 from wherry.engine.rewiring import Rewiring
 from wherry.engine.sandboxes import AttachedSandbox, Relay
-from wherry.errors import ContainerNotFound, InvalidArgument, NetworkNotFound, WherryError
+from wherry.errors import ContainerNotFound, InvalidArgument, KernelError, NetworkNotFound, WherryError
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
@@ -81,8 +81,11 @@ class Networks:
                 published[container.id] = container.network.translated
         self.firewall.rebuild(published)
         self.table.sweep()
-        for chain in self.firewall.obstacles():
-            log.warning("the firewall chain %s drops forwarded packets: containers reach nothing through it", chain)
+        try:
+            for chain in self.firewall.obstacles():
+                log.warning("the firewall chain %s drops forwarded packets: containers reach nothing through it", chain)
+        except KernelError as error:
+            log.warning("other programs' chains cannot be looked at: %s", error)
 
     async def reconcile(self) -> None:
         """After adoption: end what a connect or disconnect was in the midst of when the engine was killed."""

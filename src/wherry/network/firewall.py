@@ -43,6 +43,7 @@ from wherry.network.ports import PublishedPort
 from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_bridges
 
 _FAMILIES = ("ip", "ip6")
+_OURS = "wherry"  # how the tables of all engines begin
 _UNREADABLE = (
     "this machine's libnftables cannot read the ruleset: another program wrote a named set in the format of a newer "
     "one (upgrade the package libnftables1, or remove that set: `nft list ruleset` ends the same way)"
@@ -234,7 +235,12 @@ class Firewall:
         """
 
         def rules(place: str) -> str:
-            return self._run(f"list chain {place}", "look at a chain")
+            try:
+                return self._run(f"list chain {place}", "look at a chain")
+            except KernelError as error:
+                if error.errno == errno.ENOENT:
+                    return ""  # gone meanwhile
+                raise
 
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
@@ -290,7 +296,7 @@ class Firewall:
     def _can_read(self, nftables: Nftables) -> bool:
         # chains are safe to read, and tables with them; where there are no tables but ours, so is the rest
         listed = [line.split() for line in nftables.run("list chains", "look for other tables").splitlines()]
-        foreign = [words[2] for words in listed if words[:1] == ["table"] and not words[2].startswith("wherry")]
+        foreign = [words[2] for words in listed if words[:1] == ["table"] and not words[2].startswith(_OURS)]
         return not foreign or survives_reading()
 
 
@@ -311,7 +317,7 @@ def find_obstacles(listing: str, own_table: str, rules: Callable[[str], str]) ->
 
     Args:
         listing: the output of `nft list chains`.
-        own_table: the table that is not looked at.
+        own_table: the table that is not looked at; nor are those of other engines.
         rules: gives the output of `nft list chain FAMILY TABLE CHAIN`.
     """
     found = []
@@ -324,7 +330,7 @@ def find_obstacles(listing: str, own_table: str, rules: Callable[[str], str]) ->
             chain = words[1]
         elif "hook forward " in line:
             family, _, name = table.partition(" ")
-            if family not in ("ip", "inet") or name == own_table:
+            if family not in ("ip", "inet") or name == own_table or name.startswith(_OURS):
                 continue
             if "policy drop" in line:
                 found.append(f"table {table}, chain {chain}: policy drop")
