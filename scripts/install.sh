@@ -11,7 +11,7 @@ need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables lib
 if [ "$extra" = peers ]; then
     need="$need docker.io docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils chromium"
     # of systemd only the journal daemon is executed, by a test
-    need="$need docker-compose git systemd"
+    need="$need docker-compose git systemd openssh-client"
     # the virtual machine in which the tests see a host with pure cgroup v2
     [ "$(dpkg --print-architecture)" = amd64 ] && need="$need qemu-system-x86 e2fsprogs"
     # since Debian 13 the docker command has a package of its own

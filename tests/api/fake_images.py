@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from wherry.api.facade import Ticket
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.errors import (
     ImageNotFound,
+    NotFound,
     Unauthorized,
 )
 from wherry.oci.platform import Platform
@@ -173,6 +175,12 @@ class FakeBuild:
 
     async def archive(self, chunks: AsyncIterator[bytes]) -> str:
         return str(sum([len(chunk) async for chunk in chunks]))
+
+    def connected(self, token: str) -> Ticket:
+        raise NotFound(f"no build waits for {token}")
+
+    async def resize(self, step: str, rows: int, columns: int) -> None:
+        raise NotFound(f"no such step runs: {step}")
 
     async def classic(
         self,

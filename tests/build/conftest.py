@@ -1,6 +1,7 @@
 """Engines for the builder's tests, and contexts to build."""
 
 import io
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,41 @@ def context(tmp_path: Path, engine: EngineProcess) -> Iterator[Context]:
     made = set(engine.docker("images", "-aq", "--no-trunc").out.split()) - before
     if made:
         engine.docker("rmi", "-f", *made, check=False)
+
+
+class Second(EngineProcess):
+    """An engine that is reached by TCP too, as from another machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.tcp = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        self.flags = ("-H", self.host, "-H", self.tcp)
+
+
+@pytest.fixture(scope="session")
+def second() -> Iterator[Second]:
+    """Another engine, on a TCP port too (`second.tcp`); `other` empties its cache."""
+    engine = Second()
+    try:
+        engine.start()
+        engine.wherry("image", "bootstrap", "busybox")
+        yield engine
+    finally:
+        engine.destroy()
+    engine.assert_clean()
+
+
+@pytest.fixture
+def other(second: Second, context: Context) -> Context:
+    """The same context for an engine that has nothing but busybox."""
+    kept = second.docker("images", "-q", "--no-trunc", "busybox").out.strip()
+    made = set(second.docker("images", "-aq", "--no-trunc").out.split()) - {kept}
+    if made:
+        second.docker("rmi", "-f", *made)
+    second.docker("builder", "prune", "-af")
+    return Context(context.directory, second)
 
 
 def tar_of(files: dict[str, bytes]) -> bytes:

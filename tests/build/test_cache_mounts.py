@@ -8,12 +8,12 @@ import pytest
 
 from tests.build.caches import Layout, tar_gz
 from tests.build.conftest import Context, tar_of
-from tests.build.test_cache_transfer import other, registry, second
+from tests.build.test_cache_transfer import registry
 from tests.build.test_secrets import CANARY, places_with
 from tests.build.test_wherry import WHERRY, build
 from tests.e2e.harness import EngineProcess, until
 
-__all__ = ["other", "registry", "second"]
+__all__ = ["registry"]
 
 pytestmark = pytest.mark.root
 

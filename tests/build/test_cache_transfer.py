@@ -12,7 +12,7 @@ import pytest
 from tests.build.caches import Layout, tar_gz
 from tests.build.conftest import Context, tar_of
 from tests.build.test_wherry import build
-from tests.e2e.harness import Done, EngineProcess
+from tests.e2e.harness import Done
 from tests.images.test_pull_peer import HTPASSWD, Peer
 from tests.registry.harness import Registry
 
@@ -23,30 +23,6 @@ STAGES = (
     "FROM busybox\nCOPY --from=a /f /g\nRUN true\nRUN cat /g > /h\n"
 )
 STEPS = 6  # FROM counts once
-
-
-@pytest.fixture(scope="module")
-def second() -> Iterator[EngineProcess]:
-    """Another engine; `other` empties its cache."""
-    engine = EngineProcess()
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
-        yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
-
-
-@pytest.fixture
-def other(second: EngineProcess, context: Context) -> Context:
-    """The same context for an engine that has nothing but busybox."""
-    kept = second.docker("images", "-q", "--no-trunc", "busybox").out.strip()
-    made = set(second.docker("images", "-aq", "--no-trunc").out.split()) - {kept}
-    if made:
-        second.docker("rmi", "-f", *made)
-    second.docker("builder", "prune", "-af")
-    return Context(context.directory, second)
 
 
 @pytest.fixture(scope="module", params=["debian", "ours"])

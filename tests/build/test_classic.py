@@ -31,6 +31,9 @@ def test_a_build_tells_its_steps_and_makes_what_it_says(context: Context) -> Non
     assert re.search(r" ---> Running in [0-9a-f]{12}\n", done.out)
     assert "to-stderr" in done.out
     assert "Successfully tagged six:one\nSuccessfully tagged six:two\n" in done.out
+    built = re.search(r" ---> ([0-9a-f]{12})\nSuccessfully built ([0-9a-f]{12})\n", done.out)
+    assert built is not None
+    assert built[1] == built[2]
     assert context.run("six:one") == "hello"
     assert context.run("six:two", "sh", "-c", "pwd; echo $A; ls -A /app") == "/app\nb\nhello.txt\nout\n"
 

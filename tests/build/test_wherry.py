@@ -179,13 +179,3 @@ def test_a_terminal_sees_a_list_that_is_drawn_anew(context: Context) -> None:
     assert b"[+] Building" in shown
     assert b" FINISHED" in shown
     assert b" => [2/2] RUN echo seen" in shown
-
-
-def test_debug_opens_a_shell_in_what_the_failed_step_has_left(context: Context, engine: EngineProcess) -> None:
-    """`--debug`: files, variables and place of the failed step; nothing of it stays afterwards."""
-    context.write("Dockerfile", "FROM busybox\nENV A=b\nWORKDIR /w\nRUN echo half > done; exit 3\n")
-    before = engine.docker("images", "-aq").out
-    done = engine.run(WHERRY, "build", "--debug", str(context.directory), stdin=b"cat done; pwd; echo $A\n", code=1)
-    assert done.out == "half\n/w\nb\n"
-    assert "did not complete successfully: exit code: 3" in done.err
-    assert engine.docker("images", "-aq").out == before

@@ -20,7 +20,7 @@ from tests.images.conftest import Store
 from wherry.build import context as contexts
 from wherry.build.build import Build, Builder
 from wherry.build.cache import Cache
-from wherry.build.ports import Output, Task
+from wherry.build.ports import Output, Task, Terminal
 from wherry.build.request import Request
 from wherry.errors import from_wire, to_wire
 from wherry.images.model import Image
@@ -132,7 +132,7 @@ def build(arguments: dict[str, Any]) -> None:
 
 
 async def _build(root: str, store: Store, cache: Cache, workers: Workers, log: io.TextIOBase) -> None:
-    async def run(task: Task, output: Output) -> int:
+    async def run(task: Task, output: Output, terminal: Terminal | None = None) -> int:
         output(1, b"writing\n")
         at = f"{root}/run/build/task"
         os.makedirs(at, exist_ok=True)

@@ -128,7 +128,6 @@ async def client(call: Call) -> Stream:
                     "errorDetail": {"message": error.message, **({"code": code} if isinstance(code, int) else {})},
                     "error": error.message,
                     "vertex": error.facts.get("vertex"),
-                    "debug_image": error.facts.get("debug_image"),
                     "excerpt": error.facts.get("excerpt"),
                 }
             )

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("wherry.api")
 
 _ROUTE = re.compile(
-    rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start|session)(?:\?[^ ]*)? HTTP/1\.[01]"
+    rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start|session|wherry/v1/build/connect)"
+    rb"(?:\?[^ ]*)? HTTP/1\.[01]"
 )
 _LINE_LIMIT = 8190
 _HEAD_LIMIT = 64 * 1024

@@ -70,6 +70,18 @@ async def logs(call: Call) -> HandedOver:
     )
 
 
+async def build_connect(call: Call) -> HandedOver:
+    """POST /wherry/v1/build/connect?id=…: the connection that a running build has asked its client for."""
+    hijack = _hijack(call)
+    return await _upgrade(call, hijack, call.engine.build.connected(call.text("id")))
+
+
+async def build_resize(call: Call) -> Reply:
+    """POST /build/{step}/resize: the terminal of a shell in a failed step."""
+    await call.engine.build.resize(call.name, *dimensions(call))
+    return Reply(200)
+
+
 async def exec_create(call: Call) -> Reply:
     """POST /containers/{id}/exec."""
     config = await call.json(ExecConfig) or ExecConfig()

@@ -25,7 +25,7 @@ from wherry.build.lint import lint
 from wherry.build.mounts import CacheLocks, Mounts
 from wherry.build.offers import CacheBroken, Offers
 from wherry.build.parser import Document, parse
-from wherry.build.ports import FindImage, RunTask, RunWorker
+from wherry.build.ports import FindImage, RunTask, RunWorker, Task
 from wherry.build.progress import Sink, Step
 from wherry.build.remotes import git_source, http_source, is_git, is_http
 from wherry.build.request import Request
@@ -128,6 +128,7 @@ class Build:
         self.shared: Globals
         self._source = b""
         self.finished: Callable[[Built], Awaitable[None]] | None = None
+        self.debugger: Callable[[Task, StepFailed], Awaitable[None]] | None = None
 
     async def run(self, narrate: Narrate | None = None) -> Built:
         """Build.
@@ -148,8 +149,11 @@ class Build:
                     try:
                         return await self._run(narrate, stack)
                     except StepFailed as error:
-                        await self._keep_failed(error)
+                        await self._debug(error)
                         raise
+                    finally:
+                        if hasattr(self, "_work") and self._work.failed is not None:
+                            await self._work.failed[1].aclose()
         except WherryError as error:
             self._show_place(error)
             raise
@@ -231,21 +235,18 @@ class Build:
         step.complete()
         return built
 
-    async def _keep_failed(self, error: StepFailed) -> None:
-        """Make an image of what a failed step has left, for `--debug`; its id goes along with the error."""
-        if self._work.failed is None:
+    async def _debug(self, error: StepFailed) -> None:
+        """Let somebody look into the step that failed, where everything is still mounted; then it goes."""
+        failed, self._work.failed = self._work.failed, None
+        if failed is None:
             return
-        op, root = self._work.failed
-        value: dict[str, Any] = {
-            "architecture": platforms.host().architecture,
-            "os": "linux",
-            "created": "1970-01-01T00:00:00Z",
-            "rootfs": {"type": "layers", "diff_ids": root.diff_ids},
-        }
-        value["config"] = {"Env": list(op.env), "WorkingDir": op.cwd, "User": op.user, "Cmd": ["/bin/sh"]}
-        built = await asyncio.to_thread(assemble.assemble, self.builder.stores, value, root)
-        await assemble.store(self.builder.stores, self.held, built, [])
-        error.facts["debug_image"] = built.id
+        task, held = failed
+        async with held:
+            # nothing else of this build goes on, or takes another's turn
+            await self.solver.close()
+            if self.debugger is not None:
+                self._show_place(error)
+                await self.debugger(task.shell(), error)
 
     async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], cacheimages.Json]:
         """What a cache of this build is made of: layers, all of them here, and what its steps are called by.

@@ -26,7 +26,10 @@ class Narrator:
         self._steps: dict[str, Kept] = {}
 
     async def __call__(self, build: Build) -> None:
-        """Tell until the last step is done; an error of a step is told by whoever started the build."""
+        """Tell until the last step is done; an error of a step is told by whoever started the build.
+
+        What the last instruction came to is the image: `finish` tells it.
+        """
         instructions = build.converted.instructions
         for one in instructions:
             if one.vertex is not None and one.vertex.digest not in self._steps:
@@ -45,8 +48,20 @@ class Narrator:
             triggers = one.triggers or max(triggers - 1, 0)
             if one.triggers:
                 self._say(f"# Executing {triggers} build trigger{'s' if triggers > 1 else ''}\n")
-            if not triggers:
+            if not triggers and one is not instructions[-1]:
                 self._say(f" ---> {await self._id(build, one)}\n")
+
+    async def finish(self, build: Build, id_: str) -> None:
+        """Tell what it came to.
+
+        Args:
+            id_: of the image; of a squashed one, the last instruction's is another.
+        """
+        last = build.converted.instructions[-1]
+        shown = await self._id(build, last)
+        if shown and not build.request.squash:
+            shown = id_.partition(":")[2][:12]
+        self._say(f" ---> {shown}\n")
         unused = build.shared.unused_build_args()
         if unused:
             self._say(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")

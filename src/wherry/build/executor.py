@@ -12,7 +12,7 @@ import shutil
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -66,7 +66,7 @@ class Settings:
         limits: Docker's HostConfig keys.
         newest: nanoseconds; later times of files become this one.
         may: entitlements that the caller gave (`network.host`, `security.insecure`).
-        debug: keep what a failed step has left.
+        debug: hold what a failed step has left.
         strict: a copy whose wildcards fit nothing at all fails, as with the classic builder.
     """
 
@@ -127,8 +127,8 @@ class Executor:
         self._contexts = contexts
         self._fetch = fetch
         self._settings = settings
-        self.failed: tuple[Exec, Root] | None = None
-        """The step that failed, and what it has left: only where `Settings.debug` asks for it."""
+        self.failed: tuple[Task, AsyncExitStack] | None = None
+        """The step that failed, with what holds its root and mounts: only where `Settings.debug` asks for it."""
 
     # -- sources
 
@@ -179,8 +179,11 @@ class Executor:
         for name, wanted in (("network.host", op.network == "host"), ("security.insecure", op.security == "insecure")):
             if wanted and name not in settings.may:
                 raise WherryError(f"{name} is not allowed: the build was not started with --allow {name}")
-        async with self._staged() as (staging, work), self._place() as place:
-            async with self._mounts.ready(op, inputs, place, self._stores) as mounted:
+        async with AsyncExitStack() as kept:
+            staging, work = await kept.enter_async_context(self._staged())
+            place = await kept.enter_async_context(self._place())
+            async with AsyncExitStack() as stack:
+                mounted = await stack.enter_async_context(self._mounts.ready(op, inputs, place, self._stores))
                 task = Task(
                     id=secrets.token_hex(32),
                     args=list(op.args),
@@ -196,18 +199,14 @@ class Executor:
                     limits=settings.limits,
                 )
                 step.task = task.id
-                failure: StepFailed | None = None
                 code = await self._run_task(task, step.output)
                 if code:
-                    failure = StepFailed(op.args, code)
-                    if not settings.debug:
-                        raise failure
+                    if settings.debug and self.failed is None:
+                        kept.push_async_exit(stack.pop_all())
+                        self.failed = task, kept.pop_all()
+                    raise StepFailed(op.args, code)
             # a secret's place must not stay behind, nor any other's
             stubs = [*_STUBS, *(mount.target for mount in op.mounts)]
-            if failure is not None:
-                record = await self._seal(staging, work, base, stubs, "what a failed step has left")
-                self.failed = (op, await self.stack(base, record))
-                raise failure
             return await self._seal(staging, work, base, stubs, step.vertex.name)
 
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record:

@@ -8,13 +8,13 @@ of ours. A secret is in memory only, and in no key.
 import asyncio
 import hashlib
 import os
-import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 
+from wherry.build.agents import Agents
 from wherry.build.context import Tree
 from wherry.build.graph import Exec, Mount
 from wherry.build.ports import RunWorker
@@ -60,7 +60,7 @@ class Mounts:
         directory: where caches lie.
         locks: the engine's.
         secrets: content by id.
-        agents: path of an agent's socket by id.
+        agents: the client's; None where it offers none.
         run_worker: fills a new cache.
     """
 
@@ -70,7 +70,7 @@ class Mounts:
         locks: CacheLocks,
         *,
         secrets: dict[str, bytes],
-        agents: dict[str, str],
+        agents: Agents | None,
         run_worker: RunWorker,
     ) -> None:
         self._directory = directory
@@ -120,7 +120,7 @@ class Mounts:
         elif mount.kind == "secret":
             self._secret(ready, index, mount, place)
         elif mount.kind == "ssh":
-            self._agent(ready, mount)
+            await self._agent(ready, index, mount, place, stack)
         elif mount.kind == "cache":
             path = await self._cache(mount, inputs, place, stores, stack)
             ready.specs.append(_bind(mount.target, path, ("ro",) if mount.read_only else ()))
@@ -183,18 +183,17 @@ class Mounts:
             }
         )
 
-    def _agent(self, ready: Ready, mount: Mount) -> None:
-        path = self._agents.get(mount.id or "default")
-        if path is None:
+    async def _agent(
+        self, ready: Ready, index: int, mount: Mount, place: Callable[[str], str], stack: AsyncExitStack
+    ) -> None:
+        id_ = mount.id or "default"
+        if self._agents is None or id_ not in self._agents:
             if mount.required:
-                raise InvalidArgument(f"unset ssh forward key {mount.id or 'default'}")
+                raise InvalidArgument(f"unset ssh forward key {id_}")
             return
-        try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError:
-            is_socket = False
-        if not is_socket:
-            raise InvalidArgument(f"ssh agent {mount.id or 'default'}: {path} is no socket of this machine")
+        path = await stack.enter_async_context(
+            self._agents.listen(id_, place(f"agent{index}"), mode=mount.mode, uid=mount.uid, gid=mount.gid)
+        )
         ready.specs.append(_bind(mount.target, path, ()))
         ready.env.append(f"SSH_AUTH_SOCK={mount.target}")
 

@@ -1,6 +1,8 @@
 """What a build needs of others, as Protocols: `engine/` hands the real ones in."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from socket import socket
 from typing import Any, Protocol
 
 from wherry.images.model import Image
@@ -78,9 +80,33 @@ class Task:
         self.limits = limits
         self.hostname = hostname
 
+    def shell(self) -> "Task":
+        """The same with a shell in place of its program."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return Task(**{**fields, "id": secrets.token_hex(32), "args": ["/bin/sh"]})
+
+
+class Terminal:
+    """Somebody who watches a task and types.
+
+    Args:
+        socket: their connection, closed by its owner.
+        first: bytes that were already read from it.
+        size: rows and columns; None where it is no terminal but two streams.
+    """
+
+    __slots__ = ("first", "size", "socket")
+
+    def __init__(self, socket: socket, first: bytes, size: tuple[int, int] | None) -> None:
+        self.socket = socket
+        self.first = first
+        self.size = size
+
 
 class RunTask(Protocol):
     """Run a task in a sandbox of its own to its end; returns its exit code.
+
+    With a terminal its streams go there, and `output` gets nothing.
 
     The sandbox ends when the caller is cancelled, and when this process dies; nothing of it is left.
 
@@ -88,7 +114,7 @@ class RunTask(Protocol):
         CommandNotFound, CommandNotExecutable, KernelError…: it could not be started.
     """
 
-    def __call__(self, task: Task, output: Output) -> Awaitable[int]: ...
+    def __call__(self, task: Task, output: Output, terminal: Terminal | None = None) -> Awaitable[int]: ...
 
 
 class FindImage(Protocol):

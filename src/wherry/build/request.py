@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from wherry.build.agents import Agents
 from wherry.build.config import Style
 from wherry.build.context import Tree
 from wherry.build.executor import Settings
@@ -24,7 +25,7 @@ class Request:
         platform: what to build for, "" for this machine.
         settings: of the steps.
         secrets: content by id.
-        agents: sockets by id.
+        agents: the client's ssh agents.
         contexts: by name: an image's name, an address, or a tree.
         style: whose words history has.
         ignore: patterns of the context's `.dockerignore`, for lint.
@@ -46,7 +47,7 @@ class Request:
     platform: str = ""
     settings: Settings = field(default_factory=Settings)
     secrets: dict[str, bytes] = field(default_factory=dict)
-    agents: dict[str, str] = field(default_factory=dict)
+    agents: Agents | None = None
     contexts: dict[str, str | Tree] = field(default_factory=dict)
     style: Style = "buildkit"
     ignore: list[str] = field(default_factory=list)

@@ -56,7 +56,12 @@ FLAGS = (
     Flag("secret", "", "list", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
     Flag("shm-size", "", "bytes", "Shared memory size for build containers", check=size_of),
     Flag("squash", "", "bool", "Squash newly built layers into a single new layer"),
-    Flag("ssh", "", "list", 'SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
+    Flag(
+        "ssh",
+        "",
+        "list",
+        'SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")',
+    ),
     Flag("tag", "t", "list", 'Image identifier (format: "[registry/]repository[:tag]")'),
     Flag("target", "", "string", "Set the target build stage to build"),
     Flag("ulimit", "", "ulimit", "Ulimit options (default [])", check=ulimit_of),
@@ -139,22 +144,6 @@ def secrets(words: "Sequence[str]") -> "dict[str, bytes]":
             raise file_failure("open", path, error) from None
         if len(found[id_]) > _MAX_SECRET:
             raise Failure(f"secret {id_}: {path} is larger than {_MAX_SECRET} bytes")
-    return found
-
-
-def sockets(words: "Sequence[str]") -> "dict[str, str]":
-    """Sockets of `--ssh`, by id.
-
-    Raises:
-        Failure: there is no agent.
-    """
-    found: dict[str, str] = {}
-    for word in words:
-        id_, _, path = word.partition("=")
-        path = path or os.environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise Failure(f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set (for {id_})")
-        found[id_ or "default"] = os.path.abspath(path)
     return found
 
 

@@ -24,6 +24,7 @@ from wherry.distribution import credentials
 from wherry.distribution.credentials import Credential
 from wherry.distribution.settings import Settings as Registries
 from wherry.engine.build_client import ClientBuild
+from wherry.engine.build_streams import Asked, BuildStreams
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
 from wherry.errors import ImageNotFound, InvalidArgument, NotFound, WherryError
@@ -59,6 +60,7 @@ class Build:
         self._events = events
         self.registries = registries
         self.steps = Steps(context)
+        self.streams = BuildStreams()
         self.sent = SentContexts(f"{context.roots.build}/contexts")
         self.builder = Builder(
             store.stores,
@@ -118,7 +120,9 @@ class Build:
                 build = One(
                     self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder, offers=offers
                 )
-                built = await build.run(Narrator(say))
+                narrator = Narrator(say)
+                built = await build.run(narrator)
+                await narrator.finish(build, built.id)
         except WherryError as error:
             # told when nothing is left to clean: the client goes away at once
             if build is None or (not held and not hasattr(build, "solver")):
@@ -186,13 +190,21 @@ class Build:
         """The images."""
         return self._store
 
-    def sources(self, request: Request) -> Sources:
-        """What a build fetches; gone with it."""
+    def connected(self, token: str) -> Asked:
+        """What takes the connection of a client that was asked for one. Raises `NotFound`."""
+        return self.streams.ticket(token)
+
+    async def resize(self, id_: str, rows: int, columns: int) -> None:
+        """Tell the shell in a failed step that its terminal has another size. Raises `NotFound`."""
+        await self.steps.resize(id_, rows, columns)
+
+    def sources(self, request: Request, agent: str = "") -> Sources:
+        """What a build fetches; gone with it. `agent` is the socket of an ssh agent for checkouts."""
         return Sources(
             self._store.stores.overlay,
             self._context.run_worker,
             self.registries,
-            agents=request.agents,
+            agents={"default": agent} if agent else {},
             secrets=request.secrets,
         )
 

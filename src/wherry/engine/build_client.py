@@ -6,23 +6,30 @@ a result that the client writes itself come as `{"chunk": length, "output": n}` 
 
 import base64
 import binascii
+import os
+import secrets
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wherry.build.agents import Agents
 from wherry.build.assemble import Built
 from wherry.build.build import DOCKERFILE_LIMIT
 from wherry.build.build import Build as One
 from wherry.build.checking import check
 from wherry.build.executor import Settings
+from wherry.build.failure import StepFailed
 from wherry.build.offers import Offers
 from wherry.build.outputs import root_archive
+from wherry.build.ports import Task, Terminal
 from wherry.build.request import Request
 from wherry.build.sources import Sources
 from wherry.distribution.credentials import Credential
 from wherry.engine.build_cache import CacheTransfer, checked
-from wherry.errors import InvalidArgument, WherryError
+from wherry.engine.build_streams import Came
+from wherry.errors import InvalidArgument, Unavailable, WherryError
 from wherry.oci.reference import parse_normalized
 from wherry.wire.build import BuildRequest, Output
 
@@ -69,7 +76,8 @@ class ClientBuild:
         checked(wire.cache_from, to=False)
         checked(wire.cache_to, to=True)
         request = self._request(outputs)
-        async with build.sources(request) as sources, AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            sources = await stack.enter_async_context(build.sources(request, await self._agent(request, stack)))
             context = await self._context(sources, request)
             if wire.check:
                 self._check(request, context)
@@ -85,12 +93,41 @@ class ClientBuild:
                 find_image=build.finder(self._auths),
                 offers=offers,
             )
+            if wire.debug:
+                one.debugger = self._shell
             one.finished = lambda built: self._results(one, built, outputs, transfer)
             for place in wire.cache_from:
                 await transfer.take(place)
             built = await one.run()
             build.told(built, one)
         self._send({"result": self._result(one, built)})
+
+    async def _agent(self, request: Request, stack: AsyncExitStack) -> str:
+        """A socket at which the client's agent answers git, for as long as the build goes on."""
+        if request.agents is None or "default" not in request.agents:
+            return ""
+        directory = f"{self._build.builder.stores.roots.run}/build/{secrets.token_hex(4)}"
+        os.makedirs(directory, mode=0o700)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        return await stack.enter_async_context(request.agents.listen("default", directory))
+
+    async def _ask_agent(self, id_: str) -> Came:
+        return await self._build.streams.ask(lambda token: self._send({"agent": {"id": id_, "connection": token}}))
+
+    async def _shell(self, task: Task, error: StepFailed) -> None:
+        """Ask the client for somebody at a terminal, and run a shell for them."""
+        build, size = self._build, self._wire.terminal
+        told = {"step": task.id, "vertex": error.facts.get("vertex"), "excerpt": error.facts.get("excerpt")}
+        try:
+            sock, first = await build.streams.ask(lambda token: self._send({"debug": {**told, "connection": token}}))
+        except Unavailable:
+            return
+        with sock:
+            terminal = Terminal(sock, first, (size[0], size[1]) if len(size) == 2 else None)
+            try:
+                await build.steps.run(task, lambda _stream, _data: None, terminal)
+            except WherryError as failure:
+                self._send({"warnings": [{"short": f"no shell in the failed step: {failure.message}"}]})
 
     def _credential(self, domain: str) -> Credential:
         return self._build.credential(self._auths, domain)
@@ -147,7 +184,7 @@ class ClientBuild:
                 may=frozenset(wire.allow) | ({"network.host"} if wire.network == "host" else frozenset()),
             ),
             secrets={id_: _decoded(text) for id_, text in wire.secrets.items()},
-            agents=wire.agents,
+            agents=Agents(wire.agents, self._ask_agent) if wire.agents else None,
             style="buildkit",
             ignore=wire.ignore,
             squash=wire.squash,

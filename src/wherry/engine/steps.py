@@ -9,19 +9,20 @@ import os
 import shutil
 import socket
 import struct
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from wherry.build.ports import Output, Task
+from wherry.build.ports import Output, Task, Terminal
 from wherry.containers import launch, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec import SpecRequest, build_spec
-from wherry.errors import MonitorLost, Unavailable, WherryError, from_wire
+from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.runtime.cgroups import open_cgroup
 from wherry.wire.containers import Config, HostConfig
@@ -41,10 +42,10 @@ class Steps:
         self._context = context
         self.running: dict[str, Container] = {}
 
-    async def run(self, task: Task, output: Output) -> int:
+    async def run(self, task: Task, output: Output, terminal: Terminal | None = None) -> int:
         """Run one step to its end; returns its exit code. See `build.ports.RunTask`."""
         context = self._context
-        container = Container(_record(task, context))
+        container = Container(_record(task, context, tty=terminal is not None and terminal.size is not None))
         run = context.roots.sandbox(task.id)
         os.makedirs(f"{run}/bundle", mode=0o700)
         self.running[task.id] = container
@@ -53,11 +54,24 @@ class Steps:
             network = container.network = await context.connect(container)
             message = self._message(container, task, network, run)
             fds = {**network.fds(), **task.data}
+            if terminal is not None:
+                fds["attach:1"] = _watched(message, terminal)
             with Primed():
                 return await self._follow(container, message, fds, output, network.started)
         finally:
             self.running.pop(task.id, None)
             await asyncio.shield(self._settle(container))
+
+    async def resize(self, id_: str, rows: int, columns: int) -> None:
+        """Tell a running step that its terminal has another size.
+
+        Raises:
+            NotFound: no such step runs.
+        """
+        container = self.running.get(id_)
+        if container is None or container.monitor is None:
+            raise NotFound("no such step runs")
+        await container.monitor.request("resize", height=rows, width=columns)
 
     async def _follow(
         self,
@@ -178,7 +192,25 @@ class Steps:
         }
 
 
-def _record(task: Task, context: Context) -> Record:
+def _watched(message: dict[str, Any], terminal: Terminal) -> int:
+    """Let somebody watch and type, in place of us; returns the descriptor that goes along."""
+    size = terminal.size
+    message |= {"tty": size is not None, "open_stdin": True, "stdin_once": True, "console_size": size}
+    message["attach"].append(
+        {
+            "fd": "attach:1",
+            "stdin": True,
+            "stdout": True,
+            "stderr": True,
+            "detach_keys": "",
+            "framed": size is None,
+            "tail": b64encode(terminal.first).decode(),
+        }
+    )
+    return terminal.socket.fileno()
+
+
+def _record(task: Task, context: Context, *, tty: bool = False) -> Record:
     limits = {key: value for key, value in task.limits.items() if value}
     host = msgspec.convert(limits, HostConfig, strict=False)
     host.network_mode = task.network or "default"
@@ -189,7 +221,7 @@ def _record(task: Task, context: Context) -> Record:
     host.shm_size = host.shm_size or 64 << 20
     if not task.insecure:
         host.masked_paths, host.readonly_paths = masked_paths(context.machine.cpus), list(READONLY_PATHS)
-    config = Config(user=task.user, env=task.env, working_dir=task.cwd)
+    config = Config(user=task.user, env=task.env, working_dir=task.cwd, tty=tty)
     config.hostname = task.hostname or ("buildkitsandbox" if host.network_mode != "host" else os.uname().nodename)
     return Record(
         id=task.id,

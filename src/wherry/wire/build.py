@@ -28,11 +28,12 @@ class BuildRequest(Struct, omit_defaults=True):
         dockerfile: the Dockerfile's text; None: `path` in the context.
         path: what it is called.
         secrets: content by id, base64.
-        agents: path of an ssh agent's socket by id, on the engine's machine.
+        agents: ids of the ssh agents that the client offers; it is asked for a connection to one.
         contexts: `--build-context`: `sent:<id>`, `docker-image://…`, or an address.
         allow: entitlements.
         limits: Docker's HostConfig keys.
-        debug: keep a failed step until the caller has looked at it.
+        debug: give the caller a shell in the step that failed.
+        terminal: rows and columns of the caller's; empty where there is none.
         check: only lint; the answer is `{"check": …}`.
         ignore: patterns of the context's `.dockerignore`, for lint.
     """
@@ -52,7 +53,7 @@ class BuildRequest(Struct, omit_defaults=True):
     network: str = ""
     hosts: list[str] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
-    agents: dict[str, str] = field(default_factory=dict)
+    agents: list[str] = field(default_factory=list)
     contexts: dict[str, str] = field(default_factory=dict)
     allow: list[str] = field(default_factory=list)
     cache_from: list[Place] = field(default_factory=list)
@@ -61,5 +62,6 @@ class BuildRequest(Struct, omit_defaults=True):
     squash: bool = False
     limits: dict[str, Any] = field(default_factory=dict)
     debug: bool = False
+    terminal: list[int] = field(default_factory=list)
     check: bool = False
     ignore: list[str] = field(default_factory=list)

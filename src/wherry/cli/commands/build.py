@@ -3,18 +3,21 @@
 import os
 
 from wherry.cli import credentials, proxies
-from wherry.cli.buildflags import FLAGS, cache_place, limits, outputs, pairs, secrets, sockets
+from wherry.cli.buildflags import FLAGS, cache_place, limits, outputs, pairs, secrets
+from wherry.cli.buildresults import DirectorySink, messages, sink_of
 from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
-from wherry.cli.output import err, line, out, write_all
+from wherry.cli.output import err, line, out
 from wherry.cli.run_flags import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from wherry.cli.buildcontext import Ignore
+    from wherry.cli.sshagents import SshAgents
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 _MAX_DOCKERFILE = 2 << 20
@@ -28,19 +31,49 @@ def _build(command: Invocation) -> int:
     shown = view(command["progress"] or os.environ.get("BUILDKIT_PROGRESS") or "auto", command["quiet"])
     request = _request(command, wanted)
     _locate(command, place, request, shown)
+    with _agents(command["ssh"]) as agents:
+        request["agents"] = list(agents.paths) if agents is not None else []
+        return _followed(command, request, wanted, shown, agents)
+
+
+def _agents(words: "list[str]") -> "AbstractContextManager[SshAgents | None]":
+    if not words:
+        from contextlib import nullcontext
+
+        return nullcontext()
+    from wherry.cli.sshagents import SshAgents
+
+    return SshAgents(words)
+
+
+def _followed(
+    command: Invocation,
+    request: "dict[str, Any]",
+    wanted: "list[dict[str, Any]]",
+    shown: "Any",
+    agents: "SshAgents | None",
+) -> int:
     response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
     local = [place for place in request["cache_to"] if place["type"] == "local"]
     sinks = [*(sink_of(output) for output in wanted), *(DirectorySink(place["attrs"]["dest"]) for place in local)]
     result: dict[str, Any] = {}
     failure: dict[str, Any] = {}
-    for message in _messages(response, sinks):
+    debugged = False
+    for message in messages(response, sinks):
         if "result" in message:
             result = message["result"]
         elif message.get("error"):
             failure = message
+        elif "agent" in message:
+            if agents is not None:
+                agents.serve(command.client, message["agent"]["id"], message["agent"]["connection"])
+        elif "debug" in message:
+            _debug(command, shown, message["debug"])
+            debugged = True
         else:
             shown.take(message)
-    shown.close()
+    if not debugged:
+        shown.close()
     silent = command["quiet"] or command["progress"] in ("quiet", "rawjson")
     warning = "" if silent else warned(shown.build)
     if warning:
@@ -50,10 +83,8 @@ def _build(command: Invocation) -> int:
             sink.finish(ok=not failure)
     if failure:
         text = failed(shown.build, str(failure.get("vertex") or "")) + str(failure.get("excerpt") or "")
-        if text:
+        if text and not debugged:
             err(text.rstrip("\n"))
-        if failure.get("debug_image"):
-            _debug(command, str(failure["debug_image"]))
         raise Failure(f"ERROR: failed to build: failed to solve: {failure['error']}", 1)
     _tell(command, result)
     return 0
@@ -64,7 +95,7 @@ def _check(command: Invocation) -> int:
     request = {**_request(command, []), "check": True}
     _locate(command, command.args[0], request, None)
     response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
-    for message in _messages(response, []):
+    for message in messages(response, []):
         if message.get("error"):
             raise Failure(f"ERROR: {message['error']}", 1)
         if "check" in message:
@@ -86,17 +117,27 @@ def _report(report: "dict[str, Any]") -> int:
     return int(count > 0)
 
 
-def _debug(command: Invocation, image: str) -> None:
-    """A shell in what the failed step has left; the image goes afterwards."""
-    from wherry.cli.main import main
+def _debug(command: Invocation, shown: "Any", told: "dict[str, Any]") -> None:
+    """A shell in the step that failed, as it was left; nothing of it is kept."""
+    from wherry.cli.signals import follow_window
+    from wherry.cli.streams import DETACHED, Session
 
-    err("Opening a shell in what the failed step has left; its --mounts are not there.")
-    where = ["-H", command.host] if command.host else []
-    terminal = "-it" if os.isatty(0) else "-i"
+    shown.close()
+    text = failed(shown.build, str(told.get("vertex") or "")) + str(told.get("excerpt") or "")
+    if text:
+        err(text.rstrip("\n"))
+    err("Opening a shell in the failed step; nothing of it is kept.")
+    tty = os.isatty(0)
+    connection, tail = command.client.hijack("/wherry/v1/build/connect", {"id": told["connection"]})
+    session = Session(connection, tail, tty=tty, stdin=True, output=True)
     try:
-        main([*where, "run", "--rm", terminal, image])
+        session.enter_terminal()
+        if tty:
+            session.resize = follow_window(command.client, f"/build/{told['step']}")
+        if session.run() == DETACHED:
+            raise Failure("read escape sequence")
     finally:
-        command.client.request("DELETE", f"/images/{image}?force=1").read()
+        session.close()
 
 
 def _tell(command: Invocation, result: "dict[str, Any]") -> None:
@@ -143,7 +184,6 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
         "secrets": {
             id_: b2a_base64(content, newline=False).decode() for id_, content in secrets(command["secret"]).items()
         },
-        "agents": sockets(command["ssh"]),
         "allow": command["allow"],
         "cache_from": [cache_place(text, "src") for text in command["cache-from"]],
         "cache_to": [cache_place(text, "dest") for text in command["cache-to"]],
@@ -151,7 +191,14 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
         "squash": command["squash"],
         "limits": limits(command),
         "debug": command["debug"],
+        "terminal": _terminal() if command["debug"] else [],
     }
+
+
+def _terminal() -> "list[int]":
+    from wherry.cli.terminal import window_size
+
+    return list(window_size()) if os.isatty(0) else []
 
 
 def _auths() -> "dict[str, str]":
@@ -316,104 +363,6 @@ def _from_stdin(command: Invocation, dockerfile: str, request: "dict[str, Any]")
         )
         request["context"] = response.json()["id"]
         request["path"] = dockerfile or "Dockerfile"
-
-
-# -- results
-
-
-def _messages(response: "Any", sinks: "list[Any]") -> "Any":
-    """The messages of an answer; the bytes behind `chunk` lines go to their sinks."""
-    from wherry.client.quickjson import loads
-
-    rest = b""
-    while True:
-        end = rest.find(b"\n")
-        if end < 0:
-            piece = response.read_some()
-            if not piece:
-                return
-            rest += piece
-            continue
-        text, rest = rest[:end], rest[end + 1 :]
-        if not text.strip():
-            continue
-        message = loads(text)
-        if "chunk" not in message:
-            yield message
-            continue
-        left, sink = int(message["chunk"]), sinks[int(message["output"])]
-        while left:
-            if not rest:
-                rest = response.read_some()
-                if not rest:
-                    raise Failure("the engine broke off")
-            data, rest = rest[:left], rest[left:]
-            left -= len(data)
-            sink.write(data)
-
-
-class FileSink:
-    """An output that is one file; it has its name when it is whole."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = 1
-        if path != "-":
-            self._temporary = f"{path}.tmp-{os.getpid()}"
-            try:
-                self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            except OSError as error:
-                raise file_failure("open", path, error) from None
-
-    def write(self, data: bytes) -> None:
-        """Take bytes."""
-        write_all(self._fd, data)
-
-    def finish(self, *, ok: bool) -> None:
-        """All of it is there, or it failed."""
-        if self._path == "-":
-            return
-        os.close(self._fd)
-        if ok:
-            os.replace(self._temporary, self._path)
-        else:
-            os.unlink(self._temporary)
-
-
-class DirectorySink:
-    """An output whose files go into a directory."""
-
-    def __init__(self, path: str) -> None:
-        import tempfile
-
-        self._path = path
-        self._spool = tempfile.TemporaryFile()
-
-    def write(self, data: bytes) -> None:
-        """Take bytes."""
-        self._spool.write(data)
-
-    def finish(self, *, ok: bool) -> None:
-        """Write the files, if all are there."""
-        try:
-            if ok:
-                from wherry.cli.unpacking import unpack
-
-                self._spool.flush()
-                os.lseek(self._spool.fileno(), 0, os.SEEK_SET)
-                os.makedirs(self._path, exist_ok=True)
-                unpack(self._spool.fileno(), self._path)
-        finally:
-            self._spool.close()
-
-
-def sink_of(output: "dict[str, Any]") -> "FileSink | DirectorySink | None":
-    """Where an output's bytes go; None for what stays with the engine."""
-    if output["type"] == "local":
-        return DirectorySink(output["attrs"]["dest"])
-    if output["type"] in ("tar", "oci", "docker"):
-        return FileSink(output["attrs"].get("dest") or "-")
-    return None
 
 
 BUILD = Command(
