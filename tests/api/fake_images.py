@@ -6,6 +6,7 @@ from typing import Any
 from wherry.api.facade import Ticket
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
+from wherry.build.space import Space
 from wherry.errors import (
     ImageNotFound,
     NotFound,
@@ -194,5 +195,5 @@ class FakeBuild:
         size = sum([len(chunk) async for chunk in chunks])
         progress({"stream": f"{request.path} {request.tags} {size} {remote} {sorted(auths)} {quiet}"})
 
-    async def prune(self, filters: Filters, everything: bool, keep: int) -> Json:
+    async def prune(self, filters: Filters, everything: bool, space: Space) -> Json:
         return {"CachesDeleted": None, "SpaceReclaimed": 0}

@@ -11,6 +11,7 @@ from wherry.api.reply import Reply, Stream, json_reply
 from wherry.build.executor import Settings
 from wherry.build.request import Request
 from wherry.build.sent import Stat
+from wherry.build.space import Space
 from wherry.errors import InvalidArgument, NotSupported, WherryError
 from wherry.wire.build import BuildRequest
 
@@ -168,5 +169,10 @@ async def release(call: Call) -> Reply:
 
 async def prune(call: Call) -> Reply:
     """POST /build/prune."""
-    keep = call.number("keep-storage", 0) or call.number("reserved-space", 0) or 0
-    return json_reply(await call.engine.build.prune(call.filters(), call.flag("all"), keep))
+    # `keep-storage` is what API versions before 1.48 call the reserved space
+    space = Space(
+        call.number("reserved-space", 0) or call.number("keep-storage", 0) or 0,
+        call.number("max-used-space", 0) or 0,
+        call.number("min-free-space", 0) or 0,
+    )
+    return json_reply(await call.engine.build.prune(call.filters(), call.flag("all"), space))

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
+from wherry.build.space import Space
 from wherry.oci.platform import Platform
 from wherry.wire.build import BuildRequest
 from wherry.wire.containers import (
@@ -233,7 +234,7 @@ class Build(Protocol):
     async def archive(self, chunks: AsyncIterator[bytes], /) -> str: ...
     def connected(self, token: str, /) -> Ticket: ...
     async def resize(self, step: str, rows: int, columns: int, /) -> None: ...
-    async def prune(self, filters: Filters, everything: bool, keep: int, /) -> Json: ...
+    async def prune(self, filters: Filters, everything: bool, space: Space, /) -> Json: ...
 
 
 class Engine(Protocol):

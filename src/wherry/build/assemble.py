@@ -111,11 +111,11 @@ async def when(cache: Cache, value: Json, *, fresh: bool) -> str:
     return timestamp(record.created_at)
 
 
-def assemble(stores: Stores, value: Json, root: Root) -> Built:
+def assemble(stores: Stores, value: Json, root: Root, annotations: Mapping[str, str] | None = None) -> Built:
     """Make the documents. Blocks shortly, unless `is_known(root)`: the first bytes of layers are read."""
     raw_config = documents.encode(value)
     layers = [Descriptor(_media_type(stores, layer.blob), layer.blob, layer.size) for layer in root.layers]
-    return Built(raw_config, archives.make_manifest(raw_config, layers), root)
+    return Built(raw_config, archives.make_manifest(raw_config, layers, annotations), root)
 
 
 def is_known(root: Root) -> bool:
@@ -137,16 +137,27 @@ def _media_type(stores: Stores, blob: str) -> str:
     return found
 
 
-async def store(stores: Stores, held: Held, built: Built, names: Iterable[Reference]) -> None:
-    """Write the documents and, in one transaction, the record and its names."""
+async def store(stores: Stores, held: Held, built: Built, names: Iterable[Reference], *, anew: bool = False) -> None:
+    """Write the documents and, in one transaction, the record and its names.
+
+    Args:
+        anew: an image that is known gets this manifest (it has annotations).
+    """
     held.blobs(built.id, built.manifest)
     records, wanted = stores.records, [str(name) for name in names]
-    if built.id in records.by_id and all(records.names.get(name) == built.id for name in wanted):
+    known = records.by_id.get(built.id)
+    if (
+        known is not None
+        and (not anew or known.manifest == built.manifest)
+        and all(records.names.get(n) == built.id for n in wanted)
+    ):
         return  # every step was known, and the names are what they were
     await asyncio.to_thread(_write, stores, built)
     record = ImageRecord(built.id, built.manifest, built.root.layers, time.time_ns())
     async with stores.changing:
-        await records.put(record, wanted)
+        await records.put(record, wanted, anew=anew)
+        if anew:
+            stores.forget(built.id)
 
 
 def _write(stores: Stores, built: Built) -> None:

@@ -77,11 +77,17 @@ class Builder:
         self.gate = asyncio.Semaphore(AT_ONCE)
         self.locks = CacheLocks()
         self.held = AllHeld(stores)
+        self.tidy: Callable[[], Awaitable[None]] = self.shrink
         os.makedirs(f"{directory}/mounts", mode=0o700, exist_ok=True)
 
     def in_use(self) -> set[str]:
         """Chain ids that running builds stand on."""
         return self.held.chains()
+
+    async def shrink(self) -> None:
+        """Keep the cache to its rules."""
+        if (await self.cache.shrink(self.in_use()))[1]:
+            await collect(self.stores)
 
 
 Narrate = Callable[["Build"], Awaitable[None]]
@@ -158,8 +164,7 @@ class Build:
             self._show_place(error)
             raise
         finally:
-            if await self.builder.cache.shrink(self.builder.in_use()):
-                await collect(self.builder.stores)
+            await self.builder.tidy()
 
     async def _run(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
         request = self.request
@@ -214,16 +219,16 @@ class Build:
                 if not entry.get("created"):
                     entry["created"] = value["created"]
         if assemble.is_known(root):
-            built = assemble.assemble(stores, value, root)
+            built = assemble.assemble(stores, value, root, request.annotations)
         else:
-            built = await asyncio.to_thread(assemble.assemble, stores, value, root)
+            built = await asyncio.to_thread(assemble.assemble, stores, value, root, request.annotations)
         step = Step(
             Vertex(ImageSource("", built.id), (), "exporting to image" if request.store else "exporting"), self.sink
         )
         step.start()
         try:
             if request.store:
-                await assemble.store(stores, self.held, built, self.names)
+                await assemble.store(stores, self.held, built, self.names, anew=bool(request.annotations))
                 step.output(1, f"writing image {built.id} done\n".encode())
                 for name in self.names:
                     step.output(1, f"naming to {name} done\n".encode())

@@ -10,12 +10,13 @@ that were not used for the longest time go.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from wherry.build.space import Rule, Space, free_bytes
 from wherry.errors import InvalidArgument
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
@@ -26,6 +27,7 @@ EMPTY = ""
 """The `chain` of a step that changed nothing."""
 _SOON = 0.5
 _ENCODER = msgspec.json.Encoder()
+_ALL = Space()
 
 
 class Record(Struct, frozen=True):
@@ -68,13 +70,13 @@ class Cache:
     Args:
         database: open.
         stores: where layers are.
-        limit: bytes that all records may take; 0 for no limit.
+        rules: what goes by itself.
     """
 
-    def __init__(self, database: Database, stores: Stores, limit: int = 0) -> None:
+    def __init__(self, database: Database, stores: Stores, rules: Sequence[Rule] = ()) -> None:
         self._database = database
         self._stores = stores
-        self.limit = limit
+        self.rules = list(rules)
         self._records: dict[str, Record] = {}
         self._used: set[str] = set()
         self._writing_down: asyncio.TimerHandle | None = None
@@ -222,8 +224,9 @@ class Cache:
         filters: dict[str, list[str]],
         *,
         everything: bool = False,
-        keep: int = 0,
+        space: Space = _ALL,
         in_use: Iterable[str] = (),
+        beside: Sequence[Record] = (),
     ) -> tuple[list[str], int]:
         """Forget records, those unused for the longest time first.
 
@@ -231,8 +234,9 @@ class Cache:
             filters: `id`, `until`/`unused-for` (a Go duration: not used since), `type`, `description`, `inuse`,
                 `shared`, `private`.
             everything: also those whose layers an image has too.
-            keep: stop when no more bytes than this are left.
+            space: stop when no more than this is left; with nothing said in it, all goes.
             in_use: chain ids that a running build stands on; those stay.
+            beside: what the caller has and removes itself (cache mounts), which counts too.
 
         Returns:
             (ids, bytes that only the cache held).
@@ -241,10 +245,12 @@ class Cache:
         chosen: list[str] = []
         gone: list[str] = []
         freed = 0
-        left = self.size()
+        left = self.size() + sum(record.size for record in beside)
+        keep = space.keep(left, free_bytes(self._stores.roots.data) if space.min_free else 0)
         tests = _tests(filters)
-        for record, keys in sorted(self.records().values(), key=lambda pair: pair[0].used_at or pair[0].created_at):
-            if keep and left <= keep:
+        every = [*self.records().values(), *((record, []) for record in beside)]
+        for record, keys in sorted(every, key=lambda pair: pair[0].used_at or pair[0].created_at):
+            if space.limited and left <= keep:
                 break
             if record.chain in used or (record.chain in shared and not everything and not filters):
                 continue
@@ -259,12 +265,24 @@ class Cache:
             await self.drop(gone)
         return chosen, freed
 
-    async def shrink(self, in_use: Iterable[str] = ()) -> int:
-        """Keep to the limit; returns the bytes that went."""
-        if not self.limit or self.size() <= self.limit:
-            return 0
-        _, freed = await self.prune({}, keep=self.limit, in_use=in_use)
-        return freed
+    async def shrink(self, in_use: Iterable[str] = (), beside: Sequence[Record] = ()) -> tuple[list[str], int]:
+        """Keep to the rules; returns what went, and its bytes."""
+        gone: list[str] = []
+        freed = 0
+        for rule in self.rules:
+            if rule.space.limited:
+                used = self.size() + sum(record.size for record in beside)
+                if used <= rule.space.reserved or (used <= rule.space.max_used and not rule.space.min_free):
+                    continue
+            elif not rule.filters:
+                continue
+            ids, some = await self.prune(
+                rule.filters, everything=rule.everything, space=rule.space, in_use=in_use, beside=beside
+            )
+            gone += ids
+            freed += some
+            beside = [record for record in beside if record.id not in ids]
+        return gone, freed
 
 
 def _writing(entries: dict[str, Record]) -> Any:

@@ -19,6 +19,7 @@ class Request:
         target: the stage to build, "" for the last.
         build_args: `--build-arg`.
         labels: `--label`.
+        annotations: of the manifest.
         no_cache: do every step.
         no_cache_filter: do the steps of these stages.
         pull: ask registries for base images that are here.
@@ -41,6 +42,7 @@ class Request:
     target: str = ""
     build_args: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
     no_cache: bool = False
     no_cache_filter: list[str] = field(default_factory=list)
     pull: bool = False

@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
-from wherry.build.cache import moment
+from wherry.build.cache import Record, moment
 from wherry.build.mounts import CacheLocks
 from wherry.build.sent import SentContexts
+from wherry.store.images import LayerRecord
 
 Json = dict[str, Any]
+KIND = "exec.cachemount"
 
 
 class Upkeep:
@@ -37,32 +39,44 @@ class Upkeep:
             if meta is None:
                 continue
             id_, used = meta
-            entries.append(_entry(key[:25], "exec.cachemount", f"cache mount {id_}", self._size(key, used), used))
+            entries.append(_entry(key, KIND, f"cache mount {id_}", self._size(key, used), used))
             entries[-1]["InUse"] = self._locks.used.get(key, 0) > 0
         size = self._sent.size()
         if size:
             entries.append(_entry("contexts", "source.local", "build contexts that clients sent", size, time.time()))
         return entries
 
-    def prune(self, filters: dict[str, list[str]]) -> tuple[list[str], int]:
-        """Remove cache mounts that no step uses; returns ids and bytes. Blocks.
+    def any(self) -> bool:
+        """Whether there is a cache mount."""
+        with os.scandir(self._directory) as entries:
+            return next(entries, None) is not None
 
-        Args:
-            filters: `type` and `id` count here; with others nothing is removed.
-        """
-        if set(filters) - {"type", "id"}:
-            return [], 0
-        if "type" in filters and "exec.cachemount" not in filters["type"]:
-            return [], 0
-        gone, freed = [], 0
+    def records(self) -> list[Record]:
+        """Cache mounts as records of the cache, to be pruned beside it. Blocks: those that were used are walked."""
+        found = []
         for key in sorted(os.listdir(self._directory)):
             meta = self._meta(key)
-            if self._locks.used.get(key, 0) or ("id" in filters and not key.startswith(tuple(filters["id"]))):
-                continue
-            freed += self._size(key, meta[1]) if meta is not None else 0
-            shutil.rmtree(f"{self._directory}/{key}", ignore_errors=True)
-            gone.append(key[:25])
-        return gone, freed
+            if meta is not None:
+                size, used = self._size(key, meta[1]), int(meta[1] * 1e9)
+                layer = LayerRecord("", 0, "", size)
+                found.append(Record(key, layer, f"mount:{key}", "", f"cache mount {meta[0]}", KIND, used, used, 1))
+        return found
+
+    def in_use(self, mounts: list[Record]) -> set[str]:
+        """Chains, so to say, of those that a step has now."""
+        return {record.chain for record in mounts if self._locks.used.get(record.id, 0)}
+
+    def remove(self, ids: list[str]) -> None:
+        """Remove those cache mounts of a list of records' ids that no step has. Blocks."""
+        for key in ids:
+            if len(key) > 25 and not self._locks.used.get(key, 0):
+                shutil.rmtree(f"{self._directory}/{key}", ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what a crash has left half. Blocks."""
+        for key in os.listdir(self._directory):
+            if self._meta(key) is None and not self._locks.used.get(key, 0):
+                shutil.rmtree(f"{self._directory}/{key}", ignore_errors=True)
 
     def _meta(self, key: str) -> tuple[str, float] | None:
         try:

@@ -17,10 +17,13 @@ _MAX_SECRET = 500 * 1024
 FLAGS = (
     Flag("add-host", "", "list", 'Add a custom host-to-IP mapping (format: "host:ip")'),
     Flag("allow", "", "list", 'Allow extra privileged entitlement (e.g., "network.host", "security.insecure")'),
+    Flag("annotation", "", "list", "Add annotation to the image"),
+    Flag("attest", "", "list", 'Attestation parameters (format: "type=sbom,generator=image"); none can be made'),
     Flag("build-arg", "", "list", "Set build-time variables"),
     Flag("build-context", "", "list", "Additional build contexts (e.g., name=path)"),
     Flag("cache-from", "", "list", 'External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")'),
     Flag("cache-to", "", "list", 'Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")'),
+    Flag("call", "", "string", 'Set method for evaluating build ("check", "outline", "targets")', "build"),
     Flag("cgroup-parent", "", "string", 'Set the parent cgroup for the "RUN" instructions during build'),
     Flag("check", "", "bool", "Check the Dockerfile, and build nothing"),
     Flag("cpu-period", "", "int", "Limit the CPU CFS (Completely Fair Scheduler) period"),
@@ -50,9 +53,11 @@ FLAGS = (
     Flag("output", "o", "list", 'Output destination (format: "type=local,dest=path")'),
     Flag("platform", "", "string", "Set target platform for build"),
     Flag("progress", "", "string", 'Set type of progress output ("auto", "none", "plain", "quiet", "rawjson", "tty")'),
+    Flag("provenance", "", "string", 'Shorthand for "--attest=type=provenance"; only "false" is supported'),
     Flag("pull", "", "bool", "Always attempt to pull all referenced images"),
     Flag("push", "", "bool", 'Shorthand for "--output=type=registry"'),
     Flag("quiet", "q", "bool", "Suppress the build output and print image ID on success"),
+    Flag("sbom", "", "string", 'Shorthand for "--attest=type=sbom"; only "false" is supported'),
     Flag("secret", "", "list", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
     Flag("shm-size", "", "bytes", "Shared memory size for build containers", check=size_of),
     Flag("squash", "", "bool", "Squash newly built layers into a single new layer"),
@@ -93,6 +98,53 @@ def cache_place(text: str, directory: str) -> "dict[str, Any]":
     if kind == "local" and not attrs.get(directory):
         raise Failure(f"{directory} is required for a local cache")
     return {"type": kind, "attrs": attrs}
+
+
+def annotations(words: "Sequence[str]") -> "dict[str, str]":
+    """Annotations of `--annotation`, for the manifest: `key=value`, or `manifest:key=value`.
+
+    Raises:
+        Failure: one is not understood, or is of an index.
+    """
+    if not words:
+        return {}
+    import re
+
+    kind_of = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?")
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Failure(f"invalid annotation {quoted(word)}, expected key=value")
+        kinds, colon, name = key.partition(":")
+        for kind in kinds.split(",") if colon else ["manifest"]:
+            match = kind_of.fullmatch(kind)
+            if match is None:
+                raise Failure(
+                    f"invalid annotation type {quoted(kind)}, expected type and optional platform in square brackets"
+                )
+            if match[1] not in ("manifest", "index", "manifest-descriptor", "index-descriptor"):
+                raise Failure(f"unknown annotation type {quoted(match[1])}")
+            if match[1] != "manifest":
+                raise Failure(f"{match[1]} annotations not supported for single platform export")
+        found[name if colon else key] = value
+    return found
+
+
+def refuse_attestations(command: Invocation) -> None:
+    """`--attest`, `--provenance` and `--sbom`, but for what switches them off.
+
+    Raises:
+        Failure: one is asked for.
+    """
+    asked = [("--attest", csv(word, "type")) for word in command["attest"]]
+    for name in ("provenance", "sbom"):
+        text = command[name]
+        if text and text != "false":
+            asked.append((f"--{name}", csv(text, "mode")))
+    for flag, attrs in asked:
+        if attrs.get("disabled") != "true":
+            raise Failure(f"attestations are not supported: {flag} can only be switched off ({flag[2:]}=false)")
 
 
 def pairs(words: "Sequence[str]", environment: "Mapping[str, str]") -> "dict[str, str]":

@@ -136,7 +136,7 @@ GROUPS = {
     ),
     "builder": (
         "Manage builds",
-        {"build": TOP["build"], "prune": ("build", "Remove build cache")},
+        {"build": TOP["build"], "du": ("du", "Disk usage"), "prune": ("build", "Remove build cache")},
     ),
     "system": (
         "Manage Wherry",

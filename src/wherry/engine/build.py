@@ -1,7 +1,7 @@
 """`engine.build`: the builder, joined with containers' sandboxes, registries and the event stream."""
 
 import asyncio
-import os
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,11 +13,11 @@ from wherry.build.build import Builder
 from wherry.build.cache import Cache
 from wherry.build.classic import Narrator, failure, result
 from wherry.build.failure import StepFailed
-from wherry.build.gotext import parse_size
 from wherry.build.offers import Offers
 from wherry.build.request import Request
 from wherry.build.sent import SentContexts
 from wherry.build.sources import Sources
+from wherry.build.space import Space
 from wherry.build.upkeep import Upkeep
 from wherry.containers.context import Context
 from wherry.distribution import credentials
@@ -27,7 +27,7 @@ from wherry.engine.build_client import ClientBuild
 from wherry.engine.build_streams import Asked, BuildStreams
 from wherry.engine.events import Events
 from wherry.engine.steps import Steps
-from wherry.errors import ImageNotFound, InvalidArgument, NotFound, WherryError
+from wherry.errors import ImageNotFound, NotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
 from wherry.oci import digest as digests
@@ -38,9 +38,10 @@ from wherry.store.images import LayerRecord
 from wherry.wire.build import BuildRequest
 
 Json = dict[str, Any]
-_LEAST = 1 << 30
 Filters = dict[str, list[str]]
 Progress = Callable[[Json], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Build:
@@ -70,6 +71,8 @@ class Build:
             run_task=self.steps.run,
             find_image=self.finder({}),
         )
+        self._tidying: asyncio.Task[None] | None = None
+        self.builder.tidy = self._tidy
         self._upkeep = Upkeep(f"{context.roots.build}/mounts", self.builder.locks, self.sent)
 
     # -- doors
@@ -236,18 +239,43 @@ class Build:
         """Docker's `BuildCache` entries."""
         return [*self.builder.cache.listing(self.builder.in_use()), *self._upkeep.listing()]
 
-    async def prune(self, filters: Filters, everything: bool, keep: int) -> Json:
-        """Forget cached steps; Docker's report."""
+    async def prune(self, filters: Filters, everything: bool, space: Space) -> Json:
+        """Forget cached steps and cache mounts; Docker's report."""
+        mounts = await asyncio.to_thread(self._upkeep.records)
         ids, freed = await self.builder.cache.prune(
-            filters, everything=everything, keep=keep, in_use=self.builder.in_use()
+            filters,
+            everything=everything,
+            space=space,
+            in_use=self.builder.in_use() | self._upkeep.in_use(mounts),
+            beside=mounts,
         )
-        more, bytes_ = await asyncio.to_thread(self._upkeep.prune, filters)
-        ids, freed = [*ids, *more], freed + bytes_
-        if everything and not filters:
+        await asyncio.to_thread(self._upkeep.remove, ids)
+        if everything and not filters and not space.limited:
             freed += await self.sent.prune()
+            await asyncio.to_thread(self._upkeep.sweep)
         await self._store.collect()
         self._events.publish("builder", "prune", "", {"reclaimed": str(freed)})
         return {"CachesDeleted": ids or None, "SpaceReclaimed": freed}
+
+    async def _tidy(self) -> None:
+        """Keep layers to the rules now, and cache mounts, whose files must be counted, when nobody waits for it."""
+        await self.builder.shrink()
+        if self.builder.cache.rules and self._tidying is None and self._upkeep.any():
+            self._tidying = asyncio.ensure_future(self._tidy_mounts())
+            self._context.keep(self._tidying)
+
+    async def _tidy_mounts(self) -> None:
+        try:
+            mounts = await asyncio.to_thread(self._upkeep.records)
+            in_use = self.builder.in_use() | self._upkeep.in_use(mounts)
+            ids, _ = await self.builder.cache.shrink(in_use, mounts)
+            await asyncio.to_thread(self._upkeep.remove, ids)
+            if ids:
+                await self._store.collect()
+        except WherryError as error:
+            _log.warning("the builder's cache could not be kept to its rules: %s", error)
+        finally:
+            self._tidying = None
 
 
 def _nowhere(_message: Json) -> None:
@@ -262,28 +290,3 @@ def _fits(image: Image, platform: str) -> bool:
     if not platform:
         return True
     return image.config.platform.architecture == platforms.parse(platform).architecture
-
-
-def kept_bytes(builder: Mapping[str, Any], directory: str) -> int:
-    """How much the builder's cache may take: daemon.json's `builder.gc.defaultKeepStorage`, or a tenth of the disk.
-
-    Returns:
-        bytes; 0 where `builder.gc.enabled` is false: no limit.
-
-    Raises:
-        InvalidArgument: what is configured is no size.
-    """
-    gc = builder.get("gc", {})
-    if not isinstance(gc, dict) or set(builder) - {"gc"} or set(gc) - {"enabled", "defaultKeepStorage", "policy"}:
-        raise InvalidArgument("daemon.json: builder: only gc.enabled and gc.defaultKeepStorage are known")
-    if gc.get("policy"):
-        raise InvalidArgument("daemon.json: builder.gc.policy is not supported: gc.defaultKeepStorage limits all")
-    if gc.get("enabled") is False:
-        return 0
-    if gc.get("defaultKeepStorage"):
-        try:
-            return parse_size(str(gc["defaultKeepStorage"]))
-        except ValueError:
-            raise InvalidArgument(f"daemon.json: invalid size {gc['defaultKeepStorage']!r}") from None
-    found = os.statvfs(directory)
-    return max(_LEAST, found.f_blocks * found.f_frsize // 10)

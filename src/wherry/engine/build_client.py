@@ -22,6 +22,7 @@ from wherry.build.checking import check
 from wherry.build.executor import Settings
 from wherry.build.failure import StepFailed
 from wherry.build.offers import Offers
+from wherry.build.outline import CALLS, answer
 from wherry.build.outputs import root_archive
 from wherry.build.ports import Task, Terminal
 from wherry.build.request import Request
@@ -73,14 +74,16 @@ class ClientBuild:
         for output in outputs:
             if output.type not in _KINDS:
                 raise InvalidArgument(f'exporter "{output.type}" could not be found')
+        if wire.call not in ("", *CALLS):
+            raise InvalidArgument(f"unsupported request frontend.{wire.call}")
         checked(wire.cache_from, to=False)
         checked(wire.cache_to, to=True)
         request = self._request(outputs)
         async with AsyncExitStack() as stack:
             sources = await stack.enter_async_context(build.sources(request, await self._agent(request, stack)))
             context = await self._context(sources, request)
-            if wire.check:
-                self._check(request, context)
+            if wire.check or wire.call:
+                self._evaluate(request, context)
                 return
             offers = Offers(build.builder.stores)
             transfer = CacheTransfer(build, offers, self._send, self._credential, stack)
@@ -132,12 +135,24 @@ class ClientBuild:
     def _credential(self, domain: str) -> Credential:
         return self._build.credential(self._auths, domain)
 
-    def _check(self, request: Request, context: "Tree | None") -> None:
+    def _evaluate(self, request: Request, context: "Tree | None") -> None:
         data = request.dockerfile
         if data is None:
             if context is None:
                 raise InvalidArgument("the build has neither a context nor a Dockerfile")
             data = context.read(request.path, DOCKERFILE_LIMIT)
+        if self._wire.call:
+            value, text = answer(
+                self._wire.call,
+                data,
+                request.path,
+                build_args=request.build_args,
+                target=request.target,
+                platform=request.platform,
+                contexts=list(request.contexts),
+            )
+            self._send({"call": {"document": value, "text": text}})
+            return
         report = check(
             data,
             request.path,
@@ -172,6 +187,7 @@ class ClientBuild:
             target=wire.target,
             build_args=wire.build_args,
             labels=wire.labels,
+            annotations=wire.annotations | _annotations(outputs),
             no_cache=wire.no_cache,
             no_cache_filter=wire.no_cache_filter,
             pull=wire.pull,
@@ -238,6 +254,23 @@ class ClientBuild:
     def _send_push(self, message: Json) -> None:
         if message.get("errorDetail"):
             raise WherryError(str(message["errorDetail"].get("message", "")))
+
+
+def _annotations(outputs: list[Output]) -> dict[str, str]:
+    """Annotations that an exporter is told: `annotation.key=value`, with what they are of.
+
+    Raises:
+        InvalidArgument: of something that there is not.
+    """
+    found = {}
+    for output in outputs:
+        for key, value in output.attrs.items():
+            kind, dot, name = key.partition(".")
+            if kind in ("annotation", "annotation-manifest") and dot and name:
+                found[name] = value
+            elif kind.startswith("annotation"):
+                raise InvalidArgument("index annotations not supported for single platform export")
+    return found
 
 
 def _decoded(text: str) -> bytes:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from wherry.build.space import rules
 from wherry.config import EngineConfig
 from wherry.containers import adopt, data, records, stop
 from wherry.containers.context import Context
@@ -14,7 +15,7 @@ from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import Settings
 from wherry.engine import machine, storage
-from wherry.engine.build import Build, kept_bytes
+from wherry.engine.build import Build
 from wherry.engine.containers import Containers
 from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
@@ -74,7 +75,7 @@ class Engine:
             self._to_be_deleted,
         )
         self.events.keep(self._storage.journal)
-        self._storage.build_cache.limit = kept_bytes(self.config.builder, roots.data)
+        self._storage.build_cache.rules = rules(self.config.builder, roots.data)
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,

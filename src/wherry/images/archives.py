@@ -6,6 +6,7 @@ before anything is stored. What an archive says twice (`docker save` since 25 wr
 """
 
 import posixpath
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -116,7 +117,7 @@ def is_packed(first: bytes) -> bool:
     return first.startswith((b"\xfd7zXZ\0", b"BZh"))
 
 
-def make_manifest(raw_config: bytes, layers: list[Descriptor]) -> bytes:
+def make_manifest(raw_config: bytes, layers: list[Descriptor], annotations: Mapping[str, str] | None = None) -> bytes:
     """Return an OCI manifest for an image that came without one."""
     config = Descriptor(documents.OCI_CONFIG, digests.of(raw_config), len(raw_config))
     manifest = {
@@ -124,6 +125,7 @@ def make_manifest(raw_config: bytes, layers: list[Descriptor]) -> bytes:
         "mediaType": documents.OCI_MANIFEST,
         "config": config,
         "layers": layers,
+        **({"annotations": dict(annotations)} if annotations else {}),
     }
     return documents.encode(manifest)
 

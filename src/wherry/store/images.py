@@ -107,28 +107,36 @@ class ImageRecords:
         return max(self._named.get(id_, {}).values(), default=0)
 
     async def put(
-        self, record: ImageRecord, names: Iterable[str] = (), index: IndexRecord | None = None
+        self,
+        record: ImageRecord,
+        names: Iterable[str] = (),
+        index: IndexRecord | None = None,
+        *,
+        anew: bool = False,
     ) -> dict[str, str]:
         """Record an image and point `names` at it, in one transaction. An image that is known keeps its record.
 
         Args:
+            anew: it does not keep it: the same image has another manifest.
             index: what the names stand for beside the image; what they stood for before is forgotten.
 
         Returns:
             the names that pointed elsewhere before, with the ids that they pointed at.
         """
         pointing = dict.fromkeys(names, record.id)
-        return await self.put_all([record], pointing, dict.fromkeys(pointing, index) if index else {})
+        return await self.put_all([record], pointing, dict.fromkeys(pointing, index) if index else {}, anew=anew)
 
     async def put_all(
         self,
         records: Iterable[ImageRecord],
         names: Mapping[str, str],
         indexes: "Mapping[str, IndexRecord] | None" = None,
+        *,
+        anew: bool = False,
     ) -> dict[str, str]:
         """Do what `put` does, for several images in one transaction; `names` maps a name to an id."""
         standing = dict(indexes or {})
-        new = {record.id: record for record in records if record.id not in self.by_id}
+        new = {record.id: record for record in records if anew or record.id not in self.by_id}
         set_at = time.time_ns()
 
         def change(connection: sqlite3.Connection) -> None:

@@ -35,6 +35,8 @@ class BuildRequest(Struct, omit_defaults=True):
         debug: give the caller a shell in the step that failed.
         terminal: rows and columns of the caller's; empty where there is none.
         check: only lint; the answer is `{"check": …}`.
+        call: `outline` or `targets`: only tell of the Dockerfile; the answer is `{"call": …}`.
+        annotations: of the image's manifest.
         ignore: patterns of the context's `.dockerignore`, for lint.
     """
 
@@ -64,4 +66,6 @@ class BuildRequest(Struct, omit_defaults=True):
     debug: bool = False
     terminal: list[int] = field(default_factory=list)
     check: bool = False
+    call: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
     ignore: list[str] = field(default_factory=list)

@@ -3,7 +3,17 @@
 import os
 
 from wherry.cli import credentials, proxies
-from wherry.cli.buildflags import FLAGS, cache_place, limits, outputs, pairs, secrets
+from wherry.cli.buildflags import (
+    FLAGS,
+    annotations,
+    cache_place,
+    csv,
+    limits,
+    outputs,
+    pairs,
+    refuse_attestations,
+    secrets,
+)
 from wherry.cli.buildresults import DirectorySink, messages, sink_of
 from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
@@ -24,8 +34,10 @@ _MAX_DOCKERFILE = 2 << 20
 
 
 def _build(command: Invocation) -> int:
-    if command["check"]:
-        return _check(command)
+    refuse_attestations(command)
+    call = csv(command["call"], "name")
+    if command["check"] or call.get("name") != "build":
+        return _evaluate(command, {"name": "check"} if command["check"] else call)
     place = command.args[0]
     wanted = outputs(command)
     shown = view(command["progress"] or os.environ.get("BUILDKIT_PROGRESS") or "auto", command["quiet"])
@@ -90,17 +102,35 @@ def _followed(
     return 0
 
 
-def _check(command: Invocation) -> int:
-    """Lint: nothing is sent but the Dockerfile and the patterns of `.dockerignore`."""
-    request = {**_request(command, []), "check": True}
+def _evaluate(command: Invocation, call: "dict[str, str]") -> int:
+    """Lint, or tell what is in the Dockerfile: nothing is sent but it and the patterns of `.dockerignore`."""
+    name, form = call.get("name", ""), call.get("format", "text")
+    if form not in ("text", "json"):
+        raise Failure(f"unsupported format {form!r}")
+    request = {**_request(command, []), "check": name == "check", "call": "" if name == "check" else name}
     _locate(command, command.args[0], request, None)
     response = command.client.request("POST", "/wherry/v1/build", body=request, headers=_auths())
     for message in messages(response, []):
         if message.get("error"):
             raise Failure(f"ERROR: {message['error']}", 1)
+        if "call" in message:
+            told = message["call"]
+            out(told["text"] if form == "text" else _json(told["document"]))
+            return 0
+        if "check" in message and form == "json":
+            report = message["check"]
+            out(_json({key: value for key, value in report.items() if key not in ("text", "error")}))
+            return int(bool(report["warnings"]))
         if "check" in message:
             return _report(message["check"])
     raise Failure("the engine broke off")
+
+
+def _json(value: "Any") -> str:
+    from wherry.cli.jsontext import indented
+    from wherry.client.quickjson import dumps
+
+    return indented(dumps(value).encode(), "  ") + "\n"
 
 
 def _report(report: "dict[str, Any]") -> int:
@@ -173,6 +203,7 @@ def _request(command: Invocation, wanted: "list[dict[str, Any]]") -> "dict[str, 
             **pairs(command["build-arg"], os.environ),
         },
         "labels": pairs(command["label"], {}),
+        "annotations": annotations(command["annotation"]),
         "no_cache": command["no-cache"],
         "no_cache_filter": [name for text in command["no-cache-filter"] for name in text.split(",")],
         "pull": command["pull"],
@@ -381,7 +412,7 @@ def _prune(command: Invocation) -> None:
         out(f"WARNING! This will remove {kind}. Are you sure you want to continue? [y/N] ")
         if os.read(0, 256).decode("utf-8", "replace").strip().lower() not in ("y", "yes"):
             return
-    query = {"all": command["all"], "filters": command.values.filters(), "keep-storage": command["keep-storage"]}
+    query = {"all": command["all"], "filters": command.values.filters(), **_kept(command)}
     report = command.client.call("POST", "/build/prune", query)
     from wherry.cli.units import human_size
 
@@ -394,6 +425,11 @@ def _prune(command: Invocation) -> None:
     line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
 
 
+def _kept(command: Invocation) -> "dict[str, Any]":
+    names = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+    return {name: command[name] for name in names if command[name]}
+
+
 PRUNE = Command(
     "",
     "Remove build cache",
@@ -403,6 +439,9 @@ PRUNE = Command(
         Flag("filter", "", "filter", 'Provide filter values (e.g. "until=24h")'),
         Flag("force", "f", "bool", "Do not prompt for confirmation"),
         Flag("keep-storage", "", "bytes", "Amount of disk space to keep for cache", check=size_of),
+        Flag("max-used-space", "", "bytes", "Maximum amount of disk space allowed to keep for cache", check=size_of),
+        Flag("min-free-space", "", "bytes", "Target amount of free disk space after pruning", check=size_of),
+        Flag("reserved-space", "", "bytes", "Amount of disk space always allowed to keep for cache", check=size_of),
     ),
 )
 COMMANDS = {"build": BUILD, "image build": BUILD, "builder build": BUILD, "builder prune": PRUNE}
