@@ -5,6 +5,7 @@ asks some eight times, so these write one bytes object instead. They have the th
 handler uses of a response: `prepare`, `write_eof`, `keep_alive`.
 """
 
+import asyncio
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -123,11 +124,22 @@ def error_reply(status: int, message: str, *, last: bool = False) -> Reply:
 class Stream(Answer):
     """An answer of unknown length: chunked, or until the end of the connection for an HTTP/1.0 client.
 
-    The head goes out with `open`. What fails after it is told in band where the stream is JSON; any other stream
-    ends with the connection, so that the client never takes a part for the whole.
+    The head goes out with `open`. What is sent in one turn of the loop goes out together, at its end: each write wakes
+    the client up. What fails after the head is told in band where the stream is JSON; any other stream ends with the
+    connection, so that the client never takes a part for the whole.
     """
 
-    __slots__ = ("_chunked", "_connection", "_finished", "_head_only", "_opened", "_request", "content_type", "headers")
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_finished",
+        "_head_only",
+        "_opened",
+        "_request",
+        "_waiting",
+        "content_type",
+        "headers",
+    )
 
     def __init__(self, request: BaseRequest, content_type: str = JSON) -> None:
         super().__init__()
@@ -136,6 +148,7 @@ class Stream(Answer):
         self._chunked = request.version >= (1, 1)
         self._head_only = request.method == "HEAD"
         self._opened = self._finished = False
+        self._waiting: list[bytes] = []
         self.content_type = content_type
         self.headers = ""  # further header lines, each with its CRLF
 
@@ -146,6 +159,10 @@ class Stream(Answer):
 
     def open(self) -> None:
         """Write the head; without waiting, so that it is on its way before anything else happens."""
+        self._begin()
+        self._flush()
+
+    def _begin(self) -> None:
         if self._opened:
             return
         self._opened = True
@@ -156,13 +173,14 @@ class Stream(Answer):
 
     def send(self, data: bytes) -> None:
         """Write `data` (opening the stream first) without waiting for the client; for progress callbacks."""
-        self.open()
+        self._begin()
         if data and not self._head_only:
             self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     async def write(self, data: bytes) -> None:
         """Write `data`, and wait while the client is slow."""
         self.send(data)
+        self._flush()
         await self._connection.drain()
 
     def send_json(self, value: Any) -> None:
@@ -171,9 +189,10 @@ class Stream(Answer):
 
     async def finish(self) -> None:
         """End the body."""
-        self.open()
+        self._begin()
         if self._chunked and not self._head_only:
             self._write(b"0\r\n\r\n")
+        self._flush()
         self._finished = True
         self._connection.streaming = None
         await self._connection.drain()
@@ -185,12 +204,20 @@ class Stream(Answer):
             await self.finish()
             return
         self._connection.streaming = None
+        self._waiting.clear()
         self.keep_alive = False
         if self._connection.transport is not None:
             self._connection.transport.abort()
 
     def _write(self, data: bytes) -> None:
-        transport = self._connection.transport
-        if transport is None:
+        if self._connection.transport is None:
             raise ConnectionResetError("the client is gone")
-        transport.write(data)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(data)
+
+    def _flush(self) -> None:
+        waiting, transport = self._waiting, self._connection.transport
+        self._waiting = []
+        if waiting and transport is not None:
+            transport.write(b"".join(waiting))

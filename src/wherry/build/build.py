@@ -194,6 +194,7 @@ class Build:
             offers=self.offers,
         )
         stack.push_async_callback(self.solver.close)
+        self.solver.recall([self.converted.target.root])
         work = asyncio.ensure_future(self.solver.root(self.converted.target.root))
         stack.push_async_callback(_settled, work)
         if narrate is not None:

@@ -72,7 +72,8 @@ class Narrator:
             work = build.solver.begin(one.vertex)
             if not again:
                 kept.replay(self._say, one.runs)
-            await asyncio.wait([work])
+            if not work.done():
+                await asyncio.wait([work])
             if one.runs and kept.step.task:
                 kept.begin()
             if work.cancelled() or work.exception() is not None:

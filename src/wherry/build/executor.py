@@ -20,7 +20,17 @@ import msgspec
 from wherry.build.cache import Record
 from wherry.build.context import Tree
 from wherry.build.failure import StepFailed
-from wherry.build.graph import ContextSource, Copy, Exec, Files, GitSource, HttpSource, ImageSource, MakeFile
+from wherry.build.graph import (
+    ContextSource,
+    Copy,
+    Exec,
+    Files,
+    GitSource,
+    HttpSource,
+    ImageSource,
+    MakeFile,
+    Operation,
+)
 from wherry.build.held import Held
 from wherry.build.mounts import Mounts
 from wherry.build.offers import CacheBroken, Offers
@@ -141,6 +151,20 @@ class Executor:
         step.complete(cached=True)
         return Root(image.record.layers)
 
+    def here(self, op: Operation, step: Step) -> Result | None:
+        """A source for which nothing has to be done or waited for, or None."""
+        if isinstance(op, ContextSource) and not op.name:
+            return self._contexts.get("")
+        if not isinstance(op, ImageSource):
+            return None
+        image = self._stores.image(op.id)
+        if not all(self._stores.overlay.exists(chain) for chain in image.chain_ids):
+            return None
+        self._held.image(image.record)
+        step.start()
+        step.complete(cached=True)
+        return Root(image.record.layers)
+
     async def context(self, op: ContextSource, step: Step) -> Tree:
         """A tree that the caller gave."""
         tree = self._contexts.get(op.name)
@@ -240,14 +264,22 @@ class Executor:
 
     async def stack(self, below: Root, record: Record) -> Root:
         """Put a step's layer on a root. It may be elsewhere still, or known on another root only: see `ready`."""
+        found = self.stacked(below, record)
+        if found is not None:
+            return found
+        assert record.layer is not None
+        root = below.on_top(record.layer)
+        await self._come(record.layer, root.chain, below.chain or None)
+        return root
+
+    def stacked(self, below: Root, record: Record) -> Root | None:
+        """The same, if no layer has to be made for it. What the root stands on is held in any case."""
         if record.layer is None:
             return below
         root = below.on_top(record.layer)
         self._held.snapshots([root.chain])
         self._held.blobs(record.layer.blob)
-        if record.layer.unpacked >= 0 and not self._stores.overlay.exists(root.chain):
-            await self._come(record.layer, root.chain, below.chain or None)
-        return root
+        return root if record.layer.unpacked < 0 or self._stores.overlay.exists(root.chain) else None
 
     async def ready(self, root: Root) -> Root:
         """Make every layer of a root be here, blob and snapshot; returns it with their sizes.

@@ -25,6 +25,7 @@ from wherry.build.graph import (
     Operation,
     Vertex,
     definition,
+    walk,
 )
 from wherry.build.offers import Offers
 from wherry.build.progress import Sink, Step
@@ -41,9 +42,11 @@ class Executor(Protocol):
     async def fetch(self, op: HttpSource | GitSource, step: Step) -> Tree: ...
     async def context(self, op: ContextSource, step: Step) -> Tree: ...
     async def fingerprint(self, root: Root, questions: "list[tuple[tuple[str, ...], Copy]]") -> list[str]: ...
+    def here(self, op: Operation, step: Step) -> Result | None: ...
     async def execute(self, op: Exec, inputs: list[Result | None], step: Step) -> Record: ...
     async def change(self, op: Files, inputs: list[Result | None], step: Step) -> Record: ...
     async def stack(self, below: Root, record: Record) -> Root: ...
+    def stacked(self, below: Root, record: Record) -> Root | None: ...
     def settled(self, record: Record) -> Record | None: ...
 
 
@@ -79,7 +82,7 @@ class Solver:
         self._gate = gate or asyncio.Semaphore(AT_ONCE)
         self._offers = offers
         self._offered: dict[str, list[str]] = {}
-        self._tasks: dict[str, asyncio.Task[Result]] = {}
+        self._tasks: dict[str, asyncio.Future[Result]] = {}
         self._steps: dict[str, Step] = {}
         self.records: dict[str, Record] = {}
         """What the steps made, by digest of the vertex."""
@@ -102,7 +105,43 @@ class Solver:
             raise TypeError(f"{vertex} is no root")
         return found
 
-    def begin(self, vertex: Vertex) -> "asyncio.Task[Result]":
+    def recall(self, ends: list[Vertex | None]) -> None:
+        """Settle what is known and stands on what is known, without a task or a turn of the loop for each."""
+        for vertex in walk(ends):
+            if vertex.digest not in self._tasks and (result := self._known(vertex)) is not None:
+                done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+                done.set_result(result)
+                self._tasks[vertex.digest] = done
+
+    def _known(self, vertex: Vertex) -> Result | None:
+        """What a vertex comes to, if no work and no waiting is needed to say so. Errors are found by `_solve`."""
+        inputs: list[Result | None] = []
+        for one in vertex.inputs:
+            before = self._tasks.get(one.digest) if one is not None else None
+            if before is None and one is not None:
+                return None
+            inputs.append(None if before is None else before.result())
+        op, step = vertex.op, self.step(vertex)
+        if not isinstance(op, Exec | Files):
+            return self._executor.here(op, step)
+        base = inputs[0] if inputs and isinstance(inputs[0], Root) else EMPTY_ROOT
+        if self._fresh(vertex):
+            return None
+        try:
+            key = self._key(op, EMPTY_ROOT if isinstance(op, Files) and op.linked else base, inputs)
+        except WherryError:
+            return None
+        record = self._cache.find(key)
+        root = None if record is None else self._executor.stacked(base, record)
+        if record is None or root is None:
+            return None
+        self.keys[vertex.digest] = [key]
+        self.records[vertex.digest] = record
+        self._cache.touch([key])
+        step.complete(cached=True)
+        return root
+
+    def begin(self, vertex: Vertex) -> "asyncio.Future[Result]":
         """Begin with a vertex, unless that was done, and return its task."""
         task = self._tasks.get(vertex.digest)
         if task is None:
@@ -125,10 +164,11 @@ class Solver:
 
     async def close(self) -> None:
         """End what still runs."""
-        for task in self._tasks.values():
+        running = [task for task in self._tasks.values() if not task.done()]
+        for task in running:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+        if running:
+            await asyncio.wait(running)
 
     async def _solve(self, vertex: Vertex) -> Result:
         step = self.step(vertex)
@@ -152,11 +192,11 @@ class Solver:
 
     async def _inputs(self, vertex: Vertex) -> list[Result | None]:
         wanted = [self.begin(one) for one in vertex.inputs if one is not None]
-        if wanted:
-            done, _ = await asyncio.wait(wanted, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    raise error
+        if not all(task.done() for task in wanted):
+            await asyncio.wait(wanted, return_when=asyncio.FIRST_EXCEPTION)
+        for task in wanted:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
         results = iter(wanted)
         return [None if one is None else next(results).result() for one in vertex.inputs]
 
