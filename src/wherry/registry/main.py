@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from wherry import __version__
 from wherry.errors import WherryError
 from wherry.registry import config
 from wherry.registry.config import Settings
@@ -27,6 +28,7 @@ Command = Callable[[argparse.Namespace, Settings], int]
 def build_parser() -> tuple[argparse.ArgumentParser, Any]:
     """The parser, and the place where further commands are added."""
     parser = argparse.ArgumentParser(prog="wherry-registry", description="A registry for container images.")
+    parser.add_argument("-v", "--version", action="version", version=f"wherry-registry version {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     serve = add_command(commands, "serve", "answer clients", _serve)
