@@ -1,6 +1,7 @@
 """The structure holds itself: floors, fork sites, import budgets, file sizes."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,17 @@ def test_entry_points_keep_their_import_budget(entry: str) -> None:
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
     assert not loaded & banned, f"{entry} loads {sorted(loaded & banned)}"
+
+
+def test_the_account_names_what_is_there() -> None:
+    """ARCHITECTURE.md names every package, and no module that is not there."""
+    account = (SRC.parent / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`([a-z_]+/[\w/]+\.py)`", account)
+    assert len(named) > 40
+    assert not [name for name in named if not (PACKAGE / name).exists() and not (SRC.parent / name).exists()]
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert packages == {name for name in FLOORS if (PACKAGE / name).is_dir()}
+    assert not [name for name in packages if f"`{name}/`" not in account]
 
 
 def test_files_hold_one_idea() -> None:
