@@ -50,7 +50,7 @@ class Flag:
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
 
-COLLECTING = frozenset(("list", "map", "filter", "mount", "ulimit", "network", "strings"))
+COLLECTING = frozenset(("list", "map", "filter", "mount", "ulimit", "network", "strings", "gpu-request"))
 
 
 def _filter(text: str) -> "tuple[str, str]":

@@ -7,6 +7,7 @@ from wherry.cli.healthy import WAIT_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -158,6 +159,18 @@ def _network(text: str) -> "dict[str, Any]":
     return parse_network(text)
 
 
+def _later(name: str) -> "Callable[[str], dict[str, Any]]":
+    """A check of `device_limits`, which is imported when such a flag is given."""
+
+    def check(text: str) -> "dict[str, Any]":
+        from wherry.cli import device_limits
+
+        found: dict[str, Any] = getattr(device_limits, name)(text)
+        return found
+
+    return check
+
+
 _CGROUPNS = (
     "Cgroup namespace to use (host|private)\n"
     "'host':    Run the container in the Docker host's cgroup namespace\n"
@@ -181,6 +194,13 @@ CREATE_FLAGS = (
         "uint16",
         "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
     ),
+    Flag(
+        "blkio-weight-device",
+        "",
+        "list",
+        "Block IO weight (relative device weight) (default [])",
+        check=_later("weight_of"),
+    ),
     Flag("cap-add", "", "list", "Add Linux capabilities"),
     Flag("cap-drop", "", "list", "Drop Linux capabilities"),
     Flag("cgroup-parent", "", "string", "Optional parent cgroup for the container"),
@@ -188,12 +208,42 @@ CREATE_FLAGS = (
     Flag("cidfile", "", "string", "Write the container ID to the file"),
     Flag("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
     Flag("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    Flag("cpu-rt-period", "", "int", "Limit CPU real-time period in microseconds"),
+    Flag("cpu-rt-runtime", "", "int", "Limit CPU real-time runtime in microseconds"),
     Flag("cpu-shares", "c", "int", "CPU shares (relative weight)"),
     Flag("cpus", "", "decimal", "Number of CPUs", check=_cpus),
     Flag("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
     Flag("cpuset-mems", "", "string", "MEMs in which to allow execution (0-3, 0,1)"),
     Flag("device", "", "list", "Add a host device to the container"),
     Flag("device-cgroup-rule", "", "list", "Add a rule to the cgroup allowed devices list", check=_device_rule),
+    Flag(
+        "device-read-bps",
+        "",
+        "list",
+        "Limit read rate (bytes per second) from a device (default [])",
+        check=_later("bytes_of"),
+    ),
+    Flag(
+        "device-read-iops",
+        "",
+        "list",
+        "Limit read rate (IO per second) from a device (default [])",
+        check=_later("operations_of"),
+    ),
+    Flag(
+        "device-write-bps",
+        "",
+        "list",
+        "Limit write rate (bytes per second) to a device (default [])",
+        check=_later("bytes_of"),
+    ),
+    Flag(
+        "device-write-iops",
+        "",
+        "list",
+        "Limit write rate (IO per second) to a device (default [])",
+        check=_later("operations_of"),
+    ),
     Flag("dns", "", "list", "Set custom DNS servers", check=_address),
     Flag("dns-opt", "", "list", "Set DNS options", hidden=True),
     Flag("dns-option", "", "list", "Set DNS options"),
@@ -203,6 +253,13 @@ CREATE_FLAGS = (
     Flag("env", "e", "list", "Set environment variables", check=environment),
     Flag("env-file", "", "list", "Read in a file of environment variables"),
     Flag("expose", "", "list", "Expose a port or a range of ports"),
+    Flag(
+        "gpus",
+        "",
+        "gpu-request",
+        "GPU devices to add to the container ('all' to pass all GPUs)",
+        check=_later("gpus_of"),
+    ),
     Flag("group-add", "", "list", "Add additional groups to join"),
     Flag("health-cmd", "", "string", "Command to run to check health"),
     Flag(
@@ -241,6 +298,7 @@ CREATE_FLAGS = (
     Flag("ip", "", "string", "IPv4 address (e.g., 172.30.100.104)"),
     Flag("ip6", "", "string", "IPv6 address (e.g., 2001:db8::33)"),
     Flag("ipc", "", "string", "IPC mode to use"),
+    Flag("isolation", "", "string", "Container isolation technology"),
     Flag("label", "l", "list", "Set meta data on a container", check=_label),
     Flag("label-file", "", "list", "Read in a line delimited file of labels"),
     Flag("link", "", "list", "Add link to another container", check=_link),
