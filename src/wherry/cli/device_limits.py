@@ -75,7 +75,7 @@ def gpus_of(text: str) -> "dict[str, Any]":
         elif key == "device":
             found["DeviceIDs"] = value.split(",")
         elif key == "capabilities":
-            found["Capabilities"] = [["gpu", *value.split(",")]]
+            found["Capabilities"] = [[*value.split(","), "gpu"]]
         else:
             found["Options"] = dict(word.partition("=")[::2] for word in value.split(","))
     if not seen & {"count", "device"}:

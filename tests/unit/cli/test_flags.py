@@ -128,5 +128,5 @@ def test_flags_of_run() -> None:
     assert len(set(names)) == len(names)
     assert len(set(letters)) == len(letters)
     with pytest.raises(Failure) as caught:
-        RUN.parse("wherry run", ["--gpus", "all", "busybox"])
+        RUN.parse("wherry run", ["--cpu-count", "2", "busybox"])
     assert caught.value.status == 125
