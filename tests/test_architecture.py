@@ -45,47 +45,11 @@ REGISTRY_MAY = {"oci", "linux"}
 FORK_SITES = {"linux/clone.py", "monitor/child.py", "runtime/cli.py", "runtime/cli_run.py"}
 """Files that may call fork, clone or unshare-and-fork by themselves."""
 
+_HEAVY = {"typing", "dataclasses", "pathlib", "logging", "argparse", "subprocess", "msgspec", "asyncio", "aiohttp"}
 BUDGETS: dict[str, tuple[str, set[str]]] = {
-    "the wherry command": (
-        "wherry.cli.main",
-        {
-            "typing",
-            "dataclasses",
-            "enum",
-            "re",
-            "pathlib",
-            "logging",
-            "argparse",
-            "subprocess",
-            "msgspec",
-            "asyncio",
-            "aiohttp",
-            "email",
-            "http",
-            "ssl",
-            "json.tool",
-        },
-    ),
-    "the spawner": (
-        "wherry.monitor.spawner",
-        {"typing", "dataclasses", "pathlib", "logging", "argparse", "subprocess", "msgspec", "asyncio", "aiohttp"},
-    ),
-    "wherry-runtime": (
-        "wherry.runtime.cli",
-        {
-            "typing",
-            "dataclasses",
-            "enum",
-            "re",
-            "pathlib",
-            "logging",
-            "argparse",
-            "subprocess",
-            "msgspec",
-            "asyncio",
-            "aiohttp",
-        },
-    ),
+    "the wherry command": ("wherry.cli.main", {*_HEAVY, "enum", "re", "email", "http", "ssl", "json.tool"}),
+    "the spawner": ("wherry.monitor.spawner", _HEAVY),
+    "wherry-runtime": ("wherry.runtime.cli", {*_HEAVY, "enum", "re"}),
 }
 """Entry point -> modules that it must not have loaded when it begins to work."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.harness import EngineProcess, running
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.engine.helpers import Helpers
 from wherry.engine.storage import remove_small_tree
@@ -34,6 +35,23 @@ def roots() -> Iterator[Roots]:
             group.kill()
             group.remove()
     shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def module_engine() -> Iterator[EngineProcess]:
+    """An engine with busybox in it."""
+    with running(EngineProcess()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(module_engine: EngineProcess) -> Iterator[EngineProcess]:
+    """The module's engine; the test's containers and networks go after it."""
+    yield module_engine
+    if module_engine.process is None:
+        module_engine.start()
+    module_engine.remove_all()
+    module_engine.docker("network", "prune", "-f")
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.harness import EngineProcess, until
 from wherry.linux import netns
 from wherry.network.dns_message import NOERROR, SERVFAIL
 
@@ -24,23 +24,6 @@ pytestmark = pytest.mark.root
 
 T = TypeVar("T")
 COUNT = int(os.environ.get("WHERRY_NAMES_CONTAINERS", "12"))
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[EngineProcess]:
-    """An engine with busybox in it."""
-    with running(EngineProcess()) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(module_engine: EngineProcess) -> Iterator[EngineProcess]:
-    """The module's engine; the test's containers and networks go after it."""
-    yield module_engine
-    if module_engine.process is None:
-        module_engine.start()
-    module_engine.remove_all()
-    module_engine.docker("network", "prune", "-f")
 
 
 def run(engine: EngineProcess, name: str, *flags: str) -> None:

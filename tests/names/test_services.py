@@ -9,34 +9,17 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.harness import EngineProcess, until
 
 pytestmark = pytest.mark.root
 
 CONNECTIONS = 8
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[EngineProcess]:
-    """An engine with busybox in it."""
-    with running(EngineProcess()) as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(module_engine: EngineProcess) -> Iterator[EngineProcess]:
-    """The module's engine; the test's containers go after it."""
-    yield module_engine
-    if module_engine.process is None:
-        module_engine.start()
-    module_engine.remove_all()
 
 
 def free_port() -> int:

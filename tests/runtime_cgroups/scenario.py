@@ -206,23 +206,27 @@ def memory(path: str) -> Any:
         return {"signal": signal, "oom": count, "seen": seen, "unlimited": cgroup.stats()["memory"]["limit"]}
 
 
+PROCESSOR_AND_PIDS = {
+    "cpu": {"shares": 512, "quota": 5000, "period": 10000, "cpus": "0", "mems": "0"},
+    "pids": {"limit": 4},
+}
+
+
+def too_many() -> int:
+    """Fork more often than the limit of pids lets; 7 when the kernel refuses."""
+    try:
+        for _ in range(10):
+            if os.fork() == 0:
+                time.sleep(60)
+    except BlockingIOError:
+        return 7
+    return 0
+
+
 def limits(path: str) -> Any:
     """cpu, cpuset and pids as the kernel then shows them; a fork over the limit fails."""
 
-    def work() -> int:
-        try:
-            for _ in range(10):
-                if os.fork() == 0:
-                    time.sleep(60)
-        except BlockingIOError:
-            return 7
-        return 0
-
-    asked = {
-        "cpu": {"shares": 512, "quota": 5000, "period": 10000, "cpus": "0", "mems": "0"},
-        "pids": {"limit": 4},
-    }
-    with branch(path, asked) as cgroup, child(cgroup, work) as pid:
+    with branch(path, PROCESSOR_AND_PIDS) as cgroup, child(cgroup, too_many) as pid:
         code = os.WEXITSTATUS(ended(pid))
         cpu, cpuset = cgroup.paths["cpu"], cgroup.paths["cpuset"]
         shown = {
@@ -240,21 +244,8 @@ def limits(path: str) -> Any:
 def limits_v2(path: str) -> Any:
     """cpu, cpuset, pids, io and swap as v2 shows them; a fork over the limit fails; controllers reach the branch."""
 
-    def work() -> int:
-        try:
-            for _ in range(10):
-                if os.fork() == 0:
-                    time.sleep(60)
-        except BlockingIOError:
-            return 7
-        return 0
-
-    asked = {
-        "cpu": {"shares": 512, "quota": 5000, "period": 10000, "cpus": "0", "mems": "0"},
-        "pids": {"limit": 4},
-        "memory": {"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 16 * MIB},
-    }
-    with branch(path, asked) as cgroup, child(cgroup, work) as pid:
+    asked = {**PROCESSOR_AND_PIDS, "memory": {"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 16 * MIB}}
+    with branch(path, asked) as cgroup, child(cgroup, too_many) as pid:
         code = os.WEXITSTATUS(ended(pid))
         (directory,) = cgroup.directories()
         names = ["cpu.weight", "cpu.max", "cpuset.cpus", "pids.max", "memory.max", "memory.swap.max", "memory.low"]
