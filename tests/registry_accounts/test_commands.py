@@ -1,5 +1,6 @@
 """`wherry-registry user` and `token`, as an operator types them."""
 
+import contextlib
 import io
 import json
 import sys
@@ -35,14 +36,15 @@ def test_first_administrator(
     assert (
         _run(monkeypatch, "long enough\n", "user", "add", "--root", root, "--admin", "--password-stdin", "admin") == 0
     )
-    people = People(Database(f"sqlite:///{root}/accounts.db"))
-    admin = people.find("admin")
-    assert admin is not None and admin.admin and admin.password.startswith("$argon2id$")
-    assert _run(monkeypatch, "short\n", "user", "add", "--root", root, "--password-stdin", "bob") == 1
-    assert _run(monkeypatch, "", "user", "add", "--root", root, "bob") == 1
-    assert _run(monkeypatch, "long enough", "user", "add", "--root", root, "--password-stdin", "admin") == 1
-    assert "taken" in capsys.readouterr().err
-    assert people.count() == 1
+    with contextlib.closing(Database(f"sqlite:///{root}/accounts.db")) as database:
+        people = People(database)
+        admin = people.find("admin")
+        assert admin is not None and admin.admin and admin.password.startswith("$argon2id$")
+        assert _run(monkeypatch, "short\n", "user", "add", "--root", root, "--password-stdin", "bob") == 1
+        assert _run(monkeypatch, "", "user", "add", "--root", root, "bob") == 1
+        assert _run(monkeypatch, "long enough", "user", "add", "--root", root, "--password-stdin", "admin") == 1
+        assert "taken" in capsys.readouterr().err
+        assert people.count() == 1
 
 
 def test_password_and_removal(

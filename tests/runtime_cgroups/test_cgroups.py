@@ -102,6 +102,11 @@ def test_a_busy_branch_is_not_removed(run: Run) -> None:
     assert run("busy") == {"errno": 16, "named": True}
 
 
+def test_an_empty_branch_goes_also_late(run: Run) -> None:
+    """Children that are empty are removed, and then the branch, though the deadline has passed meanwhile."""
+    assert run("late") is False
+
+
 def test_device_rules_hold(run: Run, view: str) -> None:
     """By v1's files and by the v2 program alike; an update replaces them."""
     facts = run("devices")

@@ -18,7 +18,9 @@ def _as(uid: int, gid: int, engine: EngineProcess, *words: str) -> subprocess.Co
     os.chmod(engine.roots.run, 0o755)
     os.chmod(engine.roots.socket, 0o666)
     os.chmod(engine.base, 0o755)
-    command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", str(BIN / "wherry"), *words]
+    # a checkout may lie where only root can read it
+    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    command = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *reads, str(BIN / "wherry"), *words]
     return subprocess.run(command, env=engine.env, capture_output=True, text=True, check=False)
 
 

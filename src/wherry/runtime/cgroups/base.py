@@ -117,6 +117,7 @@ class Cgroup:
 
     def _remove_tree(self, directory: str, deadline: float) -> None:
         pause = _FIRST_PAUSE
+        late = False
         while True:
             try:
                 os.rmdir(directory)
@@ -126,9 +127,13 @@ class Cgroup:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     raise KernelError("remove cgroup", error.errno or 0, directory) from None
-            for child in _children(directory):
+            children = _children(directory)
+            for child in children:
                 self._remove_tree(f"{directory}/{child}", deadline)
             left = deadline - time.monotonic()
+            if left <= 0 and children and not late:
+                late = True  # they were what kept it
+                continue
             if left <= 0:
                 held = pids_below(directory)
                 text = f"remove cgroup (processes {held[:8]} are in it)" if held else "remove cgroup"
