@@ -31,7 +31,7 @@ class Engine(EngineProcess):
         """Execute wherryd and wait until it answers."""
         self.client.close()
         self.launch()
-        until(self._answers, "wherryd answers", 60)
+        until(self._answers, "wherryd answers", 180)
 
     def _answers(self) -> bool:
         assert self.process is not None

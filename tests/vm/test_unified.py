@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="the machine is one of x86_64"),
 ]
 
-SECONDS = 400  # of patience: it takes 35 where nothing else runs
+SECONDS = 600  # of patience: it takes 35 where nothing else runs
 ALL = [
     *(f"cgroups-{name}" for name in names(checks_cgroups)),
     "engine-starts",
