@@ -11,6 +11,7 @@ from json import loads
 
 from wherry.errors import InvalidArgument, KernelError
 from wherry.linux.inotify import IN_CREATE, IN_DELETE, IN_DELETE_SELF, IN_MODIFY, IN_MOVED_TO, Inotify
+from wherry.monitor.attach import widen
 from wherry.monitor.child import start_time
 from wherry.monitor.logfiles import Lines, inflated, open_log, seek_tail
 from wherry.monitor.logformat import Formatter
@@ -35,6 +36,7 @@ class _Output:
     def __init__(self, fd: int, *, chunked: bool) -> None:
         self._sock = _socket.socket(fileno=fd)
         self._sock.setblocking(True)
+        widen(self._sock)
         self._chunked = chunked
         self.fd = fd
 

@@ -24,6 +24,8 @@ MAX_LINE = 16 * 1024
 # what is being compressed has been rotated away meanwhile
 _DROPPED = -1
 _HEAD = '{"log":"'
+_HEAD_BYTES = _HEAD.encode()
+_PLAIN = bytes(byte for byte in range(32, 127) if byte not in b'"\\') + b"\n"
 _NAMES = {1: "stdout", 2: "stderr"}
 
 
@@ -41,6 +43,10 @@ def encode(lines: bytes, suffix: str) -> bytes:
         lines: output.
         suffix: what follows the text in every record, from its closing quote to the end of the record.
     """
+    if b'"' not in lines and lines.isascii() and not lines.translate(None, _PLAIN):
+        # most output: nothing in it is escaped, and it need not become text
+        end = b"\\n" + suffix.encode() + b"\n"
+        return b"".join((_HEAD_BYTES, lines[:-1].replace(b"\n", end + _HEAD_BYTES), end))
     text = lines.decode("utf-8", "replace")
     if "\\" not in text:
         mark = "\\n"

@@ -10,7 +10,7 @@ import os
 import struct
 import termios
 from binascii import a2b_base64
-from fcntl import ioctl
+from fcntl import fcntl, ioctl
 
 from wherry.linux.loop import ERR, HUP, IN, OUT
 from wherry.monitor.attach import Client
@@ -28,6 +28,9 @@ STDOUT = 1
 STDERR = 2
 
 READ_SIZE = 64 * 1024
+# of a pipe whose process writes as fast as it can: the two change places less often
+_WIDE = 256 * 1024
+_F_SETPIPE_SZ = 1031
 # what a dead process may have left in a pipe or terminal, with room to spare; a foreign holder cannot keep us longer
 DRAIN_LIMIT = 8 << 20
 
@@ -150,6 +153,7 @@ class Streams:
         "_on_client",
         "_on_idle",
         "_reading",
+        "_widened",
         "begun",
         "clients",
         "dead",
@@ -191,6 +195,7 @@ class Streams:
         self.dead = False
         self._reading = True
         self._child_ends: list[int] = []
+        self._widened: set[int] = set()
 
     # ---- the process's side
 
@@ -387,6 +392,8 @@ class Streams:
             return 0
         if len(data) == READ_SIZE:
             self._loop.busy = True
+            if fd not in self._widened:
+                self._widen(fd)
         if self.log is not None:
             self.log.write(stream, data)
         clients = self.clients
@@ -395,6 +402,13 @@ class Streams:
                 client.output(stream, data)
             self.balance()
         return len(data)
+
+    def _widen(self, fd: int) -> None:
+        self._widened.add(fd)
+        try:
+            fcntl(fd, _F_SETPIPE_SZ, _WIDE)
+        except OSError:
+            return  # a terminal, or over the user's quota: the usual size does
 
     def _close_source(self, fd: int) -> None:
         if self.sources.pop(fd, None) is not None:
