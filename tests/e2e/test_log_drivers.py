@@ -96,7 +96,7 @@ def test_a_log_server_that_goes_away(engine: EngineProcess, tmp_path: Path) -> N
     peer, _ = server.accept()
     peer.recv(100)
     # nobody reads: the container ends its work all the same
-    until(lambda: engine.docker("exec", "lg", "test", "-e", "/done", check=False).code == 0, "it is not stalled")
+    until(lambda: engine.docker("exec", "lg", "test", "-e", "/done", check=False).code == 0, "it is not stalled", 90)
     peer.close()
     server.close()
     Path(path).unlink()
