@@ -35,6 +35,8 @@ def test_calls_tell_of_a_dockerfile(context: Context) -> None:
     assert value["secrets"] == [{"name": "s", "location": {"ranges": [{"start": {"line": 6}, "end": {"line": 6}}]}}]
     assert "no warnings" in build(context, "FROM scratch\nCOPY x /\n", "--call=check").out
     assert "rules" not in build(context, "from scratch\nCOPY x /\n", "--call=check,format=json", code=1).out[:10]
+    here = f"type=local,src={context.directory}"
+    assert "last" in build(context, STAGES, "--call=targets", "--cache-from", here, "--cache-to", "inline").out
     assert 'target stage "x" could not be found' in build(context, STAGES, "--call=outline", "--target=x", code=1).err
     assert "unsupported request frontend.x" in build(context, STAGES, "--call=x", code=1).err
 

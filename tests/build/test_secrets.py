@@ -1,5 +1,6 @@
 """CVE-2023-26054 and its kin (attack 44): a secret is in the step's memory, and nowhere else."""
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.conftest import Context
-from tests.build.test_wherry import build
+from tests.build.test_wherry import WHERRY, build
 from tests.e2e.harness import EngineProcess
 
 pytestmark = pytest.mark.root
@@ -48,6 +49,34 @@ def test_a_secret_is_in_no_layer_log_history_cache_key_or_file(
     assert places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
     (tmp_path / "secret").write_text("another-secret-xx")
     assert "CACHED" in build(context, dockerfile, "--secret", f"id=token,src={tmp_path}/secret").err
+
+
+def test_a_secret_is_given_and_mounted_in_every_form(context: Context, tmp_path: Path) -> None:
+    """By file, by variable, by its id alone; at a place of its own, with mode and owner, or as a variable only."""
+    (tmp_path / "file").write_text("of a file")
+    dockerfile = (
+        "FROM busybox\n"
+        "RUN --mount=type=secret,id=f,target=/a/b,mode=0444,uid=5,gid=6 --mount=type=secret,id=WORD,required=true "
+        "--mount=type=secret,id=named,env=GIVEN --mount=type=secret,id=typed,env=TYPED,dst=/typed "
+        "{ cat /a/b; echo; stat -c '%a %u:%g' /a/b /run/secrets/WORD; cat /run/secrets/WORD; echo \" $GIVEN $TYPED\"; "
+        "cat /typed; test ! -e /run/secrets/named; } | md5sum > /sum\n"
+    )
+    seen = "of a file\n444 5:6\n400 0:0\nword variable typed\ntyped"
+    context.write("Dockerfile", dockerfile)
+    flags = (f"type=file,id=f,src={tmp_path}/file", "id=WORD", "id=named,env=OTHER", "type=env,id=typed,src=MORE")
+    words = [word for flag in flags for word in ("--secret", flag)]
+    variables = {"WORD": "word", "OTHER": "variable", "MORE": "typed"}
+    context.engine.run(WHERRY, "build", "-t", "forms", *words, str(context.directory), env=variables)
+    assert context.run("forms", "cat", "/sum").split()[0] == hashlib.md5(seen.encode()).hexdigest()
+    for flag, words_ in (
+        ("id=x,env=NOT_SET_AT_ALL", "environment variable NOT_SET_AT_ALL is not set"),
+        (f"id=x,src={tmp_path}/none", "no such file"),
+        ("type=vault,id=x", 'unsupported secret type "vault"'),
+        ("id=x,colour=red", "unexpected key 'colour'"),
+    ):
+        done = context.engine.run(WHERRY, "build", "--secret", flag, str(context.directory), code=None)
+        assert done.code
+        assert words_ in done.err
 
 
 def test_a_missing_secret_is_empty_or_refused(context: Context) -> None:

@@ -120,7 +120,7 @@ class CacheTransfer:
             if place.type == "registry":
                 await self._from_registry(place.attrs, step)
             else:
-                await self._from_directory(self._build.sent.tree(place.attrs["sent"]), place.attrs)
+                await self._from_directory(self._build.sent.tree(place.attrs.get("sent", "")), place.attrs)
         except WherryError as error:
             step.complete(error=error.message)
             self._sink({"warnings": [{"short": f"failed to import cache {shown}: {error.message}"}]})

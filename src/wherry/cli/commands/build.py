@@ -243,7 +243,8 @@ def _auths() -> "dict[str, str]":
 def _locate(command: Invocation, place: str, request: "dict[str, Any]", shown: "Any") -> None:
     """Find Dockerfile and context, and send them; without a view only the Dockerfile is wanted."""
     dockerfile = command["file"]
-    if any(wanted["type"] == "local" for wanted in (*request["cache_from"], *request["cache_to"])):
+    places = (*request["cache_from"], *request["cache_to"])
+    if shown is not None and any(wanted["type"] == "local" for wanted in places):
         from wherry.cli.buildcaches import prepare
 
         def send(source: str, ignore: "Ignore") -> str:
