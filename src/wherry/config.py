@@ -46,6 +46,7 @@ _KEYS: "dict[str, tuple[type, str]]" = {
     "no-new-privileges": (bool, "no_new_privileges"),
     "userns-remap": (str, "userns_remap"),
     "builder": (dict, "builder"),
+    "experimental": (bool, "experimental"),
 }
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -87,6 +88,8 @@ class EngineConfig:
         self.seccomp_profile = ""
         self.no_new_privileges = False
         self.userns_remap = ""
+        # what clients are told: the docker command offers `checkpoint` and `build --squash` then
+        self.experimental = False
         # Docker's: `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`
         self.builder: dict[str, Any] = {}
 

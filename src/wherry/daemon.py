@@ -13,6 +13,7 @@ import socket
 import sys
 
 from wherry import __version__
+from wherry.api.reply import announce_experimental
 from wherry.api.server import Server
 from wherry.config import EngineConfig, default_config_path, read_file
 from wherry.engine import storage
@@ -66,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
         const=True,
         metavar="BOOL",
         help="containers may talk to each other (default true)",
+    )
+    found.add_argument(
+        "--experimental",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="let the docker command show checkpoint and --squash (default false)",
     )
     found.add_argument("--dns", action="append", metavar="ADDRESS", help="name server of containers")
     found.add_argument(
@@ -155,6 +164,7 @@ async def _serve(config: EngineConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     engine = Engine(config)
     await engine.start()
+    announce_experimental(config.experimental)
     server = Server(engine)
     pidfile = config.pidfile or config.roots.pidfile
     addresses = config.hosts or [f"unix://{config.roots.socket}"]

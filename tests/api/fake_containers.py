@@ -15,6 +15,7 @@ from wherry.errors import (
 )
 from wherry.wire.containers import (
     AttachOptions,
+    CheckpointCreate,
     CreateRequest,
     CreateResponse,
     ExecConfig,
@@ -84,8 +85,18 @@ class FakeContainers:
         for number in range(2):
             yield {"id": ID, "number": number}
 
-    async def start(self, ref: str, detach_keys: str = "") -> None:
-        self._called("start", ref, detach_keys)
+    async def start(self, ref: str, detach_keys: str = "", checkpoint: str = "", directory: str = "") -> None:
+        self._called("start", ref, detach_keys, *filter(None, (checkpoint, directory)))
+
+    async def checkpoint(self, ref: str, request: CheckpointCreate) -> None:
+        self._called("checkpoint", ref, request.checkpoint_id, request.checkpoint_dir, request.exit)
+
+    async def checkpoints(self, ref: str, directory: str) -> list[dict[str, Any]]:
+        self._called("checkpoints", ref, directory)
+        return [{"Name": "c1"}]
+
+    async def remove_checkpoint(self, ref: str, name: str, directory: str) -> None:
+        self._called("remove_checkpoint", ref, name, directory)
 
     async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
         self._called("stop", ref, timeout, signal)

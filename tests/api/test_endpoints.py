@@ -112,6 +112,10 @@ def test_create(server: Any, sock: socket.socket) -> None:
     ("method", "path", "status", "call"),
     [
         ("POST", "/containers/c1/start?detachKeys=ctrl-a", 204, ("start", "c1", "ctrl-a")),
+        ("POST", "/containers/c1/start?checkpoint=x1&checkpoint-dir=/d", 204, ("start", "c1", "", "x1", "/d")),
+        ("GET", "/containers/c1/checkpoints?dir=/d", 200, ("checkpoints", "c1", "/d")),
+        ("DELETE", "/containers/c1/checkpoints/x1?dir=/d", 204, ("remove_checkpoint", "c1", "x1", "/d")),
+        ("DELETE", "/v1.44/containers/c1/checkpoints/x1", 204, ("remove_checkpoint", "c1", "x1", "")),
         ("POST", "/containers/c1/stop?t=3&signal=TERM", 304, ("stop", "c1", 3, "TERM")),
         ("POST", "/containers/c1/stop?t=-1", 304, ("stop", "c1", -1, None)),
         ("POST", "/containers/c1/restart", 204, ("restart", "c1", None, None)),
@@ -163,6 +167,14 @@ def test_post_errors(sock: socket.socket, path: str, message: str) -> None:
     """Words of what is refused before the engine is asked."""
     answer = ask(sock, "POST", path)
     assert (answer.status, answer.message) == (400, message)
+
+
+def test_a_checkpoint_is_asked_for(server: Any, sock: socket.socket) -> None:
+    """Docker's three fields; without a body the name is empty, for the engine to refuse."""
+    text = '{"CheckpointID":"x1","CheckpointDir":"/d","Exit":true}'
+    assert ask(sock, "POST", "/containers/c1/checkpoints", text).status == 201
+    assert server.engine.containers.calls[-1] == ("checkpoint", "c1", "x1", "/d", True)
+    assert ask(sock, "POST", "/containers/c1/checkpoints", '{"CheckpointID":1}').status == 400
 
 
 def test_start_with_a_body(sock: socket.socket) -> None:

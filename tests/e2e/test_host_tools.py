@@ -23,16 +23,6 @@ def test_nsenter_both_ways(engine: EngineProcess) -> None:
     assert "No such container: nope" in engine.wherry("nsenter", "nope", code=1).err
 
 
-def test_checkpoint_is_refused(engine: EngineProcess) -> None:
-    """Clearly, and nothing is started."""
-    engine.docker("create", "--name", "cp1", "busybox", "true")
-    base = ("curl", "-s", "--unix-socket", engine.roots.socket, "-X", "POST")
-    started = engine.run(*base, "http://x/containers/cp1/start?checkpoint=a").out
-    assert "start from a checkpoint is not supported" in started
-    assert "checkpoint is not supported" in engine.run(*base, "http://x/containers/cp1/checkpoints").out
-    assert engine.docker("inspect", "-f", "{{.State.Status}}", "cp1").out == "created\n"
-
-
 @pytest.mark.parametrize("command", ["docker", "wherry"])
 def test_prune_of_everything(own_engine: EngineProcess, command: str) -> None:
     """Stopped containers, unused networks, volumes without a name, unused images; what is used stays."""

@@ -15,8 +15,11 @@ def test_flags_and_file_are_joined(tmp_path: Path) -> None:
     """Each sets what the other leaves open."""
     file = tmp_path / "daemon.json"
     file.write_text(json.dumps({"log-level": "warn", "dns": ["10.0.0.1"]}))
-    config = configure(["--config-file", str(file), "--data-root", str(tmp_path / "d"), "--live-restore=false"])
+    config = configure(
+        ["--config-file", str(file), "--data-root", str(tmp_path / "d"), "--live-restore=false", "--experimental"]
+    )
     assert (config.log_level, config.dns, config.live_restore) == ("warn", ["10.0.0.1"], False)
+    assert config.experimental
     assert config.roots.data == str(tmp_path / "d")
 
 

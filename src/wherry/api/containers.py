@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Answer, Reply, Stream, json_reply
-from wherry.errors import InvalidArgument, NotSupported
+from wherry.errors import InvalidArgument
 from wherry.wire.containers import CreateRequest, UpdateRequest
 
 _CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
@@ -47,9 +47,9 @@ async def start(call: Call) -> Reply:
         raise InvalidArgument(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
-    if call.text("checkpoint"):
-        raise NotSupported("start from a checkpoint is not supported")
-    await call.engine.containers.start(call.name, call.text("detachKeys"))
+    await call.engine.containers.start(
+        call.name, call.text("detachKeys"), call.text("checkpoint"), call.text("checkpoint-dir")
+    )
     return no_content()
 
 

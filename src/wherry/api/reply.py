@@ -25,6 +25,7 @@ _COMMON = (
     f"Server: Wherry/{__version__} (linux)\r\n"
 )
 _HEADS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n{_COMMON}" for status in HTTPStatus}
+_EXPERIMENTAL = ("Docker-Experimental: false\r\n", "Docker-Experimental: true\r\n")
 _encode = msgspec.json.Encoder().encode
 
 JSON = "application/json"
@@ -49,6 +50,13 @@ class _Clock:
                 f"Date: {day}, {t.tm_mday:02} {month} {t.tm_year} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT\r\n"
             )
         return cls.line
+
+
+def announce_experimental(on: bool) -> None:
+    """Say in every head whether this engine calls itself experimental: the docker command hides some verbs else."""
+    said, wanted = _EXPERIMENTAL if on else reversed(_EXPERIMENTAL)
+    for status, text in _HEADS.items():
+        _HEADS[status] = text.replace(said, wanted)
 
 
 def head(status: int, headers: str, keep_alive: bool) -> bytes:

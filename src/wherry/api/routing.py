@@ -12,6 +12,7 @@ from wherry.api import (
     absent,
     archive,
     build,
+    checkpoints,
     containers,
     copies,
     images,
@@ -87,8 +88,8 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("DELETE", "containers", ""): containers.remove,
     ("POST", "containers", "update"): containers.update,
     ("GET", "containers", "changes"): containers.changes,
-    ("GET", "containers", "checkpoints"): _not("checkpoint is"),
-    ("POST", "containers", "checkpoints"): _not("checkpoint is"),
+    ("GET", "containers", "checkpoints"): checkpoints.listing,
+    ("POST", "containers", "checkpoints"): checkpoints.create,
     ("GET", "containers", "stats"): containers.stats,
     ("GET", "containers", "export"): containers.export,
     ("HEAD", "containers", "archive"): archive.head,
@@ -205,6 +206,8 @@ def find(method: str, path: str) -> tuple[Handler, str] | None:
     if rest:
         name, _, verb = rest.rpartition("/")
         if name:
+            if method == "DELETE" and collection == "containers" and name.endswith("/checkpoints"):
+                return checkpoints.remove, rest
             if verb == "ws" and name.endswith("/attach"):
                 name, verb = name[: -len("/attach")], "attach/ws"
             handler = NAMED.get((method, collection, verb))

@@ -94,6 +94,14 @@ _IMAGE = {
 }
 
 GROUPS = {
+    "checkpoint": (
+        "Manage checkpoints",
+        {
+            "create": ("checkpoint", "Create a checkpoint from a running container"),
+            "ls": ("checkpoint", "List checkpoints for a container"),
+            "rm": ("checkpoint", "Remove a checkpoint"),
+        },
+    ),
     "container": ("Manage containers", _CONTAINER),
     "image": ("Manage images", _IMAGE),
     "manifest": (
@@ -155,6 +163,7 @@ HIDDEN = {"system dial-stdio": ("dial", "Proxy the stdio stream to the daemon co
 
 # other names inside a group → the one that counts
 SYNONYMS = {
+    "checkpoint": {"list": "ls", "remove": "rm"},
     "container": {"list": "ls", "ps": "ls", "remove": "rm"},
     "image": {"list": "ls", "remove": "rm"},
     "network": {"list": "ls", "remove": "rm"},

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from wherry.containers import (
+    checkpoints,
     copying,
     exits,
     health,
@@ -35,20 +36,26 @@ from wherry.errors import (
 START_DEADLINE = 60.0
 
 
-async def start(context: Context, container: Container, *, keep_count: bool = False) -> None:
+async def start(
+    context: Context, container: Container, *, keep_count: bool = False, checkpoint: str = "", directory: str = ""
+) -> None:
     """Start a container that does not run.
 
     Args:
         keep_count: nobody asked for this start: what is wanted, and the count of restarts, stay.
+        checkpoint: restore it from this one.
+        directory: where that is, if not with the container.
 
     Raises:
         AlreadyInState: it runs already.
         Conflict: it is paused or being removed.
         CommandNotFound, CommandNotExecutable, KernelError…: process 1 could not be started; the container is
             `exited` (or still `created`) with the code and the words that Docker gives, and nothing is left.
+        NotFound, NotSupported: there is no such checkpoint, or none can be restored here (`checkpoints.source`).
     """
     async with container.lock:
         _check(container)
+        source = await checkpoints.source(context, container, checkpoint, directory) if checkpoint else None
         await container.settled.wait()
         record = container.record
         container.restart_delay = 0.0
@@ -57,7 +64,7 @@ async def start(context: Context, container: Container, *, keep_count: bool = Fa
             record.wanted = "running"
             record.restart_count = 0
             await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, record)
-        await _start(context, container)
+        await _start(context, container, source)
 
 
 async def start_again(context: Context, container: Container) -> None:
@@ -77,7 +84,7 @@ def _check(container: Container) -> None:
         raise Conflict("container is marked for removal and cannot be started")
 
 
-async def _start(context: Context, container: Container) -> None:
+async def _start(context: Context, container: Container, source: checkpoints.Source | None = None) -> None:
     container.error = ""
     container.stopping = container.ailing = False
     joined: dict[str, int] = {}
@@ -95,6 +102,8 @@ async def _start(context: Context, container: Container) -> None:
         network = container.network = await context.connect(container)
         opened = await mounting.open_all(context, container)
         message = launch.prepare(context, container, network, modes, opened)
+        if source is not None:
+            message.update(checkpoints.launch_part(context, container, source))
         fds = {f"ns:{kind}": fd for kind, fd in joined.items()} | network.fds() | opened.fds
         for index, client in enumerate(clients):
             message["attach"].append({**client.request, "fd": f"attach:{index}"})

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from wherry.containers import (
+    checkpoints,
     commit,
     copying,
     create,
@@ -32,6 +33,7 @@ from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, Nam
 from wherry.oci import platform as platforms
 from wherry.wire.containers import (
     AttachOptions,
+    CheckpointCreate,
     CreateRequest,
     CreateResponse,
     ExecConfig,
@@ -75,13 +77,28 @@ class Containers:
                 f"wanted {wanted}, actual: {actual}"
             )
 
-    async def start(self, ref: str, detach_keys: str = "") -> None:
+    async def start(self, ref: str, detach_keys: str = "", checkpoint: str = "", directory: str = "") -> None:
         """See `containers.start`."""
         container = self._context.registry.find(ref)
         if detach_keys:
             for client in container.pending:
                 client.request["detach_keys"] = detach_keys
-        await start.start(self._context, container)
+        await start.start(self._context, container, checkpoint=checkpoint, directory=directory)
+
+    async def checkpoint(self, ref: str, request: CheckpointCreate) -> None:
+        """See `containers.checkpoints`."""
+        container, leave = self._context.registry.find(ref), not request.exit
+        await checkpoints.create(
+            self._context, container, ref, request.checkpoint_id, request.checkpoint_dir, leave=leave
+        )
+
+    async def checkpoints(self, ref: str, directory: str = "") -> JsonList:
+        """Name a container's checkpoints."""
+        return await checkpoints.listing(self._context, self._context.registry.find(ref), ref, directory)
+
+    async def remove_checkpoint(self, ref: str, name: str, directory: str = "") -> None:
+        """Remove one of a container's checkpoints."""
+        await checkpoints.remove(self._context, self._context.registry.find(ref), ref, name, directory)
 
     async def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
         """See `containers.stop`."""

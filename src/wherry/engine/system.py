@@ -54,7 +54,7 @@ class System:
             "ApiVersion": API_VERSION,
             "Arch": _go_arch(),
             "BuildTime": "",
-            "Experimental": "false",
+            "Experimental": "true" if self._context.config.experimental else "false",
             "GitCommit": "",
             "GoVersion": "",
             "KernelVersion": os.uname().release,
@@ -78,6 +78,7 @@ class System:
             "Arch": _go_arch(),
             "KernelVersion": os.uname().release,
             "BuildTime": "",
+            **({"Experimental": True} if self._context.config.experimental else {}),
         }
 
     async def info(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class System:
             "NoProxy": "",
             "Name": socket.gethostname(),
             "Labels": context.config.labels,
-            "ExperimentalBuild": False,
+            "ExperimentalBuild": context.config.experimental,
             "ServerVersion": __version__,
             "Runtimes": {"wherry-runtime": {"path": "wherry-runtime"}},
             "DefaultRuntime": "wherry-runtime",

@@ -69,6 +69,11 @@ class Execs:
         self._streams: list[Streams] = []
 
     @property
+    def running(self) -> bool:
+        """Some exec runs, or is being started."""
+        return bool(self._running or self._starting)
+
+    @property
     def clients(self) -> bool:
         """Some exec, running or not, has a client."""
         self._streams = [streams for streams in self._streams if streams.clients]

@@ -120,6 +120,11 @@ class Health:
         self._write(self._run_dir)
         self._wait()
 
+    @property
+    def probing(self) -> bool:
+        """A probe is under way."""
+        return self._probe is not None
+
     def pause(self, on: bool) -> None:
         """A frozen container is not asked; when it is thawed, an interval passes first."""
         self._paused = on

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.linux.inotify import Inotify
+    from wherry.monitor.checkpoint import Checkpoint
     from wherry.monitor.logdrivers import Log
+
+    Operation = Callable[[dict[str, Any], dict[str, int]], dict[str, Any] | None]
 
 # how long a container outlives the owner that it should end with: time for a new connection to replace a broken one
 OWNER_GRACE = 1.0
@@ -44,7 +47,6 @@ OWNER_GRACE = 1.0
 # were its unread input thrown away sooner, it would see a broken connection in place of the end
 LINGER = 3600.0
 CLOSING = 5.0
-_OPERATIONS = frozenset("attach exec resize signal freeze rewire pids update state again resolver ports end".split())
 
 
 class Monitor:
@@ -57,6 +59,7 @@ class Monitor:
     """
 
     __slots__ = (
+        "_checkpoint",
         "_control",
         "_ending",
         "_execs",
@@ -95,6 +98,7 @@ class Monitor:
         self._failure: Exception | None = None  # why a launch under way must come to nothing
         self._listening = False
         self._ending = False
+        self._checkpoint: Checkpoint | None = None  # the last one that was asked for
         self._left = False  # everything is given back; only clients keep this process
         self._oom_before = 0  # the cgroup's count at the end of the launch before
         self._control = Control(self._loop, Channel.from_fd(fds.pop("control")), self._dispatch, self._owner_lost)
@@ -221,19 +225,9 @@ class Monitor:
         self._loop.busy = True
 
     def _check_health(self, pid: int, started_at: int) -> None:
-        def result(**values: "Any") -> None:
-            self._control.event("health", **values)
-
-        self._health = Health(
-            self._loop,
-            self._sandbox,
-            self._launch["health"],
-            self._run_dir,
-            self._launch["data_dir"],
-            result,
-            self._internal_error,
-            lambda: self._control.connected,
-        )
+        made = (self._loop, self._sandbox, self._launch["health"], self._run_dir, self._launch["data_dir"])
+        tell = lambda **values: self._control.event("health", **values)  # noqa: E731
+        self._health = Health(*made, tell, self._internal_error, lambda: self._control.connected)
         self._health.start(pid, started_at)
 
     def _start_failed(self, streams: Streams, error: Exception) -> None:
@@ -366,9 +360,9 @@ class Monitor:
         if not VERSION - 2 <= int(message.get("v") or 0) <= VERSION:
             raise NotSupported(f"protocol {message.get('v')} is not spoken here")
         operation = str(message.get("op"))
-        if operation not in _OPERATIONS:
+        handler: Operation | None = getattr(self, f"_op_{operation}", None)
+        if handler is None:
             raise NotSupported(f"no operation {operation!r}")
-        handler: Callable[[dict[str, Any], dict[str, int]], dict[str, Any] | None] = getattr(self, f"_op_{operation}")
         try:
             return handler(message, fds)
         except (KeyError, TypeError, ValueError) as error:
@@ -390,7 +384,7 @@ class Monitor:
         return {}
 
     def _op_exec(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        pid, _ = self._running()
+        pid, _ = self._undisturbed()
         if self._record.values["status"] == "paused":
             raise Paused(f"Container {self._launch['id']} is paused, unpause the container before exec")
         self._loop.busy = True
@@ -425,9 +419,21 @@ class Monitor:
             self._health.pause(on)
 
     def _op_freeze(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
-        self._running()
+        self._undisturbed()
         self._freeze(bool(message["on"]))
         return {}
+
+    def _undisturbed(self) -> "tuple[int, int]":
+        if self._checkpoint is not None and self._checkpoint.under_way:
+            raise Paused(f"container {self._launch['id']} is frozen: a checkpoint of it is being written")
+        return self._running()
+
+    def _op_checkpoint(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> None:
+        from wherry.monitor.checkpoint import Checkpoint  # no monitor carries it for nothing
+
+        paused, reply = self._record.values["status"] == "paused", self._control.replier(message)
+        made = (self._loop, self._sandbox, self._launch, self._undisturbed()[0], message, self._streams)
+        self._checkpoint = Checkpoint(*made, paused=paused, health=self._health, execs=self._execs, reply=reply)
 
     def _op_rewire(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
         self._running()

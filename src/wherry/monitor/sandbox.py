@@ -93,13 +93,29 @@ class Sandbox(Group):
             if fresh and self.netns_fd is not None:
                 self.endpoints = configure(self.netns_fd, network.get("endpoints") or ())
 
-        launched = launch(
-            plan,
-            Stdio(terminal=True) if stdio is None else Stdio(*stdio),
-            cgroup=self._cgroup,
-            seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
-            concurrently=concurrently,
-        )
+        streams = Stdio(terminal=True) if stdio is None else Stdio(*stdio)
+        if values.get("checkpoint"):
+            from wherry.runtime.checkpoint import restore  # no monitor carries it for nothing
+
+            launched = restore(
+                plan,
+                streams,
+                values["checkpoint"],
+                program=values["criu"],
+                log=values["criu_log"],
+                cgroup=self._cgroup,
+                network=namespaces.get("network"),
+                seccomp=_name(values["seccomp"]),
+                concurrently=concurrently,
+            )
+        else:
+            launched = launch(
+                plan,
+                streams,
+                cgroup=self._cgroup,
+                seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
+                concurrently=concurrently,
+            )
         given, given_fds = _give(launched)
         given["own_pids"] = "pid" in kinds and not kinds["pid"] and "pid" not in namespaces
         if fresh and self.netns_fd is not None:
@@ -108,6 +124,34 @@ class Sandbox(Group):
             if network.get("dns"):
                 given_fds["dns:udp"], given_fds["dns:tcp"] = sockets
         return given, given_fds
+
+    def dump(
+        self, values: "dict[str, Any]", pid: int, pipes: "dict[str, int]", images: str, program: "list[str]", log: str
+    ) -> None:
+        """Write the frozen container's image; runs in a helper. See `runtime.checkpoint.dump`.
+
+        Args:
+            values: the launch object.
+            pid: process 1.
+            pipes: our ends of its streams.
+            images: an empty directory.
+            program, log: criu, and where its log goes.
+        """
+        from wherry.runtime.checkpoint import dump
+
+        path = values["config_path"]
+        plan = plan_container(_read_config(path), os.path.dirname(path), container_id=values["id"])
+        dump(
+            plan,
+            pid,
+            pipes,
+            images,
+            program=program,
+            log=log,
+            cgroup=self._cgroup,
+            own_network=self.netns_fd is not None,
+            seccomp=_name(values["seccomp"]),
+        )
 
     def launched(self, values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
         """Take over what `launch` has made."""
@@ -278,6 +322,10 @@ def taken(values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
 
 def _sources(values: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Source]":
     return {target: Source.from_json(entry, fds) for target, entry in (values.get("sources") or {}).items()}
+
+
+def _name(path: "str | None") -> str:
+    return os.path.basename(path or "")
 
 
 def _mount(entry: "dict[str, Any]") -> Mount:

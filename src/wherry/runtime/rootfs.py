@@ -352,7 +352,7 @@ def _cgroup(root: int, step: MountStep, paths: "Mapping[str, str]") -> None:
     made: dict[str, str] = {}
     for controller, path in paths.items():
         # the mount point has the name of the hierarchy's own directory on the host: "cpu,cpuacct", "systemd", "unified"
-        name = _hierarchy(path, controller)
+        name = hierarchy(path, controller)
         if name not in made:
             os.mkdir(name, 0o755, dir_fd=top)
             there = open_in_root(top, name, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -367,7 +367,8 @@ def _cgroup(root: int, step: MountStep, paths: "Mapping[str, str]") -> None:
         m.set_attributes(top, m.MOUNT_ATTR_RDONLY)
 
 
-def _hierarchy(path: str, controller: str) -> str:
+def hierarchy(path: str, controller: str) -> str:
+    """The name of the directory below a container's /sys/fs/cgroup that a hierarchy of v1 is mounted on."""
     parts = path.split("/")
     return parts[4] if path.startswith("/sys/fs/cgroup/") and len(parts) > 4 else controller or "unified"
 

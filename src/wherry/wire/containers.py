@@ -227,6 +227,14 @@ class CreateResponse(Struct):
     warnings: list[str] = field(default_factory=list, name="Warnings")
 
 
+class CheckpointCreate(Struct):
+    """The body of `POST /containers/{id}/checkpoints`."""
+
+    checkpoint_id: str = field(default="", name="CheckpointID")
+    checkpoint_dir: str = field(default="", name="CheckpointDir")
+    exit: bool = field(default=False, name="Exit")
+
+
 class ExecConfig(Struct):
     """The body of `POST /containers/{id}/exec`."""
 

@@ -21,10 +21,12 @@ def _start(command: Invocation) -> int:
         if len(command.args) > 1:
             raise Failure("you cannot start and attach multiple containers at once")
         return _start_attached(command, command.args[0])
+    if command["checkpoint"] and len(command.args) > 1:
+        raise Failure("you cannot restore multiple containers at once")
     failed = []
     for name in command.args:
         try:
-            command.client.call("POST", f"/containers/{quote(name)}/start")
+            command.client.call("POST", f"/containers/{quote(name)}/start", _query(command))
         except WherryError as error:
             err(str(error))
             failed.append(name)
@@ -36,6 +38,10 @@ def _start(command: Invocation) -> int:
         for name in command.args:
             wait_healthy(command.client, name, name, command["wait-timeout"])
     return 0
+
+
+def _query(command: Invocation) -> "dict[str, str]":
+    return {name: command[name] for name in ("checkpoint", "checkpoint-dir") if command[name]}
 
 
 def _start_attached(command: Invocation, name: str) -> int:
@@ -54,7 +60,7 @@ def _start_attached(command: Invocation, name: str) -> int:
         waiting = expect_exit(client, id_, removed=removed)
         session.enter_terminal()
         try:
-            client.call("POST", f"/containers/{quote(id_)}/start")
+            client.call("POST", f"/containers/{quote(id_)}/start", _query(command))
         except WherryError:
             session.close()
             if forwarder is not None:
@@ -76,6 +82,8 @@ START = Command(
     _start,
     (
         Flag("attach", "a", "bool", "Attach STDOUT/STDERR and forward signals"),
+        Flag("checkpoint", "", "string", "Restore from this checkpoint"),
+        Flag("checkpoint-dir", "", "string", "Use a custom checkpoint storage directory"),
         DETACH_KEYS,
         Flag("interactive", "i", "bool", "Attach container's STDIN"),
         *WAIT_FLAGS,
