@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -209,6 +210,22 @@ def test_a_layer_that_is_missing_is_made_again(other: Context, spoiled: Layout) 
     """A cache that names what it does not have."""
     spoiled.blob(spoiled.layer_of("cat /f")).unlink()
     refused(other, spoiled, "a build cache is not used")
+
+
+def test_a_layer_that_nothing_needed_and_that_is_missing_is_left_out(
+    context: Context, other: Context, tmp_path: Path
+) -> None:
+    """What is exported again has the other steps; the build and its results are what they are without it."""
+    build(context, STAGES, "--cache-to", f"type=local,dest={tmp_path}/c,mode=max")
+    cache = Layout(tmp_path / "c")
+    cache.blob(cache.layer_of("of stage a")).unlink()
+    flags = ("--cache-from", f"type=local,src={tmp_path}/c", "--cache-to", f"type=local,dest={tmp_path}/again,mode=max")
+    done = build(other, STAGES, *flags, "-o", f"type=tar,dest={tmp_path}/out.tar")
+    assert done.err.count("CACHED") == STEPS
+    assert "a step is left out of the cache" in done.err
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert archive.getmember("h").size == 50000
+    assert len(Layout(tmp_path / "again").config["records"]) == len(cache.config["records"]) - 1
 
 
 def test_a_hostile_archive_in_a_cache_is_not_used(other: Context, spoiled: Layout) -> None:

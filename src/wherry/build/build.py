@@ -258,10 +258,8 @@ class Build:
         """What a cache of this build is made of: layers, all of them here, and what its steps are called by.
 
         Args:
-            everything: of all stages, not only what the target is made of.
-
-        Raises:
-            CacheBroken: a layer of an imported cache, not needed so far, does not come.
+            everything: of all stages, not only what the target is made of. A layer that an imported cache offers, that
+                nothing needed, and that does not come now is left out.
         """
         solver = self.solver
         target = await solver.root(self.converted.target.root)
@@ -269,7 +267,11 @@ class Build:
         wanted: dict[str, LayerRecord] = {}
         for record in solver.records.values():
             if record.layer is not None and (everything or record.layer.blob in blobs):
-                await self.offers.bring(record.layer)
+                try:
+                    await self.offers.bring(record.layer)
+                except CacheBroken as error:
+                    self.sink({"warnings": [{"short": f"a step is left out of the cache: {error.message}"}]})
+                    continue
                 wanted.setdefault(record.layer.blob, record.layer)
         layers = list(wanted.values())
         return layers, cacheimages.described(layers, None if everything else target, solver.records, solver.all_keys())
