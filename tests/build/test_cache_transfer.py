@@ -71,6 +71,13 @@ def test_every_step_comes_from_a_registry(context: Context, other: Context, regi
     assert build(other, STAGES).err.count("CACHED") == STEPS - 2
 
 
+def test_what_came_for_a_build_that_fails_is_kept(context: Context, other: Context, tmp_path: Path) -> None:
+    """A step of its own fails on top of imported ones: those are not fetched again."""
+    build(context, STAGES, "--cache-to", f"type=local,dest={tmp_path}/c,mode=max")
+    build(other, STAGES + "RUN false\n", "--cache-from", f"type=local,src={tmp_path}/c", code=1)
+    assert build(other, STAGES).err.count("CACHED") == STEPS - 2
+
+
 def test_min_has_the_layers_of_the_result(context: Context, other: Context, registry: str) -> None:
     """mode=min, the default: other stages are done again, what is in the result is not."""
     build(context, STAGES, "--cache-to", f"{registry}/min:cache")

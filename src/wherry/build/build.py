@@ -155,6 +155,7 @@ class Build:
                     try:
                         return await self._run(narrate, stack)
                     except StepFailed as error:
+                        await self.solver.keep()
                         await self._debug(error)
                         raise
                     finally:
