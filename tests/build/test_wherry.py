@@ -66,6 +66,23 @@ def test_a_wildcard_may_fit_nothing(context: Context) -> None:
     assert '"/extra": not found' in build(context, "FROM busybox\nCOPY main.c extra /c/\n", code=1).err
 
 
+def test_what_is_empty_beside_a_colon_is_root(context: Context) -> None:
+    """`--chown` of arguments that nobody gave, as with BuildKit; a user alone brings its own group."""
+    context.write("f", "f")
+    owners = {
+        "${U}:${G}": "0:0",
+        "7:": "7:0",
+        ":8": "0:8",
+        ":www-data": "0:33",
+        "mail:": "8:0",
+        "mail": "8:8",
+        "7": "7:7",
+    }
+    copies = "".join(f"COPY --chown={owner} f /o/{number}\n" for number, owner in enumerate(owners))
+    build(context, f"FROM busybox\n{copies}", "-t", "owners")
+    assert context.run("owners", "sh", "-c", "stat -c %u:%g /o/*").split() == list(owners.values())
+
+
 def test_results_go_where_they_are_asked_to(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
     """A directory, an archive, an OCI layout, an image: each has the files."""
     dockerfile = "FROM scratch\nCOPY <<EOF /d/f\nhere\nEOF\n"

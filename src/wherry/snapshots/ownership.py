@@ -19,7 +19,7 @@ class Owner:
 
 
 def look_up(root: int, text: str) -> Owner | None:
-    """Read `user[:group]`, names or numbers; None where nothing is asked for.
+    """Read `user[:group]`, names or numbers; None where nothing is asked for. What is empty beside a colon is 0.
 
     Args:
         root: descriptor of the root whose `/etc/passwd` and `/etc/group` count.
@@ -31,14 +31,16 @@ def look_up(root: int, text: str) -> Owner | None:
     if not text:
         return None
     user, colon, group = text.partition(":")
-    gid = -1
-    if user.isdigit():
+    gid = 0 if colon else -1
+    if colon and not user:
+        uid = 0
+    elif user.isdigit():
         uid = _number(user)
     else:
         fields = _find(root, "/etc/passwd", user)
         if fields is None or len(fields) < 4:
             raise InvalidArgument(f"{_UNKNOWN}: can't find uid for user {user}: no such user: {user}")
-        uid, gid = _number(fields[2]), _number(fields[3])
+        uid, gid = _number(fields[2]), 0 if colon else _number(fields[3])
     if colon and group:
         if group.isdigit():
             gid = _number(group)
