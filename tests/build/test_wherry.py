@@ -161,8 +161,9 @@ def test_a_failed_step_is_shown_with_its_place(context: Context) -> None:
     assert "> [2/2] RUN echo why; exit 9:\nwhy\n------\nDockerfile:2" in done.err
     assert "2 | >>> RUN echo why; exit 9" in done.err
     assert 'process "/bin/sh -c echo why; exit 9" did not complete successfully: exit code: 9' in done.err
-    missing = build(context, "FROM busybox\nCOPY nope /\n", code=1)
-    assert '"/nope": not found' in missing.err
+    for source in ("nope", "/nope", "../../nope", "./x/../nope", "--from=busybox /nope"):
+        missing = build(context, f"FROM busybox\nCOPY {source} /\n", code=1)
+        assert 'failed to calculate checksum of ref: "/nope": not found' in missing.err
 
 
 def test_rawjson_is_buildkits_status(context: Context) -> None:

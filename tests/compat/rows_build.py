@@ -63,6 +63,8 @@ _ROWS: list[Row] = [
     _piped("FROM\\n"),
     _piped("FROM $nothing\\n"),
     _piped("FROM busybox\\nCOPY nope /\\n"),
+    _piped("FROM busybox\\nCOPY /no/./pe /\\n"),
+    _piped("FROM busybox AS a\\nFROM busybox\\nCOPY --from=a /no/pe /\\n"),
     _piped("FROM busybox\\nCOPY --from=9 / /\\n"),
     _piped("FROM busybox\\n", "-t UPPER"),
     _piped(

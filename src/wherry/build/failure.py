@@ -2,6 +2,7 @@
 
 from wherry.build.gotext import quote
 from wherry.errors import NotFound, WherryError
+from wherry.snapshots.selecting import inside
 
 
 class StepFailed(WherryError):
@@ -39,7 +40,7 @@ class SourceMissing(NotFound):
     """
 
     def __init__(self, path: str, command: str, *, in_context: bool) -> None:
-        shown = "/" + path.lstrip("/").removeprefix("./")
+        shown = "/" + inside(path)
         super().__init__(
             f'failed to compute cache key: failed to calculate checksum of ref: "{shown}": not found',
             path=path,
@@ -53,7 +54,7 @@ class SourceMissing(NotFound):
         path, command = self.facts["path"], self.facts["command"]
         if self.facts["in_context"]:
             return (
-                f"{command} failed: file not found in build context or excluded by .dockerignore: stat {path}: "
-                "file does not exist"
+                f"{command} failed: file not found in build context or excluded by .dockerignore: "
+                f"stat {path.lstrip('/')}: file does not exist"
             )
-        return f"{command} failed: stat {path}: file does not exist"
+        return f"{command} failed: stat {inside(path)}: file does not exist"

@@ -31,6 +31,7 @@ from wherry.build.offers import Offers
 from wherry.build.progress import Sink, Step
 from wherry.build.root import EMPTY_ROOT, Result, Root
 from wherry.errors import NotFound, WherryError
+from wherry.snapshots.selecting import inside
 
 AT_ONCE = max(2, os.cpu_count() or 1)
 
@@ -290,11 +291,12 @@ class Solver:
 
 def _missing(op: Exec | Files, inputs: list[Result | None], error: NotFound) -> NotFound:
     """The error of a source that is not there, with what it was named for."""
-    path = str(error.facts.get("path", ""))
+    path = inside(str(error.facts.get("path", "")))
     for action in op.actions if isinstance(op, Files) else ():
-        if isinstance(action, Copy) and path in action.sources:
+        named = [one for one in action.sources if inside(one) == path] if isinstance(action, Copy) else []
+        if isinstance(action, Copy) and named:
             command = "ADD" if action.unpack else "COPY"
-            return SourceMissing(path, command, in_context=isinstance(inputs[action.input], Tree))
+            return SourceMissing(named[0], command, in_context=isinstance(inputs[action.input], Tree))
     return error
 
 

@@ -27,12 +27,7 @@ def select(view: "View", pattern: str) -> "list[str]":
     Raises:
         NotFound: it names one file, which is not there; or it is no pattern.
     """
-    parts: list[str] = []
-    for part in pattern.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
+    parts = _parts(pattern)
     if not any(_SPECIAL & set(part) for part in parts):
         path = "/".join(parts)
         resolve(view, path)
@@ -44,6 +39,21 @@ def select(view: "View", pattern: str) -> "list[str]":
             following += _children(view, base, part)
         found = following
     return found
+
+
+def inside(pattern: str) -> str:
+    """How a source is written without what does not matter: slashes at its ends, `.`, and `..` that would lead out."""
+    return "/".join(_parts(pattern))
+
+
+def _parts(pattern: str) -> "list[str]":
+    parts: list[str] = []
+    for part in pattern.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
 
 
 def _children(view: "View", base: str, part: str) -> "list[str]":
