@@ -246,6 +246,30 @@ def _fetch(port: int) -> bytes:
         return b""
 
 
+def check_user_namespace(engine: Engine) -> None:
+    """Root of the container is nobody's on the host, what it writes has the ids of images, and limits hold."""
+    for name in ("subuid", "subgid"):
+        Path("/etc", name).write_text("dockremap:200000:65536\n")
+    options = ("--userns", "remap", "-m", "32m", "--pids-limit", "20", "-v", "mapped:/v", "-p", "127.0.0.1:8081:80")
+    page = "touch /v/made /made; chown 5:6 /v/made; echo mapped >/index.html; exec httpd -f -h / -p 80"
+    group = engine.run_detached("mapped", *options, command=("sh", "-c", page))
+    assert os.stat(f"/proc/{engine.inspect('mapped', '.State.Pid')}").st_uid == 200000
+    assert (group / "memory.max").read_text() == f"{32 << 20}\n"
+    assert (group / "pids.max").read_text() == "20\n"
+    until(lambda: _fetch(8081) == b"mapped\n", "its published port answers")
+    made = os.stat(engine.inspect("mapped", ".Mounts")[0]["Source"] + "/made")
+    assert (made.st_uid, made.st_gid) == (5, 6)
+    upper = engine.inspect("mapped", ".GraphDriver.Data.UpperDir")
+    assert os.stat(f"{upper}/made").st_uid == 0
+    script = "cat /proc/self/uid_map /proc/self/cgroup; stat -c %u /v /etc; echo 1 >/sys/fs/cgroup/memory.max"
+    done = engine.wherry("exec", "mapped", "sh", "-c", script, check=False)
+    assert done.out.split() == ["0", "200000", "65536", "0::/", "0", "0"], done
+    assert done.code != 0 and "memory.max" in done.err
+    eat = "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"
+    engine.wherry("run", "--name", "eater", "--userns", "remap", "-m", "16m", "busybox", "sh", "-c", eat, code=137)
+    assert engine.inspect("eater", ".State.OOMKilled") is True
+
+
 def check_adoption(engine: Engine) -> None:
     """`kill -9` of wherryd: the container goes on, the next one has it, and ends it; a killed monitor is noticed."""
     group = engine.run_detached("kept", "-m", "32m")
