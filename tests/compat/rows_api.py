@@ -240,6 +240,7 @@ ROWS: list[Row] = [
     call("GET", "/v/volumes/nope"),
     call("DELETE", "/v/volumes/nope"),
     call("GET", "/v/events?since=0&until=1"),
+    call("GET", "/v/events?since=5&until=4"),
     call("GET", "/v/events?since=x"),
     call("GET", "/v/events?filters=x"),
     call("GET", "/v/swarm"),

@@ -18,6 +18,8 @@ from wherry.store.journal import Entry, Journal
 QUEUE = 4096
 FLUSH_SECONDS = 0.5
 _BATCH = 256
+# how long a monitor may take at the most to tell an engine what it saw (nanoseconds)
+_TELLING = 10_000_000_000
 _END_OF_TIME = (1 << 63) - 1
 
 Event = dict[str, Any]
@@ -80,6 +82,9 @@ class Events:
     def _is_known(self, action: str, id_: str, since: int) -> bool:
         if self._journal is None:
             return False
+        if since < self._journal.until - _TELLING:
+            # an engine was there since, which was told, and has written down what came later
+            return True
         entries = self._journal.read(since, _END_OF_TIME, self._number + 1)
         events = (_decode(entry.body) for entry in entries)
         return any(event["Action"] == action and event["Actor"]["ID"] == id_ for event in events)

@@ -32,9 +32,11 @@ class Journal:
     def __init__(self, database: Database, kept: int = KEPT) -> None:
         self._database = database
         self._kept = kept
-        found = database.read("SELECT max(number) FROM events")
-        self.last: int = found[0][0] or 0
+        found = database.read("SELECT number, at FROM events ORDER BY number DESC LIMIT 1")
+        self.last: int = found[0][0] if found else 0
         """The number of the newest event."""
+        self.until: int = found[0][1] if found else 0
+        """When the newest event happened that was there when the journal was opened."""
 
     def append(self, entries: Sequence[Entry]) -> "Future[None]":
         """Add events, soon: the future says when. Raises Unavailable when the database is closed."""
