@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, until
+from tests.e2e.harness import WHERRYD, EngineProcess, running, until
 
 pytestmark = pytest.mark.root
 
@@ -74,15 +74,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture
 def beside(journal: Journal) -> Iterator[EngineProcess]:
     """Give an engine with busybox in it."""
-    engine = EngineProcess()
-    engine.program = ("nsenter", "--mount", f"--target={journal.process.pid}", *engine.program)
-    try:
-        engine.start()
-        engine.wherry("image", "bootstrap", "busybox")
+    program = ("nsenter", "--mount", f"--target={journal.process.pid}", WHERRYD)
+    with running(EngineProcess(program=program)) as engine:
         yield engine
-    finally:
-        engine.destroy()
-    engine.assert_clean()
 
 
 def test_what_the_journal_has(beside: EngineProcess, journal: Journal) -> None:
