@@ -120,6 +120,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     container.started_at = state.get("started_at") or saved.get("started_at") or 0
     container.record.started_once = True
     container.record.restart_count = int(state.get("restart_count") or 0)
+    sweep_temporary(run)
     held = _read_json(f"{run}/launch.json")
     if held is not None:
         try:

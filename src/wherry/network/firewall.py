@@ -215,7 +215,8 @@ class Firewall:
 
     def present(self) -> bool:
         """Say whether our rules are (still) there; after somebody's `flush ruleset` they want `rebuild`."""
-        return all(has_rules(family, self._table, "published") for family in self._protocols)
+        with self._lock:  # a table that is being made is not missed
+            return all(has_rules(family, self._table, "published") for family in self._protocols)
 
     def restore(self) -> bool:
         """Put the table back if somebody flushed it; says whether that was so.
