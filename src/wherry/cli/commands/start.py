@@ -21,12 +21,16 @@ def _start(command: Invocation) -> int:
         if len(command.args) > 1:
             raise Failure("you cannot start and attach multiple containers at once")
         return _start_attached(command, command.args[0])
-    if command["checkpoint"] and len(command.args) > 1:
-        raise Failure("you cannot restore multiple containers at once")
+    if command["checkpoint"]:
+        if len(command.args) > 1:
+            raise Failure("you cannot restore multiple containers at once")
+        # no name is printed, as by Docker's command
+        command.client.call("POST", f"/containers/{quote(command.args[0])}/start", _query(command))
+        return _wait(command)
     failed = []
     for name in command.args:
         try:
-            command.client.call("POST", f"/containers/{quote(name)}/start", _query(command))
+            command.client.call("POST", f"/containers/{quote(name)}/start")
         except WherryError as error:
             err(str(error))
             failed.append(name)
@@ -34,6 +38,10 @@ def _start(command: Invocation) -> int:
         line(name)
     if failed:
         raise Failure(f"Error: failed to start containers: {', '.join(failed)}")
+    return _wait(command)
+
+
+def _wait(command: Invocation) -> int:
     if command["wait"]:
         for name in command.args:
             wait_healthy(command.client, name, name, command["wait-timeout"])
