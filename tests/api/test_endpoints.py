@@ -53,7 +53,6 @@ NOT_JSON = "unsupported Content-Type header (text/plain): must be 'application/j
         ("/exec/nope/attach", 404, "page not found"),
         ("/images/nope/json", 404, "No such image: nope:latest"),
         ("/images/get?names=nope", 404, "No such image: nope:latest"),
-        ("/images/search", 400, "term is required"),
         ("/networks/nope", 404, "network nope not found"),
         ("/events?until=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("/plugins/x/json", 404, 'plugin "x" not found'),

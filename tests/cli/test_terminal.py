@@ -216,6 +216,13 @@ def test_reader_that_goes_away(docker: Docker) -> None:
     assert done.stderr == b""
 
 
+def test_an_output_that_is_full_is_said_in_one_line(docker: Docker) -> None:
+    """Neither tables nor streams nor help end in a traceback."""
+    for words in ("ps", "save busybox", "--help", "run --rm busybox seq 1 1000"):
+        done = docker.run("bash", "-c", f"wherry {words} > /dev/full")
+        assert (done.returncode, done.stderr) == (1, b"write /dev/stdout: no space left on device\n"), words
+
+
 def test_detached_command_needs_no_stdin(docker: Docker) -> None:
     """With stdin closed the command works all the same."""
     done = docker.run("bash", "-c", "wherry run --rm busybox echo fine <&-")

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 
 from wherry.api.call import Call
 from wherry.api.reply import Reply, json_reply
-from wherry.errors import NotFound, NotSupported, Unavailable
+from wherry.errors import InvalidArgument, NotFound, NotSupported, Unavailable
 
 NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
+PLUGIN_VERBS = ("disable", "enable", "push", "set", "upgrade")
 SWARM = ("swarm", "services", "nodes", "tasks", "secrets", "configs")
 
 
@@ -28,14 +29,18 @@ async def swarm_leave(_call: Call) -> Reply:
     raise Unavailable("This node is not part of a swarm")
 
 
-async def plugins(_call: Call) -> Reply:
+async def plugins(call: Call) -> Reply:
     """GET /plugins: there are none."""
+    for name in call.filters():
+        if name not in ("capability", "enabled"):
+            raise InvalidArgument(f"invalid filter '{name}'")
     return json_reply([])
 
 
 async def plugin(call: Call) -> Reply:
-    """GET /plugins/{name}/json."""
-    raise NotFound(f'plugin "{call.name}" not found')
+    """`/plugins/{name}` and `/plugins/{name}/{verb}`: there is none of any name."""
+    name, _, verb = call.name.rpartition("/")
+    raise NotFound(f'plugin "{name if name and verb in PLUGIN_VERBS else call.name}" not found')
 
 
 def unsupported(what: str) -> Callable[[Call], Awaitable[Reply]]:

@@ -175,4 +175,8 @@ async def prune(call: Call) -> Reply:
         call.number("max-used-space", 0) or 0,
         call.number("min-free-space", 0) or 0,
     )
-    return json_reply(await call.engine.build.prune(call.filters(), call.flag("all"), space))
+    filters = call.filters()
+    try:
+        return json_reply(await call.engine.build.prune(filters, call.flag("all"), space))
+    except InvalidArgument as error:
+        raise InvalidArgument(f"failed to prune build cache: {error.message}") from None

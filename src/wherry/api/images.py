@@ -161,8 +161,11 @@ async def push(call: Call) -> Stream:
 
 async def search(call: Call) -> Reply:
     """GET /images/search."""
-    term = required(call.text("term"), "term is required")
-    limit = call.number("limit", 0) or 0
+    term = call.text("term")
+    try:
+        limit = call.number("limit", 0) or 0
+    except InvalidArgument as error:
+        raise InvalidArgument(f"invalid limit specified: {error.message}") from None
     return json_reply(await call.engine.images.search(term, limit, call.filters(), _auth(call)))
 
 
@@ -173,7 +176,15 @@ async def distribution(call: Call) -> Reply:
 
 async def login(call: Call) -> Reply:
     """POST /auth."""
-    return json_reply(await call.engine.images.login(await call.json(dict) or {}))
+    # dockerd reads this body alone without a look at its type
+    body = await call.body()
+    if not body:
+        raise InvalidArgument("EOF")
+    try:
+        asked = decode(body, dict)
+    except InvalidArgument as error:
+        raise InvalidArgument(error.message.removeprefix("invalid JSON: ")) from None
+    return json_reply(await call.engine.images.login(asked or {}))
 
 
 async def manifests(call: Call) -> Reply:

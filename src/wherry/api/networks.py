@@ -2,7 +2,7 @@
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, json_reply
-from wherry.errors import InvalidArgument, NetworkNotFound
+from wherry.errors import AmbiguousPrefix, InvalidArgument, NetworkNotFound
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
 
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -26,7 +26,12 @@ async def inspect(call: Call) -> Reply:
         )
     if call.text("scope") not in ("", "local"):
         raise NetworkNotFound(f"network {call.name} not found")
-    return json_reply(await call.engine.networks.inspect(call.name))
+    try:
+        return json_reply(await call.engine.networks.inspect(call.name))
+    except AmbiguousPrefix as error:
+        # here alone dockerd says it the other way round
+        count = error.facts["matches"]
+        raise AmbiguousPrefix(f"{count} matches found based on ID prefix: network {call.name} is ambiguous") from None
 
 
 async def create(call: Call) -> Reply:

@@ -62,6 +62,9 @@ EXACT: dict[tuple[str, str], Handler] = {
     ("POST", "/volumes/create"): volumes.create,
     ("POST", "/volumes/prune"): volumes.prune,
     ("GET", "/plugins"): absent.plugins,
+    ("GET", "/plugins/privileges"): _not("plugins are"),
+    ("POST", "/plugins/pull"): _not("plugins are"),
+    ("POST", "/plugins/create"): _not("plugins are"),
     ("POST", "/swarm/init"): absent.swarm_start,
     ("POST", "/swarm/join"): absent.swarm_start,
     ("POST", "/swarm/leave"): absent.swarm_leave,
@@ -113,8 +116,8 @@ NAMED: dict[tuple[str, str, str], Handler] = {
     ("PUT", "volumes", ""): _not("update of a volume, which is for swarm's, is"),
     ("DELETE", "volumes", ""): volumes.remove,
     ("GET", "plugins", "json"): absent.plugin,
-    ("POST", "plugins", ""): _not("plugins are"),
-    ("DELETE", "plugins", ""): _not("plugins are"),
+    ("POST", "plugins", ""): absent.plugin,
+    ("DELETE", "plugins", ""): absent.plugin,
 }
 
 # these have no version: they are ours

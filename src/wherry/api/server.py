@@ -137,6 +137,8 @@ class Server:
         handler = routing.OURS.get((method, path))
         if handler is not None:
             return await handler(Call(request, self._engine, CURRENT, "", query))
+        if method == "OPTIONS":
+            return Reply(200)
         prefix, path = routing.split_version(path)
         found = routing.find(method, path)
         if found is None:

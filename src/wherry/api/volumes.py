@@ -2,12 +2,17 @@
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
+from wherry.errors import InvalidArgument
 from wherry.wire.volumes import VolumeCreate
 
 
 async def listing(call: Call) -> Reply:
     """GET /volumes."""
-    return json_reply(await call.engine.volumes.list(call.filters()))
+    try:
+        filters = call.filters()
+    except InvalidArgument as error:
+        raise InvalidArgument(f"error reading volume filters: {error.message}") from None
+    return json_reply(await call.engine.volumes.list(filters))
 
 
 async def create(call: Call) -> Reply:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from wherry.build.space import Rule, Space, free_bytes
 from wherry.errors import InvalidArgument
+from wherry.images import rfc3339
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.store.database import Database
@@ -303,7 +304,13 @@ def _tests(filters: dict[str, list[str]]) -> list[Any]:
         if name == "until":
             if len(values) != 1:
                 raise InvalidArgument("more than one until filter specified")
-            before = time.time_ns() - duration(values[0])
+            seconds = rfc3339.moment(values[0], time.time())
+            if seconds is None:
+                raise InvalidArgument(
+                    "\"until\" filter expects a duration (e.g., '24h') or a timestamp: "
+                    f'failed to parse value as time or duration: "{values[0]}"'
+                )
+            before = int(seconds * 1e9)
             found.append(lambda record, _s, before=before: (record.used_at or record.created_at) < before)
         elif name == "id":
             found.append(lambda record, _s, values=values: any(record.id.startswith(value) for value in values))
@@ -323,25 +330,3 @@ def _tests(filters: dict[str, list[str]]) -> list[Any]:
         elif name != "label!":
             raise InvalidArgument(f"invalid filter '{name}'")
     return found
-
-
-_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-
-
-def duration(text: str) -> int:
-    """A Go duration (`24h`, `1h30m`) in nanoseconds.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    rest, total = text, 0.0
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((name for name in ("ns", "us", "µs", "ms", "s", "m", "h") if rest[digits:].startswith(name)), None)
-        if not digits or unit is None:
-            raise InvalidArgument(f'time: invalid duration "{text}"')
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    if not text:
-        raise InvalidArgument('time: invalid duration ""')
-    return int(total)

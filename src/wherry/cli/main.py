@@ -65,6 +65,10 @@ def _main(argv: "Sequence[str]") -> int:
     except WherryError as error:
         err(str(error))
         return 1
+    except OSError as error:
+        # what has no file's name happened to our output
+        err(f"{error.filename or 'write /dev/stdout'}: {os.strerror(error.errno or 0).lower()}")
+        return 1
 
 
 def _dispatch(argv: "Sequence[str]") -> int:

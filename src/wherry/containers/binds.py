@@ -24,8 +24,9 @@ def parse(host: HostConfig) -> list[Point]:
         InvalidArgument: a malformed or duplicate entry, in dockerd's words.
         NotSupported: a volume driver or a kind of mount that this engine does not have.
     """
-    _check_driver(host.volume_driver)
     points = [_parse(text) for text in host.binds or []]
+    if any(point.type == "volume" for point in points):
+        _check_driver(host.volume_driver)
     points += [_from_mount(mount) for mount in host.mounts or []]
     seen: set[str] = set()
     for target in [point.target for point in points] + [_clean(target) for target in host.tmpfs or {}]:
@@ -147,13 +148,13 @@ def _mode(mode: str, kind: str) -> tuple[bool, str, bool]:
 
 def _from_mount(mount: MountPoint) -> Point:
     wrong = f'invalid mount config for type "{mount.type}": '
+    if not mount.target:
+        raise InvalidArgument(f"{wrong}field Target must not be empty")
     make = {"bind": _bind, "volume": _volume, "image": _image, "tmpfs": _tmpfs}.get(mount.type)
     if make is None:
         if mount.type in ("cluster", "npipe"):
             raise NotSupported(f"mounts of type {mount.type} are not supported: {mount.target}")
         raise InvalidArgument(f"{wrong}mount type unknown")
-    if not mount.target:
-        raise InvalidArgument(f"{wrong}field Target must not be empty")
     if not mount.target.startswith("/"):
         raise InvalidArgument(f"{wrong}invalid mount path: '{mount.target}' mount path must be absolute")
     target = _clean(mount.target)
@@ -165,6 +166,8 @@ def _from_mount(mount: MountPoint) -> Point:
         ("tmpfs", "TmpfsOptions", mount.tmpfs_options),
         ("image", "ImageOptions", mount.image_options),
     ):
+        if value is not None and kind == "bind" != mount.type:
+            raise InvalidArgument(f'BindOptions must not be specified on mount type "{mount.type}"')
         if value and kind != mount.type:
             raise InvalidArgument(f"{wrong}field {field} must not be specified")
     return make(mount, target, wrong)

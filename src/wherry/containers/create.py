@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+from contextlib import suppress
 
-from wherry.containers import clock, data, links, merge, names, priming, records, userns
+from wherry.containers import clock, data, links, merge, names, priming, records, userns, workdir
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
 from wherry.containers.validate import validate
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, WherryError
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.proxy import labels
 from wherry.store.atomic import fsync_dir
@@ -38,6 +39,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     image = context.resolve_image(request.image)
     config = merge.merge(request, merge.settings_of(image.raw_config))
     warnings = validate(config, host, context.machine)
+    workdir.check(context, image.chain_ids, config.working_dir)
     ids = userns.resolve(host, context.config.userns_remap)
     points = data.gather(context, config, host)
     service = labels.parse(labels.own_labels(request.labels))
@@ -48,6 +50,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
     chosen = _reserve(context, wanted, id_)
     try:
         _fill_defaults(context, host)
+        _name_by_id(context, host)
         config.hostname = config.hostname or _hostname(host, id_)
         words = merge.command(config)
         record = Record(
@@ -118,6 +121,9 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
     host.restart_policy.name = host.restart_policy.name or "no"
     host.network_mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
     host.runtime = host.runtime or "wherry-runtime"
+    labelled = any(option.split("=")[0] == "label" for option in host.security_opt or [])
+    if not labelled and (host.privileged or "host" in (host.pid_mode, host.ipc_mode)):
+        host.security_opt = [*(host.security_opt or []), "label=disable"]
     if not host.privileged:
         unconfined = "systempaths=unconfined" in (host.security_opt or [])
         if host.masked_paths is None:
@@ -128,6 +134,15 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
         host.init = True
     if host.console_size is None:
         host.console_size = [0, 0]
+
+
+def _name_by_id(context: Context, host: HostConfig) -> None:
+    """Of whom the namespaces are shared is said by id: a name may be another's tomorrow."""
+    for mode in ("network_mode", "pid_mode", "ipc_mode"):
+        kind, _, reference = getattr(host, mode).partition(":")
+        if kind == "container":
+            with suppress(WherryError):
+                setattr(host, mode, f"container:{context.registry.find(reference).id}")
 
 
 def _hostname(host: HostConfig, id_: str) -> str:
@@ -141,6 +156,8 @@ def _write(context: Context, record: Record) -> None:
     os.mkdir(directory, 0o710)
     try:
         os.mkdir(f"{directory}/upper", 0o755)
+        # by this file programs find out that they are in a container; it is no change of the container's
+        os.close(os.open(f"{directory}/upper/.dockerenv", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
         os.mkdir(f"{directory}/work", 0o700)
         records.save(context.roots, record)
         fsync_dir(context.roots.containers)

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from wherry.containers import links, names, priming
+from wherry.containers import late, links, names, priming, spec_security
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
@@ -18,12 +18,16 @@ from wherry.errors import (
     Conflict,
     ExecNotFound,
     InvalidArgument,
+    KernelError,
     NotRunning,
     Paused,
     WherryError,
 )
 from wherry.linux.process import is_alive
 from wherry.wire.containers import ExecConfig, ExecStart
+
+_RELATIVE = "Cwd must be an absolute path"
+_PLAIN = ("unable to find ", "Unable to find ", "uids and gids ")
 
 
 def create(context: Context, container: Container, config: ExecConfig) -> str:
@@ -43,7 +47,7 @@ def create(context: Context, container: Container, config: ExecConfig) -> str:
     found = Exec(names.new_id(), container.id, config, process)
     container.execs[found.id] = found
     context.execs[found.id] = found
-    context.event(container, f"exec_create: {' '.join(argv)}", execID=found.id)
+    context.event(container, f"exec_create: {_words(argv)}", execID=found.id)
     return found.id
 
 
@@ -109,17 +113,19 @@ def start(context: Context, exec_id: str, options: ExecStart) -> Ticket:
         detach_keys=config.detach_keys,
         tty=config.tty,
     )
+    # how the client reads is what its start says, whatever the exec has
+    request["framed"] = not options.tty
 
     async def connect(fd: int, tail: bytes) -> None:
         try:
             await _run(context, container, found, options, {**request, **Ticket.tail(tail)}, {"client": fd})
         except WherryError as error:
             # the head is sent: the reason goes down the stream, as dockerd does
-            _say(fd, f"{failure_text(error)}\r\n", framed=not config.tty)
+            _say(fd, f"{failure_text(error)}\r\n", framed=not options.tty)
         finally:
             os.close(fd)
 
-    return Ticket(tty=config.tty, connect=connect)
+    return Ticket(tty=options.tty, connect=connect)
 
 
 async def start_detached(context: Context, exec_id: str, options: ExecStart) -> None:
@@ -132,8 +138,8 @@ async def start_detached(context: Context, exec_id: str, options: ExecStart) -> 
     request = stream_request(stdin=False, stdout=False, stderr=False, detach_keys="", tty=found.config.tty)
     try:
         await _run(context, container, found, options, request, {})
-    except (CommandNotFound, CommandNotExecutable) as error:
-        raise type(error)(failure_text(error)) from None
+    except (CommandNotFound, CommandNotExecutable, InvalidArgument, KernelError) as error:
+        raise InvalidArgument(failure_text(error)) from None
 
 
 async def _run(
@@ -151,24 +157,37 @@ async def _run(
     process = {**found.process}
     if size and any(size):
         process["consoleSize"] = {"height": size[0], "width": size[1]}
-    capabilities = frozenset(process.get("capabilities", {}).get("bounding", []))
+    # the profile is the container's, also of a privileged exec, as dockerd has it
+    own = container.record.host_config
+    capabilities = frozenset(spec_security.capabilities(own, context.machine.capabilities))
+    context.event(container, f"exec_start: {_words(process['args'])}", execID=found.id)
     try:
-        program = seccomp_program(context, container.record.host_config, capabilities)
+        if not process["cwd"].startswith("/"):
+            raise InvalidArgument(_RELATIVE)
+        program = seccomp_program(context, own, capabilities)
         with Primed():
             reply = await container.monitor.request(
                 "exec", exec_id=found.id, process=process, seccomp=program, **request, fds=fds
             )
-    except WherryError as error:
+    except WherryError:
         found.running = False
-        found.exit_code = 127 if isinstance(error, CommandNotFound) else 126
+        # for whatever the reason, as dockerd
+        found.exit_code = 126
         raise
     found.pid = reply["pid"]
-    context.event(container, f"exec_start: {' '.join(process['args'])}", execID=found.id)
+
+
+def _words(argv: list[str]) -> str:
+    """A command as events name it: with a space behind the program, whatever follows."""
+    return f"{argv[0]} {' '.join(argv[1:])}"
 
 
 def failure_text(error: WherryError) -> str:
-    """The words of a failed exec, as dockerd with runc gives them: clients read 126 and 127 out of them."""
-    return f"OCI runtime exec failed: exec failed: unable to start container process: {error.message}: unknown"
+    """The words of a failed exec, as dockerd gives them: what it finds out before its runtime does is told plainly."""
+    if error.message.startswith(_PLAIN):
+        return error.message
+    reason = f"{_RELATIVE}: unknown" if error.message == _RELATIVE else late.runtime_words(error.message)
+    return f"OCI runtime exec failed: exec failed: {reason}"
 
 
 def _say(fd: int, text: str, *, framed: bool) -> None:
@@ -177,7 +196,7 @@ def _say(fd: int, text: str, *, framed: bool) -> None:
     data = text.encode()
     try:
         os.set_blocking(fd, True)
-        os.write(fd, struct.pack(">BxxxL", 2, len(data)) + data if framed else data)
+        os.write(fd, struct.pack(">BxxxL", 1, len(data)) + data if framed else data)
     except OSError:
         return
 

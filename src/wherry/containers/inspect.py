@@ -44,7 +44,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "GraphDriver": _graph(context, container),
         **(_sizes(context, container) if size else {}),
         "Mounts": data.shown(context, record),
-        "Config": config,
+        "Config": _with_address(config, container),
         "NetworkSettings": network_settings(container),
     }
 
@@ -90,6 +90,13 @@ def _host_config(container: Container) -> dict[str, Any]:
     for many in ("Dns", "DnsOptions", "DnsSearch"):
         host[many] = host.get(many) or []
     return host
+
+
+def _with_address(config: dict[str, Any], container: Container) -> dict[str, Any]:
+    """The MAC address that was asked for on the first network is shown here too."""
+    mode = container.record.host_config.network_mode
+    wish = asked.wishes_of(container.record).get(mode) if mode != "none" else None
+    return {**config, "MacAddress": wish.mac_address} if wish and wish.mac_address else config
 
 
 def _graph(context: Context, container: Container) -> dict[str, Any]:

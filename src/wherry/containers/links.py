@@ -195,14 +195,17 @@ def remove(registry: Registry, reference: str) -> Record:
 
     Raises:
         ContainerNotFound: there is no such link.
+        Conflict: a container is named and no link, in dockerd's words.
     """
     parent, _, alias = reference.removeprefix("/").partition("/")
     try:
         record = registry.find(parent).record
     except WherryError:
         raise ContainerNotFound(reference) from None
+    if not alias:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
     rest = [text for text in record.host_config.links or [] if text.rpartition(":")[2] != alias]
-    if not alias or len(rest) == len(record.host_config.links or []):
+    if len(rest) == len(record.host_config.links or []):
         raise ContainerNotFound(reference)
     record.host_config.links = rest
     return record

@@ -153,6 +153,8 @@ def _check(filters: dict[str, list[str]]) -> None:
 
 def _port_range(name: str, value: str) -> tuple[range, str]:
     """The ports and the protocol of `80`, `80/udp` or `8000-8010/tcp`."""
+    if not value:
+        raise InvalidArgument(f"error while looking up for {name} {value}: Empty string specified for ports.")
     numbers, _, protocol = value.partition("/")
     low, dash, high = numbers.partition("-")
     for text in (low, high) if dash else (low,):
@@ -172,7 +174,7 @@ def _fits(context: Context, container: Container, filters: dict[str, list[str]])
 
 
 def _by_id(_: Context, container: Container, values: list[str]) -> bool:
-    return any(container.id.startswith(value) for value in values)
+    return any(value and container.id.startswith(value) for value in values)
 
 
 def _by_name(_: Context, container: Container, values: list[str]) -> bool:

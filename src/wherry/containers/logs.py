@@ -37,10 +37,10 @@ _FAILED = "failed to create task for container: failed to initialize logging dri
 
 
 def validate(log: LogConfig) -> None:
-    """Check driver and options; an empty type is the engine's default and is checked when it is known.
+    """Check driver and names of options; an empty type is the engine's default and is checked when it is known.
 
     Raises:
-        InvalidArgument: in dockerd's words (which says some of them only at start).
+        InvalidArgument: in dockerd's words.
         NotSupported: TLS to a syslog server.
     """
     options = log.config or {}
@@ -54,6 +54,20 @@ def validate(log: LogConfig) -> None:
         if name not in _OPTIONS[driver]:
             words = f"log driver {driver}" if driver == "local" else f"{driver} log driver"
             raise InvalidArgument(f"unknown log opt '{name}' for {words}")
+    if driver == "syslog":
+        _syslog(options)
+
+
+def validate_values(log: LogConfig) -> None:
+    """Check what dockerd looks at only when a container starts: values, and whether somebody takes the log.
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    options = log.config or {}
+    driver = log.type or "json-file"
+    if driver == "none":
+        return
     for name in ("labels-regex", "env-regex"):
         try:
             re.compile(options.get(name, ""))
@@ -61,9 +75,9 @@ def validate(log: LogConfig) -> None:
             raise InvalidArgument(f"{_FAILED}error parsing regexp: {error}") from None
     _tag(options.get("tag", ""), {})
     _files(driver, options)
-    if driver == "syslog":
-        _syslog(options)
-    elif driver == "journald" and not os.path.exists(JOURNAL_SOCKET):
+    if driver == "syslog" and "syslog-address" not in options and not os.path.exists(_SYSLOG_SOCKET):
+        raise InvalidArgument(f"{_FAILED}Unix syslog delivery error")
+    if driver == "journald" and not os.path.exists(JOURNAL_SOCKET):
         raise InvalidArgument(f"{_FAILED}journald is not enabled on this host")
 
 
@@ -115,10 +129,8 @@ def _syslog(options: Mapping[str, str]) -> None:
     if facility and facility not in FACILITIES and not (facility.isdigit() and int(facility) < 24):
         raise InvalidArgument("invalid syslog facility")
     scheme, place = syslog_address(options.get("syslog-address", ""))
-    if scheme.startswith("unix") and not os.path.exists(place):
-        if "syslog-address" in options:
-            raise InvalidArgument(f"stat {place}: no such file or directory")
-        raise InvalidArgument(f"{_FAILED}Unix syslog delivery error")
+    if scheme.startswith("unix") and "syslog-address" in options and not os.path.exists(place):
+        raise InvalidArgument(f"stat {place}: no such file or directory")
 
 
 def syslog_address(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What an image says and what the request says, joined as dockerd joins them."""
 
+import posixpath
 from typing import Any
 
 import msgspec
@@ -52,6 +53,8 @@ def fill(config: Config, image: dict[str, Any]) -> Config:
         if config.entrypoint is None:
             config.entrypoint = as_list(image.get("Entrypoint"))
     config.working_dir = config.working_dir or image.get("WorkingDir") or ""
+    if config.working_dir.startswith("/"):
+        config.working_dir = posixpath.normpath(config.working_dir).replace("//", "/")
     config.stop_signal = config.stop_signal or image.get("StopSignal")
     config.shell = config.shell or image.get("Shell")
     config.healthcheck = _healthcheck(config.healthcheck, image.get("Healthcheck"))

@@ -112,6 +112,8 @@ class Container:
         self.error = ""
         self.monitor: Monitor | None = None
         self.network: SandboxNetwork | None = None
+        # where it was last: name to id
+        self.past_networks: dict[str, str] = {}
         self.netns_fd: int | None = None
         """The descriptor by which the monitor holds the network namespace."""
         self.lock = asyncio.Lock()

@@ -27,6 +27,7 @@ async def remove(context: Context, container: Container, *, force: bool = False,
             raise Conflict(_refusal(container))
         await restart.want(context, container, "stopped")
         if not await restart.cancel(container) and container.running:
+            context.event(container, "kill", signal="9")
             await settle.kill_and_wait(container)
     if container.record.host_config.auto_remove and container.status == "exited":
         # the exit has already begun the removal
@@ -101,6 +102,7 @@ async def prune(context: Context, filters: dict[str, list[str]]) -> dict[str, An
                 continue
             removed.append(container.id)
             freed += size
+    context.publish("container", "prune", "", {"reclaimed": str(freed)})
     return {"ContainersDeleted": removed or None, "SpaceReclaimed": freed}
 
 

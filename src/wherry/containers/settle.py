@@ -27,6 +27,8 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
         mounting.let_go(context, container)
         network, container.network = container.network, None
         if network is not None:
+            networks = network.settings()["Networks"]
+            container.past_networks = {name: item["NetworkID"] for name, item in networks.items()}
             await network.release()
         await asyncio.get_running_loop().run_in_executor(None, _clear_sandbox, context, container.id)
     finally:

@@ -56,6 +56,17 @@ def tmpfs_options(text: str) -> list[str]:
     return found[::-1]
 
 
+def check_points(host: HostConfig) -> None:
+    """Check `--mount type=tmpfs`, as dockerd does when a container is made; `--tmpfs` it reads at start.
+
+    Raises:
+        InvalidArgument: in dockerd's words.
+    """
+    for point in host.mounts or []:
+        if point.type == "tmpfs":
+            _point_options(point)
+
+
 def tmpfs_mounts(host: HostConfig) -> list[dict[str, Any]]:
     """`--tmpfs` and `--mount type=tmpfs`.
 

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from wherry.containers import spec_security
 from wherry.containers.spec_security import SecurityOptions
-from wherry.errors import InvalidArgument
 from wherry.oci.isolation import DEFAULT_PATH
 from wherry.wire.containers import Config, ExecConfig, HostConfig
 
@@ -91,12 +90,7 @@ def exec_process(
         asked: the exec call.
         argv: its words.
         machine: this host.
-
-    Raises:
-        InvalidArgument: a working directory that is not absolute.
     """
-    if asked.working_dir and not asked.working_dir.startswith("/"):
-        raise InvalidArgument(f"Cwd must be an absolute path: {asked.working_dir}")
     security = SecurityOptions.parse(host.security_opt)
     if asked.privileged:
         granted: Sequence[str] = spec_security.every_capability(machine.capabilities)

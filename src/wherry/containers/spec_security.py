@@ -85,7 +85,7 @@ def boolean(option: str, value: str) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise InvalidArgument(f'invalid --security-opt value: "{option}"')
+    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
 
 
 def normalised(names: Iterable[str] | None, option: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Start: allot the network, hand a launch to a fresh monitor, and pass on what it says."""
 
 import asyncio
+import errno
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ from wherry.containers import (
     copying,
     exits,
     health,
+    late,
     launch,
     mounting,
     namespaces,
@@ -27,6 +29,8 @@ from wherry.errors import (
     CommandNotExecutable,
     CommandNotFound,
     Conflict,
+    InvalidArgument,
+    KernelError,
     MonitorLost,
     Unavailable,
     WherryError,
@@ -34,6 +38,12 @@ from wherry.errors import (
 )
 
 START_DEADLINE = 60.0
+# of what the kernel refuses, what a runtime does inside of the container
+_INIT = ("error mounting ", "error setting rlimits ", "open /proc/sys/", "write /proc/sys/")
+_HINT = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is "
+    "the expected type"
+)
 
 
 async def start(
@@ -97,6 +107,7 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
             records.clear_exit(context.roots, container.id)
             upper.ensure_free(f"{context.roots.container(container.id)}/upper")
         container.record.started_once = True
+        late.check(container.record.config, container.record.host_config)
         joined, modes = namespaces.resolve(context, container)
         namespaces.take_hostname(context, container)
         network = container.network = await context.connect(container)
@@ -133,13 +144,14 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
 
 def _worded(error: BaseException) -> BaseException:
     """Give an error of process 1 the words that clients know; 126 and 127 are read out of them."""
+    if isinstance(error, KernelError) and error.message.startswith(_INIT):
+        words = f"error during container init: {error.message}"
+        hint = _HINT if error.errno == errno.ENOTDIR else ""
+        kind = CommandNotFound if error.errno in (errno.ENOENT, errno.ENOTDIR) else InvalidArgument
+        return kind(f"{late.RUNTIME}{late.runtime_words(words)}{hint}")
     if not isinstance(error, CommandNotFound | CommandNotExecutable):
         return error
-    return type(error)(
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-        f"unable to start container process: {error.message}: unknown",
-        **error.facts,
-    )
+    return type(error)(f"{late.RUNTIME}{late.runtime_words(error.message)}", **error.facts)
 
 
 async def _spawn(context: Context, container: Container, message: dict[str, Any], fds: dict[str, int]) -> None:

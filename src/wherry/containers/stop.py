@@ -22,8 +22,9 @@ def parse_signal(text: str) -> int:
     Raises:
         InvalidArgument: in dockerd's words.
     """
-    number = stop_signal(text)
-    if number > _HIGHEST:
+    negative = text.startswith("-") and text[1:].isdigit()
+    number = 0 if negative else stop_signal(text)
+    if number > _HIGHEST or negative:
         raise InvalidArgument(f"the linux daemon does not support signal {text}")
     return number
 
@@ -120,11 +121,12 @@ async def kill(context: Context, container: Container, signal: str) -> None:
         # as dockerd: a container that the user ended is not started again by its policy
         container.stopping = True
         await restart.want(context, container, "stopped")
-    if number == signals.SIGKILL and container.status == "paused" and container.monitor is not None:
+    context.event(container, "kill", signal=str(number))
+    if number == signals.SIGKILL and container.monitor is not None:
+        # what is asked about it next finds it ended
         await settle.kill_and_wait(container)
     else:
         await settle.send(container, number)
-    context.event(container, "kill", signal=str(number))
 
 
 async def restart_container(context: Context, container: Container, timeout: int | None, signal: str | None) -> None:
@@ -155,6 +157,8 @@ async def pause(context: Context, container: Container) -> None:
     if container.status != "running" or container.monitor is None:
         raise NotRunning(f"container {container.id} is not running")
     await container.monitor.request("freeze", on=True)
+    if container.status == "paused":
+        raise Paused(f"Container {container.id} is already paused")
     move(container, "paused")
     context.event(container, "pause")
 
@@ -168,5 +172,7 @@ async def unpause(context: Context, container: Container) -> None:
     if container.status != "paused" or container.monitor is None:
         raise NotPaused(f"Container {container.id} is not paused")
     await container.monitor.request("freeze", on=False)
+    if container.status == "running":
+        raise NotPaused(f"Container {container.id} is not paused")
     move(container, "running")
     context.event(container, "unpause")

@@ -102,8 +102,8 @@ def _log_request(context: Context, container: Container, options: LogOptions) ->
         "run_dir": context.roots.sandbox(container.id),
         "follow": options.follow and container.running,
         "tail": _tail(options.tail),
-        "since": parse_time(options.since),
-        "until": parse_time(options.until),
+        "since": _moment(options.since),
+        "until": _moment(options.until),
         "timestamps": options.timestamps,
         "stdout": options.stdout,
         "stderr": options.stderr,
@@ -111,6 +111,13 @@ def _log_request(context: Context, container: Container, options: LogOptions) ->
         "framed": not container.record.config.tty,
         "tty": container.record.config.tty,
     }
+
+
+def _moment(text: str) -> int | None:
+    try:
+        return parse_time(text)
+    except InvalidArgument:
+        raise InvalidArgument(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def _tail(text: str) -> int | None:

@@ -9,7 +9,7 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.spec_devices import HostDevices
 from wherry.containers.validate import restart_policy
-from wherry.containers.validate_resources import validate_resources
+from wherry.containers.validate_resources import MINIMUM_SHARES, validate_resources
 from wherry.errors import Conflict, InvalidArgument, WherryError
 from wherry.runtime.cgroups.features import features
 from wherry.wire.containers import HostConfig, UpdateRequest
@@ -39,6 +39,8 @@ async def update(context: Context, container: Container, request: UpdateRequest)
             raise Conflict(_refusal(container, 'Container is marked for removal and cannot be "update".'))
         host = _HOST.decode(msgspec.json.encode(record.host_config))
         _merge(container, host, asked)
+        if 0 < asked.cpu_shares < MINIMUM_SHARES:
+            raise InvalidArgument(_refusal(container, f"the minimum allowed cpu-shares is {MINIMUM_SHARES}"))
         if policy is not None and policy.name:
             if host.auto_remove and policy.name != "no":
                 text = "Restart policy cannot be updated because AutoRemove is enabled for the container"
@@ -49,7 +51,7 @@ async def update(context: Context, container: Container, request: UpdateRequest)
             limits.setdefault("memory", {})["swap"] = -1
         if request.pids_limit is not None and request.pids_limit <= 0:
             limits["pids"] = {"limit": -1}
-            host.pids_limit = None
+            host.pids_limit = 0
         before = spec_resources.resources(record.host_config, HostDevices())
         # the kernel first: it may refuse, and what is written down must be true
         if container.running and container.monitor is not None and limits:
@@ -93,7 +95,7 @@ def _refusal(container: Container, text: str) -> str:
 
 
 def _merge(container: Container, host: HostConfig, asked: HostConfig) -> None:
-    """Lay what is asked over what is; fill in what the kernel needs along with it."""
+    """Lay what is asked over what is."""
     for one, other, words in (
         ("cpu_period", "nano_cpus", "CPU Period cannot be updated as NanoCPUs"),
         ("cpu_quota", "nano_cpus", "CPU Quota cannot be updated as NanoCPUs"),
@@ -102,7 +104,7 @@ def _merge(container: Container, host: HostConfig, asked: HostConfig) -> None:
     ):
         if getattr(asked, one) > 0 and getattr(host, other) > 0:
             raise Conflict(_refusal(container, f"Conflicting options: {words} has already been set"))
-    if asked.memory and not asked.memory_swap and 0 < host.memory_swap < asked.memory:
+    if asked.memory and not asked.memory_swap and host.memory_swap < asked.memory:
         text = (
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
         )
@@ -110,9 +112,6 @@ def _merge(container: Container, host: HostConfig, asked: HostConfig) -> None:
     if asked.memory_swap > 0 and not asked.memory and not 0 < host.memory <= asked.memory_swap:
         text = "Minimum memoryswap limit should be larger than memory limit, see usage"
         raise InvalidArgument(_refusal(container, text))
-    if asked.memory and not asked.memory_swap and not host.memory_swap:
-        # as at create: without a word about it, twice the memory
-        asked.memory_swap = asked.memory * 2
     for name in _RESOURCES:
         if value := getattr(asked, name):
             setattr(host, name, value)

@@ -1,7 +1,6 @@
 """Checking a create request as dockerd does, in its words, and filling in what depends on other values.
 
-What dockerd finds out only at start (and this engine can know at once) is refused here too, with the same words.
-Devices of the host are looked for at start: they may come and go.
+What dockerd finds out only at start is for `late`: a script that creates and does not start meets the same here.
 """
 
 import json
@@ -16,11 +15,7 @@ from wherry.wire.containers import Config, Healthcheck, HostConfig, RestartPolic
 
 _POLICIES = ("no", "always", "on-failure", "unless-stopped", health.POLICY)
 _RUNTIMES = frozenset({"", "runc", "io.containerd.runc.v2", "wherry-runtime"})
-_HIGHEST_ID = (1 << 31) - 1
 _MILLISECOND = 1_000_000
-_LIMITS = frozenset(
-    "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK".split()
-)
 
 
 def validate(config: Config, host: HostConfig, machine: Host, *, has: Features | None = None) -> list[str]:
@@ -59,7 +54,6 @@ def _config(config: Config) -> None:
         raise InvalidArgument(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
-    _user(config.user)
     if config.stop_signal:
         stop_signal(config.stop_signal)
     for entry in config.env or []:
@@ -70,18 +64,9 @@ def _config(config: Config) -> None:
     for word in [*(config.cmd or []), *(config.entrypoint or [])]:
         if "\0" in word:
             raise InvalidArgument("invalid command: it holds a NUL byte")
-    if len(config.hostname.encode()) > 64:
-        raise InvalidArgument(f"invalid hostname: {config.hostname}: longer than 64 bytes")
     if len(config.domainname.encode()) > 64:
         raise InvalidArgument(f"invalid domainname: {config.domainname}: longer than 64 bytes")
     _healthcheck(config.healthcheck)
-
-
-def _user(text: str) -> None:
-    """Numbers that the kernel would wrap around to 0, or that mean "no change", are refused; names are for later."""
-    for part in text.split(":"):
-        if part.removeprefix("-").isdigit() and not 0 <= int(part) <= _HIGHEST_ID:
-            raise InvalidArgument(f"uids and gids must be in range 0-{_HIGHEST_ID}")
 
 
 def stop_signal(text: str) -> int:
@@ -146,22 +131,13 @@ def _host(host: HostConfig) -> None:
             raise InvalidArgument(f"invalid mount path: '{target}' mount path must be absolute")
         if not target.strip("/."):
             raise InvalidArgument("invalid specification: destination can't be '/'")
-    spec_mounts.tmpfs_mounts(host)
+    spec_mounts.check_points(host)
     for rule in host.device_cgroup_rules or []:
         spec_devices.parse_rule(rule)
     for device in host.devices or []:
         if device.cgroup_permissions.strip("rwm"):
             raise InvalidArgument(f"invalid device mode: {device.cgroup_permissions}")
-    for group in host.group_add or []:
-        _user(group)
-    for request in host.device_requests or []:
-        driver, wanted = request.get("Driver") or "", request.get("Capabilities") or []
-        sets = " ".join("[" + " ".join(str(name) for name in group) + "]" for group in wanted)
-        raise NotSupported(f'could not select device driver "{driver}" with capabilities: [{sets}]')
     for limit in host.ulimits or []:
-        name = limit.name.upper()
-        if name not in _LIMITS:
-            raise InvalidArgument(f"wrong rlimit value: RLIMIT_{name}")
         if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
             raise InvalidArgument(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
@@ -245,8 +221,6 @@ def _modes(config: Config, host: HostConfig) -> None:
     undefined = "This would result in undefined behavior"
     if host.network_mode == "host" and host.links:
         raise InvalidArgument(f"conflicting options: host type networking can't be used with links. {undefined}")
-    for name in host.sysctls or {}:
-        _sysctl(name, host)
     if not host.network_mode.startswith("container:"):
         return
     for present, text in (
@@ -265,29 +239,6 @@ def _one_of(kind: str, mode: str, known: tuple[str, ...], *, joins: bool = True)
     other = mode.removeprefix("container:")
     if mode not in known and not (joins and mode.startswith("container:") and other):
         raise InvalidArgument(f"invalid {kind} mode: {mode}")
-
-
-_IPC_SYSCTLS = frozenset(
-    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
-)
-
-
-def _sysctl(name: str, host: HostConfig) -> None:
-    """Only what a namespace of the container's own holds may be set."""
-    dotted = name.replace("/", ".")
-    if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
-        if host.ipc_mode == "host":
-            raise InvalidArgument(f'sysctl "{name}" is not allowed in the hosts ipc namespace')
-    elif dotted.startswith("net."):
-        if host.network_mode == "host":
-            raise InvalidArgument(f'sysctl "{name}" not allowed in host network namespace')
-    elif dotted == "kernel.hostname":
-        raise InvalidArgument(f'sysctl "{name}" is not allowed as it conflicts with the OCI "hostname" field')
-    elif dotted == "kernel.domainname":
-        if host.uts_mode == "host":
-            raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
-    else:
-        raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
 
 
 def _security(host: HostConfig) -> None:

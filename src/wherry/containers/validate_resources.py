@@ -5,7 +5,7 @@ from wherry.runtime.cgroups.features import Features, cpu_list
 from wherry.wire.containers import HostConfig
 
 MINIMUM_MEMORY = 6 << 20
-_MINIMUM_SHARES, _MAXIMUM_SHARES = 2, 262144
+MINIMUM_SHARES, _MAXIMUM_SHARES = 2, 262144
 
 
 def validate_resources(host: HostConfig, cpus: int, has: Features, *, update: bool = False) -> list[str]:
@@ -35,7 +35,7 @@ def validate_resources(host: HostConfig, cpus: int, has: Features, *, update: bo
             "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
         )
         host.pids_limit = None
-    _cpu(host, cpus, has, warnings)
+    _cpu(host, cpus, has, warnings, update=update)
     _cpuset(host, has, warnings)
     _block_io(host, has, warnings)
     return warnings
@@ -95,7 +95,7 @@ def _oom(host: HostConfig, has: Features, warnings: list[str]) -> None:
         )
 
 
-def _cpu(host: HostConfig, cpus: int, has: Features, warnings: list[str]) -> None:
+def _cpu(host: HostConfig, cpus: int, has: Features, warnings: list[str], *, update: bool) -> None:
     if host.nano_cpus > 0 and host.cpu_period > 0:
         raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     if host.nano_cpus > 0 and host.cpu_quota > 0:
@@ -104,16 +104,15 @@ def _cpu(host: HostConfig, cpus: int, has: Features, warnings: list[str]) -> Non
         raise InvalidArgument(
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted"
         )
-    # `docker run` shows hundredths, and the kernel's shortest quota is 1 ms of 100
-    if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000 or 0 < host.nano_cpus < 10_000_000:
+    if not 0 <= host.nano_cpus <= cpus * 1_000_000_000:
         raise InvalidArgument(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
     if host.cpu_shares > 0 and "cpu_shares" not in has.names:
         warnings.append("Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.")
         host.cpu_shares = 0
-    if host.cpu_shares < 0:
+    if host.cpu_shares < 0 and update:
         raise InvalidArgument("shares: invalid argument")
-    if 0 < host.cpu_shares < _MINIMUM_SHARES:
-        raise InvalidArgument(f"the minimum allowed cpu-shares is {_MINIMUM_SHARES}")
+    if 0 < host.cpu_shares < MINIMUM_SHARES and not update:
+        raise InvalidArgument(f"the minimum allowed cpu-shares is {MINIMUM_SHARES}")
     if host.cpu_shares > _MAXIMUM_SHARES:
         raise InvalidArgument(f"the maximum allowed cpu-shares is {_MAXIMUM_SHARES}")
     if (host.cpu_period or host.cpu_quota) and "cpu_quota" not in has.names:

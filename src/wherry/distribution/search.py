@@ -37,14 +37,18 @@ async def search(
         Unavailable: the index does not answer within 10 seconds, or has no search.
     """
     keep = _filter(filters)
-    if limit and not 1 <= limit <= _MOST:
-        raise InvalidArgument(f"limit {limit} is outside the range of [1, {_MOST}]")
     host, words = _split(term)
-    try:
-        async with asyncio.timeout(_SECONDS):
-            results = await _ask(settings, host, words, limit or _LIMIT, credential)
-    except TimeoutError:
-        raise Unavailable(f"search: {host} does not answer within {_SECONDS:.0f} seconds") from None
+    possible = not limit or 1 <= limit <= _MOST
+    results: list[Any] = []
+    # whether another index answers comes before what is asked of it, as with dockerd
+    if possible or host != INDEX:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                results = await _ask(settings, host, words, limit if limit and possible else _LIMIT, credential)
+        except TimeoutError:
+            raise Unavailable(f"search: {host} does not answer within {_SECONDS:.0f} seconds") from None
+    if not possible:
+        raise InvalidArgument(f"limit {limit} is outside the range of [1, {_MOST}]")
     found = [_entry(item) for item in results if isinstance(item, dict) and isinstance(item.get("name"), str)]
     return [entry for entry in found if keep(entry)]
 
@@ -66,7 +70,7 @@ def _split(term: str) -> tuple[str, str]:
 
 async def _ask(settings: Settings, host: str, words: str, limit: int, credential: Credential) -> list[Any]:
     endpoint = settings.endpoints(host)[-1]
-    failure: WherryError | None = None
+    failures: list[WherryError] = []
     for scheme in endpoint.schemes:
         async with Transport(endpoint, settings, scheme) as transport:
             url = transport.root.with_path("/v1/search").with_query(q=words, n=str(limit))
@@ -76,7 +80,7 @@ async def _ask(settings: Settings, host: str, words: str, limit: int, credential
                     "GET", url, {"X-Docker-Token": "true"}, authorization=authorization, again=False
                 )
             except Unavailable as error:
-                failure = error
+                failures.append(error)
                 continue
             if answer.status == 404:
                 answer.release()
@@ -86,8 +90,13 @@ async def _ask(settings: Settings, host: str, words: str, limit: int, credential
             value = documents.read_json(await document(answer, _BYTES, "search results"), _BYTES, "search results")
             results = value.get("results") if isinstance(value, dict) else None
             return results if isinstance(results, list) else []
-    assert failure is not None
-    raise failure
+    if len(failures) == 2:
+        secure, plain = failures
+        raise Unavailable(
+            f'invalid registry endpoint "http://{host}/v1/". '
+            f"HTTPS attempt: {secure.message}. HTTP attempt: {plain.message}"
+        )
+    raise failures[0]
 
 
 def _entry(item: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def _filter(filters: Mapping[str, Sequence[str]]) -> Any:
             wanted[key] = max((int(value) for value in values), default=0)
         elif key in ("is-official", "is-automated"):
             if not set(values) <= {"true", "false", "1", "0"} or len(set(values)) > 1:
-                raise InvalidArgument(f"invalid filter '{key}={next(iter(values), '')}'")
+                raise InvalidArgument(f"invalid filter '{key}=[{' '.join(values)}]'")
             wanted[key] = set(values) <= {"true", "1"}
         else:
             raise InvalidArgument(f"invalid filter '{key}'")

@@ -29,7 +29,7 @@ from wherry.containers import (
 )
 from wherry.containers.context import Context
 from wherry.containers.ticket import Ticket
-from wherry.errors import ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning
+from wherry.errors import AmbiguousPrefix, ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning
 from wherry.oci import platform as platforms
 from wherry.wire.containers import (
     AttachOptions,
@@ -112,8 +112,8 @@ class Containers:
         """Send a signal."""
         try:
             container = self._context.registry.find(ref)
-        except ContainerNotFound as error:
-            raise ContainerNotFound(f"cannot kill container: {ref}: {error.message}") from None
+        except (ContainerNotFound, AmbiguousPrefix) as error:
+            raise type(error)(f"cannot kill container: {ref}: {error.message}") from None
         await stop.kill(self._context, container, signal)
 
     async def pause(self, ref: str) -> None:
@@ -223,7 +223,10 @@ class Containers:
 
     async def copy_out(self, ref: str, path: str) -> copying.Copied:
         """See `containers.copying.get`."""
-        return await copying.get(self._context, self._context.registry.find(ref), ref, path)
+        container = self._context.registry.find(ref)
+        copied = await copying.get(self._context, container, ref, path)
+        self._context.event(container, "archive-path")
+        return copied
 
     async def copy_in(
         self,
@@ -238,6 +241,7 @@ class Containers:
         container = self._context.registry.find(ref)
         owner = chown or (container.record.config.user if as_user else "")
         await copying.put(self._context, container, ref, path, chunks, keep_kinds=keep_kinds, owner=owner)
+        self._context.event(container, "extract-to-dir")
 
     async def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """Processes as ps shows them."""

@@ -258,7 +258,9 @@ class Images:
 
     async def prune(self, filters: Filters | None = None) -> Json:
         """Remove what nobody uses; returns Docker's report."""
-        return await self._store.prune(filters, in_use=self._in_use)
+        report = await self._store.prune(filters, in_use=self._in_use)
+        self._events.publish("image", "prune", "", {"reclaimed": str(report["SpaceReclaimed"])})
+        return report
 
 
 async def _counted(download: Download, progress: Progress) -> AsyncIterator[bytes]:

@@ -105,7 +105,10 @@ class NetworkTable:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise AmbiguousPrefix(f"network {reference} is ambiguous ({len(matches)} matches found based on ID prefix)")
+            raise AmbiguousPrefix(
+                f"network {reference} is ambiguous ({len(matches)} matches found based on ID prefix)",
+                matches=len(matches),
+            )
         raise NetworkNotFound(f"network {reference} not found")
 
     def addressed_by(self, reference: str) -> BridgeNetwork | ChildNetwork:

@@ -281,6 +281,7 @@ class Networks:
                 log.warning("prune: %s", error)
                 continue
             removed.append(network.name)
+        self._publish("network", "prune", "", {"reclaimed": "0"})
         return {"NetworksDeleted": removed or None}
 
     def _asked_for(self) -> set[str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import wherry
 from wherry import __version__
 from wherry.config import LOG_DRIVERS
 from wherry.containers.context import Context
@@ -53,7 +54,7 @@ class System:
         details = {
             "ApiVersion": API_VERSION,
             "Arch": _go_arch(),
-            "BuildTime": "",
+            "BuildTime": _built(),
             "Experimental": "true" if self._context.config.experimental else "false",
             "GitCommit": "",
             "GoVersion": "",
@@ -67,7 +68,7 @@ class System:
             "Components": [
                 {"Name": "Engine", "Version": __version__, "Details": details},
                 {"Name": "wherry-runtime", "Version": __version__, "Details": {"GitCommit": ""}},
-                {"Name": "Python", "Version": python, "Details": {"Implementation": platform.python_implementation()}},
+                {"Name": "Python", "Version": python, "Details": {"GitCommit": ""}},
             ],
             "Version": __version__,
             "ApiVersion": API_VERSION,
@@ -77,7 +78,7 @@ class System:
             "Os": "linux",
             "Arch": _go_arch(),
             "KernelVersion": os.uname().release,
-            "BuildTime": "",
+            "BuildTime": _built(),
             **({"Experimental": True} if self._context.config.experimental else {}),
         }
 
@@ -158,6 +159,12 @@ class System:
 
 def _go_arch() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def _built() -> str:
+    """When this installation of the package was made."""
+    made = os.stat(wherry.__file__).st_mtime
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000000000+00:00", time.gmtime(made))
 
 
 def _machine_id() -> str:

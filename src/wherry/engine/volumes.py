@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -256,6 +257,13 @@ def _truth(filters: Filters, name: str) -> bool | None:
     raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
 
 
+def _named(name: str, pattern: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
+
+
 def _fits(volume: Volume, filters: Filters) -> bool:
     labels = volume.labels or {}
 
@@ -267,5 +275,5 @@ def _fits(volume: Volume, filters: Filters) -> bool:
         all(has(value) for value in filters.get("label", []))
         and not any(has(value) for value in filters.get("label!", []))
         and ("driver" not in filters or "local" in filters["driver"])
-        and ("name" not in filters or any(value in volume.name for value in filters["name"]))
+        and ("name" not in filters or any(_named(volume.name, value) for value in filters["name"]))
     )

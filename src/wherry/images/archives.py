@@ -100,7 +100,7 @@ def plan(members: Members, platform: Platform | None = None) -> list[Planned]:
         return _with_indexes(members, _oci(members, platform or host()))
     if members.find("repositories") is not None:
         raise InvalidArgument("unsupported archive: docker save format v1 (repositories without manifest.json)")
-    raise InvalidArgument("invalid archive: neither manifest.json nor index.json is in it")
+    raise InvalidArgument("invalid archive: does not contain a manifest.json")
 
 
 def layer_media_type(first: bytes) -> str:

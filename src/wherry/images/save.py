@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from wherry.errors import ImageNotFound
+from wherry.images import archives
 from wherry.images.indexes import Kept, survey
 from wherry.images.model import Image
 from wherry.images.resolve import resolve
@@ -24,6 +25,7 @@ from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
 from wherry.oci.reference import Reference, parse_any, parse_normalized
+from wherry.store.images import LayerRecord
 
 _CHUNK = 1 << 20
 
@@ -130,6 +132,18 @@ def _algorithm(digest: str) -> str:
     return digest.partition(":")[0]
 
 
+def _source(stores: Stores, layer: LayerRecord) -> dict[str, Any]:
+    """What a layer's file is, as dockerd tells it."""
+    media_type = documents.OCI_LAYER
+    if layer.blob != layer.diff_id:
+        fd = stores.blobs.open(Digest(layer.blob))
+        try:
+            media_type = archives.layer_media_type(os.pread(fd, 16, 0))
+        finally:
+            os.close(fd)
+    return {"mediaType": media_type, "size": stores.blobs.size(Digest(layer.blob)), "digest": layer.blob}
+
+
 def _documents(stores: Stores, chosen: list[_Chosen]) -> dict[str, Any]:
     manifest_list: list[dict[str, Any]] = []
     descriptors: list[dict[str, Any]] = []
@@ -142,6 +156,7 @@ def _documents(stores: Stores, chosen: list[_Chosen]) -> dict[str, Any]:
                 "Config": _path(image.id),
                 "RepoTags": [reference.familiar() for reference in references] or None,
                 "Layers": [_path(layer.blob) for layer in layers],
+                "LayerSources": {layer.diff_id: _source(stores, layer) for layer in layers},
             }
         )
         manifest = _descriptor_of_manifest(stores, image)

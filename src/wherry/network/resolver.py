@@ -105,7 +105,7 @@ def render_resolv_conf(
             servers = [s for s in servers if not _is_loopback(s) and (ipv6 or ":" not in s)] or list(DEFAULT_SERVERS)
     domains = [_word(word) for word in search] or host.search
     chosen = [_word(word) for word in options] or host.options
-    return ResolvConf(servers, [] if domains == ["."] else domains, chosen).render()
+    return ResolvConf(servers, domains, chosen).render()
 
 
 def render_embedded(host: ResolvConf, *, search: Iterable[str] = (), options: Iterable[str] = ()) -> str:
@@ -124,7 +124,7 @@ def render_embedded(host: ResolvConf, *, search: Iterable[str] = (), options: It
     chosen = [_word(word) for word in options] or host.options
     if not any(option.startswith("ndots:") for option in chosen):
         chosen = [*chosen, "ndots:0"]
-    return ResolvConf([_EMBEDDED], [] if domains == ["."] else domains, chosen).render()
+    return ResolvConf([_EMBEDDED], domains, chosen).render()
 
 
 def _word(text: str) -> str:

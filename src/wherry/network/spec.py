@@ -36,7 +36,7 @@ class NetworkSpec(Struct):
     attachable: bool = False
     ipv6: bool = False
     ipam_driver: str = "default"
-    ipam_options: dict[str, str] = field(default_factory=dict)
+    ipam_options: dict[str, str] | None = None
     pools: list[IpamPool] = field(default_factory=list)
     chosen: list[IpamPool] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
@@ -120,7 +120,7 @@ def parse_create(request: NetworkCreate) -> NetworkSpec:
         internal=request.internal,
         attachable=request.attachable,
         ipv6=ipv6,
-        ipam_options=dict((ipam.options if ipam else None) or {}),
+        ipam_options=dict(ipam.options) if ipam and ipam.options is not None else None,
         pools=pools,
         options=options,
         labels=dict(request.labels or {}),

@@ -201,13 +201,15 @@ def _identify(plan: "ProcessPlan", environment: "dict[str, str]") -> "tuple[int,
 
 
 def _limit(plan: "ProcessPlan") -> None:
-    for name, number, soft, hard in plan.rlimits:
+    for _, number, soft, hard in plan.rlimits:
         try:
             resource.setrlimit(number, (soft, hard))
         except (ValueError, OSError) as error:
             # Python says ValueError where the kernel said EPERM or EINVAL
             code = error.errno if isinstance(error, OSError) else errno.EPERM
-            raise KernelError(f"setrlimit {name} to {soft}:{hard}", code or 0) from None
+            raise KernelError(
+                f"error setting rlimits for ready process: error setting rlimit type {number}", code or 0
+            ) from None
 
 
 def _give_stdio(uid: int) -> None:

@@ -201,11 +201,12 @@ def write_sysctls(values: "tuple[tuple[str, str], ...]") -> None:
     if filesystem_magic(top) != PROC_SUPER_MAGIC:
         raise HostileInput("/proc/sys is not the kernel's")
     for path, value in values:
-        name = path.replace("/", ".")
+        doing = "open"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=top)
+            doing = "write"
             os.write(fd, value.encode())
             os.close(fd)
         except OSError as error:
-            raise KernelError(f'set sysctl "{name}" to {value!r}', error.errno or 0) from None
+            raise KernelError(f"{doing} /proc/sys/{path}", error.errno or 0) from None
     os.close(top)

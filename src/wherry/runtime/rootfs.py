@@ -280,6 +280,9 @@ def _bind(root: int, step: MountStep, tree: int) -> None:
             m.set_attributes(tree, propagation=first[0], recursive=first[1], shown=step.destination)
     for kind, recursive in options.propagation[1:]:
         m.set_attributes(tree, propagation=kind, recursive=recursive, shown=step.destination)
+    if stat.S_ISDIR(os.fstat(tree).st_mode) != stat.S_ISDIR(os.fstat(target).st_mode):
+        # the kernel says EINVAL; these are the words of the older mount(2)
+        raise KernelError(f"mount {step.source}:{step.destination}", errno.ENOTDIR)
     m.attach(tree, target, shown=step.destination)
 
 

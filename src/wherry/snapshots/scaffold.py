@@ -1,4 +1,5 @@
-"""What the runtime itself puts into a container's upper directory: places to mount on, where the image has none.
+"""What the engine itself puts into a container's upper directory: places to mount on, where the image has none, and
+the empty file by which programs see that they are in a container.
 
 Docker keeps these in a layer of their own, below the container's; here they are told apart by what they are. Each has
 something mounted on it as long as the container runs, so that nothing of the container's can be in it.
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _DIRECTORIES = (b"dev", b"proc", b"sys")
 _FILES = (b"hostname", b"hosts", b"resolv.conf")
 _PARENT = b"etc"
+_MARK = b".dockerenv"
 
 
 def scaffold(upper_fd: int, lowers: "Sequence[int]") -> frozenset[bytes]:
@@ -25,7 +27,7 @@ def scaffold(upper_fd: int, lowers: "Sequence[int]") -> frozenset[bytes]:
         upper_fd: the upper directory; stays open.
         lowers: descriptors of the layers' trees, newest first; stay open.
     """
-    found = {name for name in _DIRECTORIES if _is_empty_directory(upper_fd, name)}
+    found = {name for name in _DIRECTORIES if _is_empty_directory(upper_fd, name)} | mark(upper_fd)
     parent = _open(upper_fd, _PARENT)
     if parent is None:
         return frozenset(found)
@@ -49,6 +51,14 @@ def _is_empty_directory(fd: int, name: bytes) -> bool:
         return not os.listdir(directory)
     finally:
         os.close(directory)
+
+
+def mark(upper_fd: int) -> frozenset[bytes]:
+    """Return the path of the file that says "a container", which is there from the beginning, if it is still ours."""
+    try:
+        return frozenset({_MARK}) if _is_empty_file(upper_fd, _MARK) else frozenset()
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _is_empty_file(fd: int, name: bytes) -> bool:

@@ -7,7 +7,7 @@ from wherry.snapshots.archive import Written, write_archive
 from wherry.snapshots.confine import confine_reader
 from wherry.snapshots.diff import diff_upper
 from wherry.snapshots.metadata import root_says_something
-from wherry.snapshots.scaffold import scaffold
+from wherry.snapshots.scaffold import mark, scaffold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def write_layer(args: "dict[str, Any]", fds: "dict[str, int]", lowers: "Sequence
         tree,
         fds["blob"],
         gzip=args["gzip"],
-        exclude=scaffold(tree, lowers) if args["mounted"] else (),
+        exclude=scaffold(tree, lowers) if args["mounted"] else mark(tree),
         root=root_says_something(os.fstat(tree)),
         newest=args["newest"],
         copy_fd=fds["copy"],

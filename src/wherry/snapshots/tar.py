@@ -220,7 +220,7 @@ class TarReader:
             # Some old archivers summed signed bytes.
             signed = checksum - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
             if signed != stored:
-                raise StoreCorrupt("not a tar archive: header checksum is wrong", header=self._headers + 1)
+                raise StoreCorrupt("archive/tar: invalid tar header", header=self._headers + 1)
         return block
 
     def _extension(self, header: bytes) -> bytes:
@@ -410,7 +410,7 @@ class TarReader:
         self._pos, self._end = 0, len(self._piece)
         if not self._end:
             name = shown(self._entry.name) if self._entry else ""
-            raise StoreCorrupt("archive is truncated", entry=name)
+            raise StoreCorrupt("unexpected EOF", entry=name)
 
     def _block(self) -> bytes:
         """Return the next 512 bytes, or `b""` where the archive ends before them."""

@@ -244,7 +244,7 @@ class ExecConfig(Struct):
     detach_keys: str = field(default="", name="DetachKeys")
     tty: bool = field(default=False, name="Tty")
     env: list[str] | None = field(default=None, name="Env")
-    cmd: list[str] | str | None = field(default=None, name="Cmd")
+    cmd: list[str] | None = field(default=None, name="Cmd")
     privileged: bool = field(default=False, name="Privileged")
     user: str = field(default="", name="User")
     working_dir: str = field(default="", name="WorkingDir")

@@ -4,6 +4,7 @@ The image's own config document is the source: what Docker's clients read (`Conf
 taken from it as it stands, with the keys that dockerd always writes filled in.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -153,7 +154,9 @@ def inspect(image: ImageFacts, version: tuple[int, ...]) -> dict[str, Any]:
     if version < (1, 44):
         shown["VirtualSize"] = image.size
     layers = image.layers
-    data = {"UpperDir": layers[-1]} if layers else {}
+    # the work and the merged directory of a layer are named, as a container's are, and are not there
+    beside = os.path.dirname(layers[-1]) if layers else ""
+    data = {"MergedDir": f"{beside}/merged", "UpperDir": layers[-1], "WorkDir": f"{beside}/work"} if layers else {}
     if len(layers) > 1:
         data["LowerDir"] = ":".join(reversed(layers[:-1]))
     shown["GraphDriver"] = {"Data": data or None, "Name": "overlay2"}

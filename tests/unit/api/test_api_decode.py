@@ -53,9 +53,9 @@ def test_keys_fit_in_any_case_and_others_are_ignored() -> None:
     made = decode(b'{"detachKeys":"ctrl-a","Container":"x","cmd":["no"],"Cmd":["yes"],"TTY":true}', ExecConfig)
     assert made is not None
     assert (made.detach_keys, made.cmd, made.tty) == ("ctrl-a", ["yes"], True)
-    made = decode(b'{"Cmd":["yes"],"cmd":["no"],"Cmd":"last"}', ExecConfig)
+    made = decode(b'{"Cmd":["yes"],"cmd":["no"],"Cmd":["last"]}', ExecConfig)
     assert made is not None
-    assert made.cmd == "last"
+    assert made.cmd == ["last"]
 
 
 def test_strings_and_lists() -> None:

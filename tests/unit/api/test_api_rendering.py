@@ -67,7 +67,8 @@ def test_image_inspect_as_dockerd_26_gave_it() -> None:
     ]  # fmt: skip
     assert shown["Metadata"] == {"LastTagTime": "2026-11-24T08:20:12.764338873Z"}
     assert shown["Created"] == "2026-11-24T08:20:12.751308442Z"
-    assert shown["GraphDriver"] == {"Data": {"UpperDir": "/l/3", "LowerDir": "/l/2:/l/1"}, "Name": "overlay2"}
+    data = {"LowerDir": "/l/2:/l/1", "MergedDir": "/l/merged", "UpperDir": "/l/3", "WorkDir": "/l/work"}
+    assert shown["GraphDriver"] == {"Data": data, "Name": "overlay2"}
     old = images.inspect(image(), (1, 41))
     assert set(old) - set(shown) == {"ContainerConfig", "VirtualSize"}
 

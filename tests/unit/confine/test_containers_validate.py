@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from wherry.containers import late, spec_mounts
 from wherry.containers.validate import stop_signal, validate
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.linux.capability import NAMES
@@ -27,8 +28,12 @@ class Machine:
 
 
 def check(config: dict[str, Any], host: dict[str, Any], has: Features = V1) -> tuple[HostConfig, list[str]]:
-    wanted = msgspec.convert(host, HostConfig)
-    return wanted, validate(msgspec.convert(config, Config), wanted, Machine(), has=has)
+    """What create and then start check."""
+    wanted, own = msgspec.convert(host, HostConfig), msgspec.convert(config, Config)
+    warnings = validate(own, wanted, Machine(), has=has)
+    late.check(own, wanted)
+    spec_mounts.tmpfs_mounts(wanted)
+    return wanted, warnings
 
 
 JOINED = "container:x"
@@ -211,7 +216,17 @@ def test_refused_in_dockerds_words(config: dict[str, Any], host: dict[str, Any],
     """Clients and people know these sentences."""
     with pytest.raises(InvalidArgument) as caught:
         check(config, host)
-    assert str(caught.value) == words
+    # what only a runtime finds out is said to come from there
+    assert str(caught.value).removeprefix(late.RUNTIME).removesuffix(": unknown") == words
+
+
+def test_what_shows_at_start_does_not_hinder_create() -> None:
+    """As with dockerd, a container with such a mistake can be made."""
+    for host in ({"CpuShares": -1}, {"DeviceRequests": [{"Capabilities": [["gpu"]]}]}, {"Sysctls": {"kernel.x": "1"}}):
+        wanted = msgspec.convert(host, HostConfig)
+        validate(Config(), wanted, Machine(), has=V1)
+        with pytest.raises((InvalidArgument, NotSupported)):
+            late.check(Config(), wanted)
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,11 @@ def test_loopback_resolvers_are_replaced(tmp_path: Path) -> None:
 
 
 def test_dns_flags_override() -> None:
-    """--dns, --dns-search and --dns-option replace the host's, each for itself; a search of `.` means none."""
+    """--dns, --dns-search and --dns-option replace the host's, each for itself; `.` is the search in no domain."""
     host = ResolvConf(["10.0.0.1"], ["lan"], ["edns0"])
-    assert render_resolv_conf(host, dns=["127.0.0.11"], search=["."]) == "nameserver 127.0.0.11\noptions edns0\n"
+    assert (
+        render_resolv_conf(host, dns=["127.0.0.11"], search=["."]) == "nameserver 127.0.0.11\nsearch .\noptions edns0\n"
+    )
     shown = render_resolv_conf(host, search=["a", "b"], options=["ndots:1"])
     assert shown == "nameserver 10.0.0.1\nsearch a b\noptions ndots:1\n"
     with pytest.raises(InvalidArgument):
