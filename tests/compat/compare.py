@@ -18,6 +18,8 @@ _VARYING = (
     (r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "<mac>"),
     (r"\b(172\.\d+|10\.\d+|192\.168)\.\d+\.\d+\b", "<address>"),
     (r"0x[0-9a-f]{6,}", "<pointer>"),
+    # which of the host's servers did not know a name
+    (r" on \S+:53: no such host", ": no such host"),
     (r"\b(3[2-9]|[45]\d|6[0-5])\d{3}\b", "<port>"),
     (r"[ \t]+", " "),
     # names of Go's types, which change with dockerd's version; and of a program that takes no part here
@@ -43,11 +45,20 @@ class Result(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A compared row: `difference` is None where both do the same; `older`: not the dockerd that the table is about."""
+    """A compared row.
+
+    Attributes:
+        difference: None where both do the same.
+        older: not the dockerd that the table is about.
+        fails: dockerd, or the docker command, refuses what the row asks.
+        codes: exit codes (or statuses) are not the same.
+    """
 
     row: Row
     difference: str | None
     older: bool = False
+    fails: bool = False
+    codes: bool = False
 
     @property
     def ok(self) -> bool:
@@ -60,8 +71,8 @@ class Verdict(NamedTuple):
 def run(row: Row, docker: Engine, wherryd: Engine, pool: ThreadPoolExecutor) -> Verdict:
     """Run a row on both, tidy up, and compare."""
     expected, found = pool.map(lambda engine: _result(row, engine), (docker, wherryd))
-    if row.request is not None and expected.code == 500 and 400 <= found.code < 500:
-        # everywhere here: what the caller got wrong is not called a failure of the engine
+    if row.request is not None and expected.code == 500 and (400 <= found.code < 500 or found.code == 503):
+        # everywhere here: what the caller got wrong, or a registry that is away, is not called a failure of the engine
         expected = expected._replace(code=found.code)
     older = docker.version < REFERENCE
     ignored = (*row.ignore, "stderr") if older and row.request is None else row.ignore
@@ -72,7 +83,9 @@ def run(row: Row, docker: Engine, wherryd: Engine, pool: ThreadPoolExecutor) -> 
         for part, want, got in zip(("code", "stdout", "stderr"), expected, found, strict=True)
         if want != got and part not in ignored
     ]
-    return Verdict(row, "\n".join(differences) or None, older)
+    fails = expected.code >= (1 if row.request is None else 400)
+    codes = expected.code != found.code and "code" not in ignored
+    return Verdict(row, "\n".join(differences) or None, older, fails, codes)
 
 
 def _told(part: str, want: object, got: object) -> str:

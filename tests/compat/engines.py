@@ -193,7 +193,10 @@ def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Eng
             (base / "d").mkdir()
             peer = stack.enter_context(bridged(base / "d"))
         wherryd = Engine(ours, base / "w-dir")
-        docker = Engine(peer, base / "d-dir")
+        # beside the peer's socket: a dockerd with a mount namespace of its own sees at least that directory
+        theirs = Path(tempfile.mkdtemp(prefix="rows-", dir=Path(peer).parent))
+        stack.callback(shutil.rmtree, theirs, ignore_errors=True)
+        docker = Engine(peer, theirs)
         archive = base / "busybox.tar"
         code, _, err = wherryd.shell("docker image inspect busybox")
         if code:

@@ -16,6 +16,9 @@ _SAME = (
     (r"size: \d+", "size: <n>"),
 )
 
+# dockerd looks first whether somebody answers, and words the failure of that
+_ASKED = ((r"/v1/(_ping|search)", "/v1/<asked>"),)
+
 
 def wire(line: str, *, ignore: tuple[str, ...] = ()) -> Row:
     """A row that has a registry at `$R`."""
@@ -61,9 +64,9 @@ ROWS = [
     look("echo wrong | docker login -u me --password-stdin 127.0.0.1:1"),
     look("docker login -p x -u '' 127.0.0.1:1"),
     look("docker logout 127.0.0.1:1"),
-    look("docker search --limit 101 127.0.0.1:1/x"),
+    look("docker search --limit 101 127.0.0.1:1/x", normalise=_ASKED),
     look("docker search --filter nope=1 127.0.0.1:1/x"),
     look("docker search --filter stars=x 127.0.0.1:1/x"),
-    look("docker search 127.0.0.1:1/x"),
+    look("docker search 127.0.0.1:1/x", normalise=_ASKED),
     look("docker search UPPER://x"),
 ]

@@ -4,6 +4,9 @@ from typing import Any
 
 from tests.compat.row import Row, look
 
+# how runc mounts is its own affair
+_BY_DESCRIPTOR = ((r" \(via /proc/self/fd/\d+\), flags: 0x\w+", ""),)
+
 
 def _run(words: str, **rest: Any) -> Row:
     return Row(f"docker run --rm {words}", **rest)
@@ -95,7 +98,7 @@ ROWS: list[Row] = [
     _run("-v $DIR:/d busybox sh -c 'echo x >/d/written; ls /d | grep -c written'", files=True),
     _run("-v $DIR/made:/d busybox sh -c 'stat -c %a:%u /d'", files=True),
     _run("-v $DIR/busybox.tar:/d busybox stat -c %F /d", files=True),
-    _run("-v $DIR/busybox.tar:/etc busybox true", files=True),
+    _run("-v $DIR/busybox.tar:/etc busybox true", files=True, normalise=_BY_DESCRIPTOR),
     _run("--mount type=bind,src=$DIR,dst=/d,readonly busybox touch /d/x", files=True),
     _run("--mount type=bind,src=/nope/x,dst=/d busybox true"),
     _run("--mount type=tmpfs,dst=/d,tmpfs-size=1m,tmpfs-mode=700 busybox sh -c 'stat -c %a /d; df -k /d | tail -1'"),

@@ -7,6 +7,11 @@ from tests.compat import (
     rows_copy,
     rows_disk,
     rows_distribution,
+    rows_filters,
+    rows_flags,
+    rows_groups,
+    rows_http,
+    rows_ids,
     rows_image_verbs,
     rows_images,
     rows_lifecycle,
@@ -15,30 +20,24 @@ from tests.compat import (
     rows_network,
     rows_run,
     rows_state,
+    rows_verbs,
     rows_volumes,
 )
 from tests.compat.deviations import DEVIATIONS
 from tests.compat.row import Row
 
-_ALL: list[Row] = [
-    row._replace(deviation=DEVIATIONS.get(row.title, ""))
-    for row in (
-        *rows_look.ROWS,
-        *rows_api.ROWS,
-        *rows_images.ROWS,
-        *rows_changes.ROWS,
-        *rows_image_verbs.ROWS,
-        *rows_disk.ROWS,
-        *rows_distribution.ROWS,
-        *rows_copy.ROWS,
-        *rows_run.ROWS,
-        *rows_lifecycle.ROWS,
-        *rows_state.ROWS,
-        *rows_volumes.ROWS,
-        *rows_network.ROWS,
-        *rows_names.ROWS,
-        *rows_build.ROWS,
-    )
-]
+_FILES = (
+    *(rows_look, rows_api, rows_images, rows_changes, rows_image_verbs, rows_disk, rows_distribution, rows_copy),
+    *(rows_run, rows_lifecycle, rows_state, rows_volumes, rows_network, rows_names, rows_build),
+    *(rows_http, rows_flags, rows_filters, rows_ids, rows_verbs, rows_groups),
+)
+TOPICS: dict[str, list[Row]] = {
+    file.__name__.rpartition("rows_")[2]: [row._replace(deviation=DEVIATIONS.get(row.title, "")) for row in file.ROWS]
+    for file in _FILES
+}
 # what two topics ask alike is asked once
-ROWS: list[Row] = list({row.title: row for row in reversed(_ALL)}.values())[::-1]
+_BY_TITLE: dict[str, Row] = {}
+for _rows in TOPICS.values():
+    for _row in _rows:
+        _BY_TITLE.setdefault(_row.title, _row)
+ROWS: list[Row] = list(_BY_TITLE.values())

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.compat import engines
+from tests.compat.commands import counted
 from tests.compat.deviations import DEVIATIONS, OLDER
 from tests.compat.run import compare_all
 from tests.compat.table import ROWS
@@ -15,6 +16,11 @@ def test_the_table_is_sound() -> None:
     titles = Counter(row.title for row in ROWS)
     assert not [title for title, count in titles.items() if count > 1]
     assert not [title for title in (*DEVIATIONS, *OLDER) if title not in titles]
+
+
+def test_each_command_has_its_rows() -> None:
+    """No command of the docker command is left with less than five."""
+    assert {name: count for name, count in counted(ROWS).items() if count < 5} == {}
 
 
 @pytest.mark.root

@@ -149,3 +149,25 @@ def test_run_and_errors(project: Project) -> None:
     file.write_text(file.read_text().replace("image: busybox", "image: nowhere.invalid/x"))
     assert project.compose("up", "-d", "worker", code=None).code != 0
     assert project.ids("worker") == []
+
+
+def test_the_verbs_on_what_runs(project: Project, engine: EngineProcess) -> None:
+    """pause, kill, start, port, images and config do to a service what they say."""
+    project.compose("up", "-d", "worker")
+    [worker] = project.ids("worker")
+
+    def state() -> str:
+        return engine.docker("inspect", "-f", "{{.State.Status}}", worker).out.strip()
+
+    project.compose("pause", "worker")
+    assert state() == "paused"
+    project.compose("unpause", "worker")
+    assert state() == "running"
+    project.compose("kill", "-s", "KILL", "worker")
+    assert state() == "exited"
+    project.compose("start", "worker")
+    assert state() == "running"
+    assert "busybox" in project.compose("images", "worker").out
+    assert set(project.compose("config", "--services").out.split()) == {"db", "web", "worker"}
+    project.compose("rm", "-sf", "worker")
+    assert project.ids("worker") == []
