@@ -223,10 +223,6 @@ ROWS: list[Row] = [
     Row("docker rmi -f t:1 t:2 nope", setup="docker tag busybox t:1; docker tag busybox t:2"),
     # networks
     Row(
-        "docker network create -o com.docker.network.bridge.name=wcrows0 nn1 >/dev/null; docker network inspect -f '{{.Options}}' nn1",
-        since=_SINCE,
-    ),
-    Row(
         "docker network create -o com.docker.network.driver.mtu=1400 nn1 >/dev/null; docker run --rm --network nn1 busybox cat /sys/class/net/eth0/mtu",
         since=_SINCE,
     ),

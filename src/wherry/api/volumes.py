@@ -1,8 +1,9 @@
 """Volumes: `/volumes`."""
 
+from wherry.api import absent
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, Unavailable
 from wherry.wire.volumes import VolumeCreate
 
 
@@ -18,6 +19,8 @@ async def listing(call: Call) -> Reply:
 async def create(call: Call) -> Reply:
     """POST /volumes/create: 201 also for one that is there already, as dockerd."""
     asked = await call.json(VolumeCreate) or VolumeCreate()
+    if asked.cluster is not None:
+        raise Unavailable(absent.NO_SWARM)
     made = await call.engine.volumes.create(asked.name, asked.driver, asked.driver_opts or {}, asked.labels or {})
     return json_reply(made, 201)
 

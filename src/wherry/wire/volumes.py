@@ -10,3 +10,4 @@ class VolumeCreate(Struct):
     driver: str = field(default="", name="Driver")
     driver_opts: dict[str, str] | None = field(default=None, name="DriverOpts")
     labels: dict[str, str] | None = field(default=None, name="Labels")
+    cluster: dict[str, object] | None = field(default=None, name="ClusterVolumeSpec")
