@@ -83,6 +83,22 @@ def test_limits_and_isolation() -> None:
     assert (host["CapAdd"], host["Sysctls"], host["Init"]) == (["NET_ADMIN"], {"net.a": "1"}, True)
 
 
+def test_limits_of_devices() -> None:
+    """Bytes with their units, operations and weights of single devices; GPUs by number, id and capability."""
+    limits = (
+        "--device-read-bps=/dev/null:1mb",
+        "--device-write-iops=/dev/zero:7",
+        "--blkio-weight-device=/dev/null:300",
+    )
+    host = _config(*limits, "--gpus", '"device=0,1",capabilities=utility', "--gpus=all", "busybox")["HostConfig"]
+    assert host["BlkioDeviceReadBps"] == [{"Path": "/dev/null", "Rate": 1 << 20}]
+    assert host["BlkioDeviceWriteIOps"] == [{"Path": "/dev/zero", "Rate": 7}]
+    assert host["BlkioWeightDevice"] == [{"Path": "/dev/null", "Weight": 300}]
+    some, every = host["DeviceRequests"]
+    assert (some["DeviceIDs"], some["Count"], some["Capabilities"]) == (["0", "1"], 0, [["utility", "gpu"]])
+    assert (every["DeviceIDs"], every["Count"], every["Capabilities"]) == (None, -1, [["gpu"]])
+
+
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files come before flags; a name alone takes our value of it, and unsets where there is none."""
     monkeypatch.setenv("OURS", "1")
