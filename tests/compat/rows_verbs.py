@@ -167,6 +167,7 @@ ROWS: list[Row] = [
     Row("docker rm -l k1", setup="docker create --name k1 busybox"),
     Row("docker container rm k1; docker container rm k1", setup="docker create --name k1 busybox"),
     Row("docker container kill k1; docker container wait k1", setup=_UP),
+    Row("docker wait k1", setup="docker run -d --name k1 --restart always busybox sh -c 'sleep 1; exit 3'"),
     Row("docker wait k1 & sleep 0.3; docker rm -f k1 >/dev/null; wait", setup=_UP),
     Row("docker pause k1 k1; docker unpause k1 k1", setup=_UP),
     Row(

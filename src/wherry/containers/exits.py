@@ -156,8 +156,8 @@ def exited(context: Context, container: Container, record: ExitRecord, *, unseen
     for process in container.execs.values():
         process.running = False
     tell(context, container, record, unseen=unseen)
-    if not again:
-        resolve_waiters(container)
+    # also when its policy starts it again: who waits, waits for this exit
+    resolve_waiters(container)
     monitor, container.monitor = container.monitor, None
     task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again))
     context.keep(task)
