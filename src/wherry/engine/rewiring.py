@@ -144,7 +144,7 @@ class Rewiring:
         before, sandbox.endpoints = sandbox.endpoints, endpoints
         if attach:
             # its addresses must be known to who adopts, before there is anything that has them
-            await self._remember(container, sandbox)
+            await self._remember(container, sandbox, more=True)
         held, fresh = self._ports(container, sandbox, before, endpoints)
         made = False
         try:
@@ -193,12 +193,23 @@ class Rewiring:
             )
         return moved, []
 
-    async def _remember(self, container: Container, sandbox: AttachedSandbox) -> None:
-        path = f"{self._roots.sandbox(container.id)}/launch.json"
-        await asyncio.get_running_loop().run_in_executor(None, self._write, path, container, sandbox)
+    async def _remember(self, container: Container, sandbox: AttachedSandbox, *, more: bool = False) -> None:
+        """Write down what a sandbox has now; `more` than before, or less.
 
-    def _write(self, path: str, container: Container, sandbox: AttachedSandbox) -> None:
+        What was interrupted is found by an endpoint that is written down and not on record: so one that comes is
+        written down before anything else tells of it, and one that goes is forgotten last.
+        """
+        await asyncio.get_running_loop().run_in_executor(None, self._write, container, sandbox, more)
+
+    def _write(self, container: Container, sandbox: AttachedSandbox, more: bool) -> None:
+        if not more:
+            self._write_files(container, sandbox)
+        path = f"{self._roots.sandbox(container.id)}/launch.json"
         write_atomic(path, msgspec.json.encode(sandbox.to_json()), durable=False)
+        if more:
+            self._write_files(container, sandbox)
+
+    def _write_files(self, container: Container, sandbox: AttachedSandbox) -> None:
         self._write_hosts(container, sandbox)
         directory = self._roots.container(container.id)
         resolver = self._files.resolv_conf(container, sandbox.endpoints)
