@@ -41,6 +41,7 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _CONTINUE = 1
+_CWD = 0xFFFFFF9C
 _BEGIN = "/the-operation-begins-here"
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -179,7 +180,7 @@ def _supervise(
             name = calls[number]
             if name == "rmdir" and memory(who, arguments[0], 64).startswith(_BEGIN.encode() + b"\0"):
                 outcome.began = len(outcome.steps)
-            step = _step(who, name, arguments, root)
+            step = describe(who, name, arguments, root)
             refuse = full and name in ALLOCATES and bool(step)
             if step:
                 outcome.steps.append(step)
@@ -218,24 +219,31 @@ def answer(listener: int, id_: int, refuse: bool) -> None:
             raise
 
 
-def _step(pid: int, name: str, arguments: "tuple[int, ...]", root: str) -> str:
-    """Describe the call; empty where it changes nothing below the root."""
+def describe(pid: int, name: str, arguments: "tuple[int, ...]", root: str) -> str:
+    """Describe a call; empty where it changes nothing below the root."""
     if name in BY_FD:
-        try:
-            path = os.readlink(f"/proc/{pid}/fd/{arguments[BY_FD[name]] & 0xFFFFFFFF}")
-        except OSError:
-            return ""
+        path = _link(f"/proc/{pid}/fd/{arguments[BY_FD[name]] & 0xFFFFFFFF}")
         return f"{name} {path[len(root) + 1 :]}" if path == root or path.startswith(f"{root}/") else ""
     if name == "openat2":
         flags = struct.unpack("=Q", memory(pid, arguments[2], 8))[0]
         if not flags & (os.O_CREAT | os.O_TRUNC):
             return ""
-    at, path_argument = (arguments[0], arguments[1]) if name in OPENS or name.endswith("at") else (None, arguments[0])
+    # a symbolic link's own path comes behind its target
+    first = 1 if name.startswith("symlink") else 0
+    relative = name in OPENS or name.endswith("at") or name == "renameat2"
+    at, path_argument = (arguments[first], arguments[first + 1]) if relative else (_CWD, arguments[first])
     path = memory(pid, path_argument, 4096).split(b"\0")[0].decode(errors="replace")
-    if path.startswith("/") and not path.startswith(f"{root}/"):
+    if not path.startswith("/"):
+        above = f"/proc/{pid}/cwd" if at & 0xFFFFFFFF == _CWD else f"/proc/{pid}/fd/{at & 0xFFFFFFFF}"
+        path = f"{_link(above)}/{path}"
+    return f"{name} {path[len(root) + 1 :]}" if path.startswith(f"{root}/") else ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
         return ""
-    shown = path[len(root) + 1 :] if path.startswith("/") else path if at is None else f"…/{path}"
-    return f"{name} {shown}"
 
 
 def memory(pid: int, address: int, size: int) -> bytes:

@@ -220,7 +220,10 @@ async def copy_into(ingest: Ingest, chunks: AsyncIterable[bytes], size: int, tel
                 await _until_done(writing)
     finally:
         if parts and (writing is None or writing.exception() is None):
-            await _until_done(loop.run_in_executor(None, _write, ingest, parts))
+            writing = loop.run_in_executor(None, _write, ingest, parts)
+            await _until_done(writing)
+        if writing is not None:
+            writing.exception()  # taken: what ended the transfer is told instead, if anything did
     if writing is not None:
         writing.result()
 
@@ -259,6 +262,8 @@ async def _until_done(work: "asyncio.Future[Any]") -> None:
         except asyncio.CancelledError:
             cancelled = True
     if cancelled:
+        if not work.cancelled():
+            work.exception()  # taken: nobody asks for it any more
         raise asyncio.CancelledError
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from wherry.errors import ImageInUse, WherryError
+from wherry.errors import ImageInUse, KernelError, WherryError
 from wherry.images.compare import archive_digest
 from wherry.images.resolve import is_id_prefix, resolve_id
 from wherry.images.stores import Stores
@@ -53,8 +53,7 @@ async def _remove(stores: Stores, given: str, in_use: InUse, force: bool, prune:
         gone = _with_digests_of(_given_name(given), names)
         held = _held(stores, gone)
         await records.drop(gone)
-        for digest in held - stores.needed_blobs():
-            stores.blobs.remove(digests.parse(digest))
+        _take_away(stores, held - stores.needed_blobs())
         report += [{"Untagged": parse_normalized(name).familiar()} for name in gone]
         if records.names_of(id_):
             return report
@@ -145,20 +144,34 @@ async def _delete(stores: Stores, id_: str, in_use: InUse, prune: bool) -> list[
     await stores.records.drop((), [id_])
     stores.forget(id_)
     report = [{"Deleted": id_}]
-    # the record is gone, durably: what a crash leaves from here on is collected at the next start
-    needed_layers, needed_blobs = stores.needed_layers(), stores.needed_blobs()
-    for chain_id in reversed(record.chain_ids):
-        if chain_id not in needed_layers and stores.overlay.exists(chain_id):
-            stores.overlay.remove(chain_id)
-            report.append({"Deleted": chain_id})
-    for digest in held - needed_blobs:
-        stores.blobs.remove(digests.parse(digest))
+    # the record is gone, durably: what a crash or a full disk leaves from here on is collected at the next start
+    needed_layers = stores.needed_layers()
+    gone = [
+        chain_id
+        for chain_id in reversed(record.chain_ids)
+        if chain_id not in needed_layers and stores.overlay.exists(chain_id)
+    ]
+    report += [{"Deleted": chain_id} for chain_id in gone]
+    _take_away(stores, held - stores.needed_blobs(), gone)
     parent = record.parent
     if not prune or parent not in stores.records.by_id or stores.records.names_of(parent):
         return report
     if not _conflict(stores, parent, in_use, force=False, ignore_names=True):
         report += await _delete(stores, parent, in_use, prune)
     return report
+
+
+def _take_away(stores: Stores, blobs: Iterable[str], layers: Iterable[str] = ()) -> None:
+    """Remove what nothing needs. What cannot be (the disk is full) waits for collection: the names are gone already."""
+    for kind, ids in (("layer", layers), ("blob", blobs)):
+        for id_ in ids:
+            try:
+                if kind == "layer":
+                    stores.overlay.remove(id_)
+                else:
+                    stores.blobs.remove(digests.parse(id_))
+            except KernelError as error:
+                _log.warning("a %s of a removed image stays until the next start: %s", kind, error)
 
 
 async def _describe_orphans(stores: Stores, record: ImageRecord) -> None:

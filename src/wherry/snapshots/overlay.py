@@ -14,7 +14,7 @@ A layer is there when its directory is: it is written in `ingest/`, made durable
 import json
 import os
 import stat
-from errno import EEXIST, ENOENT, ENOTEMPTY
+from errno import EEXIST, ENOENT, ENOSPC, ENOTEMPTY
 
 from wherry.errors import InvalidArgument, KernelError, NewerSchema, StoreCorrupt
 from wherry.linux.libc import check, libc
@@ -71,15 +71,22 @@ class Overlay:
         return os.path.isdir(self._directory(chain_id))
 
     def stage(self) -> str:
-        """Make an empty directory (mode 0755) for a layer's tree, in a private one of its own, and return it."""
+        """Make an empty directory (mode 0755) for a layer's tree, in a private one of its own, and return it.
+
+        Raises:
+            KernelError: a system call failed; nothing is left.
+        """
         while True:
             staging = f"{self._roots.ingest}/layer-{os.urandom(8).hex()}"
             try:
                 os.mkdir(staging, 0o700)
+                os.mkdir(f"{staging}/fs", 0o755)
+                os.chmod(f"{staging}/fs", 0o755)
             except FileExistsError:
                 continue
-            os.mkdir(f"{staging}/fs", 0o755)
-            os.chmod(f"{staging}/fs", 0o755)
+            except OSError as error:
+                self.abandon(f"{staging}/fs")
+                raise KernelError("stage layer", error.errno or 0, staging) from error
             return f"{staging}/fs"
 
     def commit(
@@ -261,7 +268,11 @@ class Overlay:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise KernelError("remove layer", error.errno or 0, f"{self._roots.ingest}/{name}") from error
+            if error.errno != ENOSPC:
+                raise KernelError("remove layer", error.errno or 0, f"{self._roots.ingest}/{name}") from error
+            # the trash has no room for one more name: then where it lies
+            _remove(self._roots.ingest, name)
+            return
         try:
             _remove(self._roots.trash, name)
         except KernelError as error:

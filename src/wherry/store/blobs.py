@@ -105,6 +105,7 @@ class Blobs:
 
         Raises:
             Unavailable: somebody else writes the ingest of that name.
+            KernelError: it cannot be made (the disk is full); nothing holds it.
         """
         return Ingest(self, ref)
 
@@ -125,8 +126,15 @@ class Blobs:
                         yield Digest(f"{algorithm}:{entry.name}"), entry.stat(follow_symlinks=False).st_size
 
     def remove(self, digest: Digest) -> bool:
-        """Take the blob away; who holds it open keeps it. Returns whether it was there."""
-        return discard(self.path(digest), self.trash) is not None
+        """Take the blob away; who holds it open keeps it. Returns whether it was there.
+
+        Raises:
+            KernelError: it could not be moved.
+        """
+        try:
+            return discard(self.path(digest), self.trash) is not None
+        except OSError as error:
+            raise KernelError("remove blob", error.errno or 0, self.path(digest)) from error
 
     def sweep(self, keep_seconds: float = 7 * 86400) -> int:
         """Remove what interrupted writers left: all nameless ingests, and named ones older than `keep_seconds`.
@@ -162,17 +170,22 @@ class Ingest:
         key = _key(ref) if ref is not None else "_" + secrets.token_hex(16)
         self._directory = f"{blobs.ingests}/{key}"
         self.path = f"{self._directory}/data"
-        os.makedirs(self._directory, 0o700, exist_ok=True)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise Unavailable(f"ingest {ref}: is being written by somebody else", ref=ref) from None
+        self._fd = -1
         self._verifier = Verifier()
         self._done = False
-        if ref is not None:
-            self._resume(ref)
+        try:
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if ref is not None:
+                self._resume(ref)
+        except BlockingIOError:
+            self.seal()
+            raise Unavailable(f"ingest {ref}: is being written by somebody else", ref=ref) from None
+        except OSError as error:
+            # the lock goes with the descriptor: the next attempt finds what came so far
+            self.close()
+            raise KernelError("begin blob", error.errno or 0, self.path) from error
 
     def _resume(self, ref: str) -> None:
         if not os.path.exists(f"{self._directory}/ref"):
@@ -223,6 +236,8 @@ class Ingest:
     def commit(self, expected: Digest | None = None, size: int | None = None, *, synced: bool = False) -> Digest:
         """Verify what was written and make it visible. Idempotent for a blob that is already there.
 
+        A resumable ingest stays for the next attempt where the disk is full.
+
         Args:
             expected: the digest it must have; None takes sha256 of what came.
             size: the length it must have.
@@ -230,6 +245,7 @@ class Ingest:
 
         Raises:
             DigestMismatch: it is something else; nothing becomes visible, and the ingest is gone.
+            KernelError: a system call failed.
         """
         try:
             digest = self._verify(expected, size)
@@ -259,14 +275,20 @@ class Ingest:
 
     def _make_visible(self, digest: Digest, *, synced: bool = False) -> Digest:
         target = self._blobs.path(digest)
-        if not os.path.exists(target):
-            self._reopen()
-            os.fchmod(self._fd, 0o444)
-            if not synced:
-                os.fsync(self._fd)
-            os.rename(self.path, target)
-            if not synced:
-                fsync_dir(os.path.dirname(target))
+        try:
+            if not os.path.exists(target):
+                self._reopen()
+                os.fchmod(self._fd, 0o444)
+                if not synced:
+                    os.fsync(self._fd)
+                os.rename(self.path, target)
+                if not synced:
+                    fsync_dir(os.path.dirname(target))
+        except OSError as error:
+            if os.path.exists(target):
+                self._finish()
+            self.close()
+            raise KernelError("store blob", error.errno or 0, target) from error
         self._finish()
         return digest
 
