@@ -155,6 +155,7 @@ class EngineProcess:
             if self.process is None:
                 self.start()
             self.remove_all()
+            self.docker("network", "prune", "-f", check=False)  # their bridges would stay
         if self.process is not None:
             self.process.terminate()
             try:
