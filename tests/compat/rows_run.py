@@ -297,7 +297,7 @@ ROWS: list[Row] = [
     _refused("--volumes-from nope"),
     _refused("--link nope"),
     _refused("--isolation hyperv"),
-    _refused("--cgroup-parent /x"),
+    _kept("--cgroup-parent /x", "{{.HostConfig.CgroupParent}}"),
     _refused("-v vol:/x"),
     _refused("-v /x"),
     look("docker run --help | head -3"),

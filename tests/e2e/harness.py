@@ -1,6 +1,7 @@
 """One wherryd as a subprocess, and the clients that people use against it."""
 
 import contextlib
+import json
 import os
 import select
 import shutil
@@ -264,3 +265,9 @@ def children(pid: int) -> list[int]:
 def cmdline(pid: int) -> bytes:
     """The words of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def monitor(engine: EngineProcess, name: str) -> int:
+    """The pid of a container's monitor."""
+    id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
+    return int(json.loads(Path(f"{engine.roots.sandbox(id_)}/state.json").read_text())["monitor"]["pid"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import EngineProcess, children, cmdline, running, until
+from tests.e2e.harness import EngineProcess, children, cmdline, monitor, running, until
 
 pytestmark = pytest.mark.root
 
@@ -41,12 +41,6 @@ def state(engine: EngineProcess, name: str) -> dict[str, Any]:
     """`State` as inspect shows it."""
     shown: dict[str, Any] = json.loads(engine.docker("inspect", "-f", "{{json .State}}", name).out)
     return shown
-
-
-def monitor(engine: EngineProcess, name: str) -> int:
-    """The pid of a container's monitor."""
-    id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
-    return int(json.loads(Path(f"{engine.roots.sandbox(id_)}/state.json").read_text())["monitor"]["pid"])
 
 
 def kill(pid: int) -> None:

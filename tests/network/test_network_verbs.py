@@ -110,6 +110,24 @@ def test_connect_and_disconnect_while_it_runs(engine: EngineProcess, command: st
     cli("network", "rm", "n1", "n2")
 
 
+def test_who_leaves_none_can_be_connected(engine: EngineProcess) -> None:
+    """A container without a network gets one while it runs, keeps it over a restart, and does not without leaving."""
+    engine.docker("network", "create", "--subnet", "10.231.1.0/24", "n1")
+    engine.docker("run", "-d", "--name", "alone", "--network", "none", *SLEEP)
+    refused = engine.docker("network", "connect", "n1", "alone", check=False)
+    assert "with one of the networks in private (none) mode" in refused.err
+    engine.docker("network", "disconnect", "none", "alone")
+    assert _networks(engine, "alone") == {}
+    again = engine.docker("network", "disconnect", "none", "alone", check=False)
+    assert "is not connected to network none" in again.err
+    engine.docker("network", "connect", "--ip", "10.231.1.9", "n1", "alone")
+    assert _addresses(engine, "alone") == {"eth0": ["10.231.1.9/24"]}
+    engine.docker("restart", "-t", "0", "alone")
+    assert _addresses(engine, "alone") == {"eth0": ["10.231.1.9/24"]}
+    engine.docker("rm", "-f", "alone")
+    engine.docker("network", "rm", "n1")
+
+
 def test_what_is_connected_stays_so(engine: EngineProcess) -> None:
     """What was connected and disconnected, while it ran or not, is what the next start makes."""
     for number in (1, 2, 3):
@@ -170,7 +188,7 @@ def test_events_tell_of_networks(engine: EngineProcess) -> None:
     end = str(int(time.time()) + 1)
     told = engine.docker("events", "--since", "1h", "--until", end, "--filter", "type=network", "--format", "json").out
     events = [json.loads(line) for line in told.splitlines()]
-    mine = [event for event in events if event["Actor"]["Attributes"]["name"] == "n1"][-4:]
+    mine = [event for event in events if event["Actor"]["Attributes"].get("name") == "n1"][-4:]
     assert [event["Action"] for event in mine] == ["create", "connect", "disconnect", "destroy"]
     assert [event["Actor"]["Attributes"].get("container") for event in mine] == [None, id_, id_, None]
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
-from wherry.containers import clock, health, launch, records, remove, restart
+from wherry.containers import clock, groups, health, records, remove, restart
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
@@ -111,7 +111,7 @@ def lost_record(
     Args:
         count: the run's count of restarts.
     """
-    group = open_cgroup(launch.cgroup_path(context, id_))
+    group = open_cgroup(groups.cgroup_path(context, id_))
     if group.exists():
         try:
             # what is frozen does not end by itself between this look and the signal
@@ -135,7 +135,7 @@ def lost_record(
 
 def end_group(context: Context, id_: str) -> None:
     """Kill every process of a container and remove its cgroup; blocking. Raises KernelError when they do not die."""
-    group = open_cgroup(launch.cgroup_path(context, id_))
+    group = open_cgroup(groups.cgroup_path(context, id_))
     if group.exists():
         group.kill()
         group.remove()

@@ -6,6 +6,7 @@ from typing import Any
 
 from wherry.containers import health, links, logs, userns
 from wherry.containers.context import Context
+from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
 from wherry.containers.ports import SandboxNetwork
@@ -76,11 +77,6 @@ def prepare(
         "attach": [],
         "stop_on_control_close": False,
     }
-
-
-def cgroup_path(context: Context, id_: str) -> str:
-    """The container's cgroup, below each hierarchy's root."""
-    return f"/{context.roots.scope}/containers/{id_}"
 
 
 def start_mark(data: str) -> str:

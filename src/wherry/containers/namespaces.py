@@ -3,7 +3,7 @@
 import os
 
 from wherry.containers.context import Context
-from wherry.containers.launch import cgroup_path
+from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container
 from wherry.errors import Conflict, InvalidArgument
 

@@ -115,6 +115,10 @@ class Registry:
         if self._by_name.get(container.name) == container.id:
             del self._by_name[container.name]
 
+    def get(self, id_: str) -> Container | None:
+        """The container with that full id, if there is one."""
+        return self._by_id.get(id_)
+
     def find(self, reference: str) -> Container:
         """Find a container by full id, name (a leading slash is allowed) or unambiguous id prefix, in that order.
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from wherry.containers import launch, mounting, strays
+from wherry.containers import groups, mounting, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import Monitor
@@ -36,7 +36,7 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
 
 
 def _clear_sandbox(context: Context, id_: str) -> None:
-    open_cgroup(launch.cgroup_path(context, id_)).remove()
+    open_cgroup(groups.cgroup_path(context, id_)).remove()
     run = context.roots.sandbox(id_)
     for name in _VOLATILE:
         try:

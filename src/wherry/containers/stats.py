@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wherry.containers import clock, launch
+from wherry.containers import clock, groups
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.errors import WherryError
@@ -103,7 +103,7 @@ def _joined(container: Container, now: Json | None, before: Json | None) -> Json
 
 
 def _read(context: Context, container: Container) -> Json | None:
-    group = open_cgroup(launch.cgroup_path(context, container.id))
+    group = open_cgroup(groups.cgroup_path(context, container.id))
     try:
         used = group.stats()
     except (WherryError, OSError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.containers.context import Context
+from wherry.containers.groups import cgroup_path
 from wherry.errors import Unavailable
 from wherry.runtime.cgroups import open_cgroup
 
@@ -28,15 +29,18 @@ async def quiet(context: Context) -> None:
     await _until_gone(lambda: _nameless(context))
 
 
-async def end(context: Context, id_: str) -> None:
+async def end(context: Context, id_: str, parent: str | None = None) -> None:
     """Kill the monitor of a container, and what helps it, and the container's processes: nobody can reach them.
+
+    Args:
+        parent: as of `groups.cgroup_path`.
 
     Raises:
         Unavailable: they do not die.
     """
     loop = asyncio.get_running_loop()
     await quiet(context)
-    group = open_cgroup(f"/{context.roots.scope}/containers/{id_}")
+    group = open_cgroup(cgroup_path(context, id_, parent))
     deadline = loop.time() + PATIENCE
     while loop.time() < deadline:
         # in turns: a helper that is killed late may have put its child into the cgroup meanwhile

@@ -7,6 +7,7 @@ import json
 import signal
 
 from wherry.containers import health, logs, restart, spec_devices, spec_mounts, spec_security
+from wherry.containers.groups import normal_parent
 from wherry.containers.spec import Host
 from wherry.containers.validate_resources import validate_resources
 from wherry.errors import InvalidArgument, NotSupported
@@ -40,7 +41,7 @@ def validate(config: Config, host: HostConfig, machine: Host, *, has: Features |
     _host(host)
     restart_policy(host.restart_policy, config)
     _modes(config, host)
-    _not_yet(host)
+    normal_parent(host.cgroup_parent)
     _security(host)
     warnings = validate_resources(host, machine.cpus, has or features())
     if host.network_mode == "host" and host.port_bindings:
@@ -147,12 +148,6 @@ def _host(host: HostConfig) -> None:
             if not path.startswith("/"):
                 raise InvalidArgument(f"invalid {what}: '{path}' is not an absolute path")
     logs.validate(host.log_config)
-
-
-def _not_yet(host: HostConfig) -> None:
-    """A flag that is accepted must work."""
-    if host.cgroup_parent:
-        raise NotSupported(f"--cgroup-parent is not supported: {host.cgroup_parent}")
 
 
 def _extra_host(entry: str) -> None:

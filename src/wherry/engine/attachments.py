@@ -89,7 +89,7 @@ class Attachments:
         mode = "none" if container.record.config.network_disabled else container.record.host_config.network_mode
         if mode.startswith("container:"):
             return self._join(container, mode.removeprefix("container:"))
-        if mode in ("host", "none"):
+        if mode == "host" or (mode == "none" and self._on_none(container)):
             return self._plain(container, mode, self._table.plain[mode].id)
         wanted = [(self._table.addressed_by(name), wish, name) for name, wish in wishes_of(container.record).items()]
         endpoints: list[Endpoint] = []
@@ -148,6 +148,14 @@ class Attachments:
             sorted_ports(container.record.config.exposed_ports),
             lambda now: self._files.all(container, now),
         )
+
+    def bare(self, container: Container) -> AttachedSandbox:
+        """A sandbox that is on no network yet: `none` was taken from it."""
+        return self._sandbox(container, [], [])
+
+    @staticmethod
+    def _on_none(container: Container) -> bool:
+        return container.record.config.network_disabled or "none" in wishes_of(container.record)
 
     def _plain(self, container: Container, name: str, network_id: str) -> PlainSandbox:
         host = name == "host"

@@ -308,7 +308,8 @@ class Networks:
         Raises:
             NetworkNotFound, ContainerNotFound, InvalidArgument: in dockerd's words.
         """
-        network = self._addressed(reference)
+        leaves_none = self.table.find(reference) is self.table.plain["none"]
+        network = None if leaves_none else self._addressed(reference)
         try:
             container = self._container(request.container)
         except ContainerNotFound:
@@ -316,7 +317,10 @@ class Networks:
                 raise NetworkNotFound(f"endpoint {request.container} not found") from None
             raise
         async with container.lock:
-            await self._rewiring.disconnect(network, container)
+            if network is None:
+                await self._rewiring.leave_none(container)
+            else:
+                await self._rewiring.disconnect(network, container)
 
     async def examine(self, reference: str, port: str = "") -> JsonList:
         """Say in words what stands between a container, or one of its ports, and the world.

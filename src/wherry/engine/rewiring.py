@@ -118,6 +118,21 @@ class Rewiring:
         async with sandbox.changing:
             return await self._detach(network, container, sandbox)
 
+    async def leave_none(self, container: Container) -> None:
+        """Take a container off `none`: what it has then can be connected to networks.
+
+        Raises:
+            Forbidden: it is not on it, in dockerd's words.
+        """
+        if "none" not in wishes_of(container.record):
+            words = "the network" if not container.running else "network"
+            raise Forbidden(f"container {container.id} is not connected to {words} none")
+        await self._record(container, {})
+        if container.running and container.network is not None:
+            sandbox = container.network = self._attachments.bare(container)
+            async with sandbox.changing:
+                await self._remember(container, sandbox)
+
     async def _detach(self, network: Addressed, container: Container, sandbox: AttachedSandbox) -> Endpoint | None:
         self._alive(container, sandbox)
         gone = next((one for one in sandbox.endpoints if one.network_id == network.id), None)

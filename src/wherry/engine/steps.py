@@ -18,6 +18,7 @@ import msgspec
 from wherry.build.ports import Output, Task, Terminal
 from wherry.containers import launch, strays
 from wherry.containers.context import Context
+from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
@@ -136,17 +137,20 @@ class Steps:
                     await monitor.request("end")
                     await monitor.wait_dead()  # type: ignore[attr-defined]  # a MonitorHandle
                 except WherryError:
-                    await strays.end(context, container.id)
+                    await strays.end(context, container.id, container.record.host_config.cgroup_parent)
                 finally:
                     monitor.close()
         finally:
             if container.network is not None:
                 await container.network.release()
-            await asyncio.get_running_loop().run_in_executor(None, self._clear, container.id)
+            await asyncio.get_running_loop().run_in_executor(None, self._clear, container)
 
-    def _clear(self, id_: str) -> None:
-        open_cgroup(launch.cgroup_path(self._context, id_)).remove()
-        shutil.rmtree(self._context.roots.sandbox(id_), ignore_errors=True)
+    def _clear(self, container: Container) -> None:
+        open_cgroup(self._cgroup(container)).remove()
+        shutil.rmtree(self._context.roots.sandbox(container.id), ignore_errors=True)
+
+    def _cgroup(self, container: Container) -> str:
+        return cgroup_path(self._context, container.id, container.record.host_config.cgroup_parent)
 
     def _message(self, container: Container, task: Task, network: Any, run: str) -> dict[str, Any]:
         context, record = self._context, container.record
@@ -159,7 +163,7 @@ class Steps:
                 host_config=record.host_config,
                 argv=task.args,
                 hostname=record.config.hostname,
-                cgroup_path=launch.cgroup_path(context, record.id),
+                cgroup_path=self._cgroup(container),
                 machine=context.machine,
                 files=files,
                 namespace_modes={"network": network.plan()["namespace"]},
@@ -176,7 +180,7 @@ class Steps:
             "run_dir": run,
             "data_dir": run,
             "config_path": config_path,
-            "cgroup": launch.cgroup_path(context, record.id),
+            "cgroup": self._cgroup(container),
             "seccomp": seccomp_program(
                 context, record.host_config, frozenset(spec["process"]["capabilities"]["bounding"])
             ),
