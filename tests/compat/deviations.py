@@ -6,12 +6,14 @@ IMAGELESS = "a container needs an image; dockerd makes one that cannot start"
 NAMELESS = "no name is no name; dockerd answers 200 and does nothing"
 NOWHERE = "a volume on the root, or nowhere, is refused when the container is made; dockerd's cannot start"
 SELF = "the engine tells of itself: other components, other runtime, no plugins"
+CLASSIC = "there is no BuildKit protocol yet, and the answer says so"
 SIZE = "a size that no terminal has is refused, not cut"
 FOUND_EARLY = "what is wrong in a Dockerfile is found before anything is built, and told in BuildKit's words"
 RUNTIME = "the runtime's error is told without the names of the programs that passed it on"
 
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
+    "curl -s -m 5 -o /dev/null -D - --unix-socket ${DOCKER_HOST#unix://} 'http://d/_ping' | tr -d '\\r' | grep -iE '^(HTTP|content-type|cache-control|pragma|ostype|swarm|builder-version|docker-experimental)' | sort": CLASSIC,
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"UsernsMode": "nope"}}': "a mode that is none is refused; dockerd takes it for the default",
     "printf 'FROM busybox\\nRUN [\"nope\"]\\n' | DOCKER_BUILDKIT=0 docker build  -": RUNTIME,
     "printf 'FROM busybox\\nEXPOSE x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
@@ -19,7 +21,6 @@ DEVIATIONS: dict[str, str] = {
     "printf 'FROM busybox\\nWORKDIR ${x\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
     "printf 'FROM $nothing\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
     "printf 'FROM busybox\\nCOPY --from=9 / /\\n' | DOCKER_BUILDKIT=0 docker build  -": FOUND_EARLY,
-    "POST /v/build no tar": ARCHIVE,
     "docker info -f '{{json .}}'": SELF,
     "GET /v1.24/info": SELF,
     'POST /v/containers/create {"Image": "busybox", "Volumes": {"rel": {}}}': NOWHERE,
@@ -50,6 +51,7 @@ OTHER = "it does otherwise; later ones do as here"
 # what a dockerd before 26 does otherwise (`compare.REFERENCE`), so that the row says nothing: title -> what
 OLDER: dict[str, str] = {
     "docker create --name k1 --volumes-from nope busybox true": OTHER,
+    "POST /v/build no tar": OTHER,
     "docker volume create v1 » docker volume prune -f --filter all=1": OTHER,
     "POST /v/volumes/create {}": KEYS,
     "docker inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.RestartPolicy}} {{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}}' c1": KEYS,

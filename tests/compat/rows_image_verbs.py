@@ -68,7 +68,7 @@ ROWS: list[Row] = [
     look("docker inspect c1 nope busybox -f '{{.Id}}' | wc"),
     look("docker inspect --type network bridge -f '{{.Name}}'"),
     look("docker inspect --type volume nope"),
-    look("docker inspect --type '' c1"),
+    look("docker inspect --type '' c1", shape=True),
     look("docker inspect -s n1 -f '{{.SizeRw}} {{.Name}}'"),
     look("docker inspect -s busybox -f '{{.Os}}'"),
     look("docker image inspect -f '{{.Nope}}' busybox"),

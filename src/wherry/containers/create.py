@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from contextlib import suppress
 
 from wherry.containers import clock, data, links, merge, names, priming, records, userns, workdir
 from wherry.containers.context import Context
@@ -137,12 +136,21 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
 
 
 def _name_by_id(context: Context, host: HostConfig) -> None:
-    """Of whom the namespaces are shared is said by id: a name may be another's tomorrow."""
+    """Of whom the namespaces are shared is said by id: a name may be another's tomorrow.
+
+    Raises:
+        InvalidArgument: there is no such container, where dockerd looks for its labels now; else the start says so.
+    """
+    labelled = "label=disable" not in (host.security_opt or [])
     for mode in ("network_mode", "pid_mode", "ipc_mode"):
         kind, _, reference = getattr(host, mode).partition(":")
-        if kind == "container":
-            with suppress(WherryError):
-                setattr(host, mode, f"container:{context.registry.find(reference).id}")
+        if kind != "container":
+            continue
+        try:
+            setattr(host, mode, f"container:{context.registry.find(reference).id}")
+        except WherryError as error:
+            if labelled and mode != "network_mode":
+                raise InvalidArgument(error.message) from None
 
 
 def _hostname(host: HostConfig, id_: str) -> str:
