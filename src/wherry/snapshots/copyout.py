@@ -4,6 +4,7 @@ Unlike `archive`, this reads a tree that may change under its eyes and that othe
 (/proc, /sys) come as empty directories. Every file is opened by its directory's descriptor, no link is followed.
 """
 
+import errno
 import os
 import stat
 
@@ -18,6 +19,7 @@ from wherry.snapshots.xattrs import read_xattrs
 _PIECE = 256 * 1024
 _MAX_DEPTH = 256
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -34,7 +36,7 @@ def write_copy(found: Located, out: int) -> int:
         Bytes of the archive.
 
     Raises:
-        Conflict: a file became shorter while it was read.
+        Conflict: a file became shorter while it was read, or is another by now.
         HostileInput: the tree is nested more deeply than any archive may be.
         KernelError: something could not be read or written.
     """
@@ -50,7 +52,11 @@ def write_copy(found: Located, out: int) -> int:
     except KernelError:
         raise
     except OSError as error:
-        raise KernelError("copy", error.errno or 0, str(error.filename or "") or None) from error
+        # names come as bytes or text, and a failed read or write has a number of a descriptor, or nothing
+        about = shown(os.fsencode(error.filename)) if isinstance(error.filename, bytes | str) else None
+        if about and error.errno in _CHANGED:
+            raise Conflict(f"{about!r} changed while it was read", path=about) from None
+        raise KernelError("copy", error.errno or 0, about) from error
     return copier.size
 
 
