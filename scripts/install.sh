@@ -14,6 +14,8 @@ if [ "$extra" = peers ]; then
     need="$need docker-compose git systemd openssh-client"
     # the virtual machine in which the tests see a host with pure cgroup v2
     [ "$(dpkg --print-architecture)" = amd64 ] && need="$need qemu-system-x86 e2fsprogs"
+    # of which Debian 13 has none
+    apt-cache show criu >/dev/null 2>&1 && need="$need criu"
     # since Debian 13 the docker command has a package of its own
     apt-cache show docker-cli >/dev/null 2>&1 && need="$need docker-cli"
 fi

@@ -107,7 +107,7 @@ def test_with_one_that_cannot_work_here(bare: EngineProcess, tools: Path) -> Non
     assert log.read_text() == "check\n--version\n"
     program.write_text("#!/nowhere\n")
     assert "cannot work with kernel" in engine.wherry("checkpoint", "create", "cc1", "first", code=1).err
-    program.write_text('#!/bin/sh\n[ "$1" = check ] && exit 0\necho "$*" >&2; exit 7\n')
+    program.write_text('#!/bin/sh\n[ "$*" = check ] && exit 0\necho "$*" >&2; exit 7\n')
     said = engine.wherry("checkpoint", "create", "cc1", "first", code=1).err
     assert "criu failed: type DUMP: exit status 7: log file: " in said
     written = Path(said.rpartition("log file: ")[2].strip()).read_text()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -227,6 +228,29 @@ def test_lifecycle_verbs(engine: EngineProcess) -> None:
     assert engine.docker("wait", "life").out.strip() == "137"
     assert engine.docker("logs", "life").out == "born\nborn\n"
     assert engine.docker("logs", "--tail", "1", "life").out == "born\n"
+
+
+def _freeze_by_hand(engine: EngineProcess, id_: str) -> None:
+    directories = [Path(directory) for directory in engine.cgroups() if id_ in directory]
+    file = next((path for d in directories if (path := d / "freezer.state").exists()), None)
+    if file is not None:
+        file.write_text("FROZEN")
+        until(lambda: file.read_text() == "FROZEN\n", "it is frozen")
+        return
+    (directory,) = directories
+    (directory / "cgroup.freeze").write_text("1")
+    until(lambda: "frozen 1" in (directory / "cgroup.events").read_text(), "it is frozen")
+
+
+@pytest.mark.parametrize("words", ["rm -f iced", "kill iced", "stop -t 0 iced", "stop -t 1 iced"])
+def test_what_somebody_else_has_frozen_is_ended(engine: EngineProcess, words: str) -> None:
+    """The engine knows of no pause, and in cgroup v1 even SIGKILL waits for the end of it."""
+    id_ = engine.docker("run", "-d", "--name", "iced", "busybox", "sleep", "1000").out.strip()
+    pid = engine.docker("inspect", "-f", "{{.State.Pid}}", id_).out.strip()
+    _freeze_by_hand(engine, id_)
+    engine.run("docker", *words.split(), seconds=20)
+    until(lambda: not Path("/proc", pid).exists(), "it is gone")
+    until(lambda: not any(id_ in directory for directory in engine.cgroups()), "its cgroup too")
 
 
 def test_inspect_says_what_was_asked(engine: EngineProcess) -> None:

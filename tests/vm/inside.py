@@ -1,11 +1,13 @@
 """Runs in the virtual machine: every check prints one line of JSON, with a traceback where it failed."""
 
 import json
+import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable
 
+from tests.e2e import checkpoint_scenarios
 from tests.vm import checks_cgroups, checks_engine
 from tests.vm.names import names
 
@@ -32,18 +34,24 @@ def main() -> None:
 
     if not _report("engine-starts", start):
         return
-    for name in names(checks_engine):
 
-        def check(name: str = name) -> None:
+    def run(name: str, what: Callable[[checks_engine.Engine], None]) -> None:
+        def check() -> None:
             try:
-                getattr(checks_engine, f"check_{name}")(engine)
+                what(engine)
             finally:
                 if engine.process is None:
                     engine.start()
                 engine.remove_all()
             engine.assert_nothing_runs()
 
-        _report(f"engine-{name}", check)
+        _report(name, check)
+
+    for name in names(checks_engine):
+        run(f"engine-{name}", getattr(checks_engine, f"check_{name}"))
+    # as the host has it: Debian 13 has none
+    for name in checkpoint_scenarios.NAMES if shutil.which("criu") else ():
+        run(f"checkpoint-{name}", getattr(checkpoint_scenarios, name))
 
     def end() -> None:
         engine.assert_no_traceback()

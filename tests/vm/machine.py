@@ -13,6 +13,8 @@ MODULES = (
     *("virtio_pci", "virtio_blk", "ext4", "overlay", "veth", "bridge", "br_netfilter", "fuse", "tun"),
     *("nf_tables", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_chain_nat", "nft_fib_inet", "nft_reject_inet"),
     *("nft_fib_ipv4", "nft_fib_ipv6", "nf_conntrack_netlink"),
+    # by which CRIU asks for sockets
+    *("unix_diag", "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "netlink_diag", "af_packet_diag"),
 )
 
 # what only costs time in a machine that runs nothing but this
@@ -38,6 +40,8 @@ exec busybox switch_root /new /etc/init
 _INIT = """\
 #!/bin/busybox sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
+# the data root is on the disk: this kernel's tmpfs has no id-mapped mounts
+export TMPDIR=/var/tmp
 bb=/usr/bin/busybox
 $bb mount -t proc none /proc
 $bb mount -t sysfs none /sys

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import checkpoint_scenarios
 from tests.vm import checks_cgroups, checks_engine
 from tests.vm.machine import Results, boot
 from tests.vm.names import names
+from tests.vm.tree import has_criu
 
 pytestmark = [
     pytest.mark.root,
@@ -18,11 +20,12 @@ pytestmark = [
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="the machine is one of x86_64"),
 ]
 
-SECONDS = 600  # of patience: it takes 35 where nothing else runs
+SECONDS = 900  # of patience: it takes 80 where nothing else runs
 ALL = [
     *(f"cgroups-{name}" for name in names(checks_cgroups)),
     "engine-starts",
     *(f"engine-{name}" for name in names(checks_engine)),
+    *(f"checkpoint-{name}" for name in checkpoint_scenarios.NAMES if has_criu()),
     "engine-ends",
 ]
 

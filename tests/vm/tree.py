@@ -1,10 +1,11 @@
-"""The machine's root file system: this interpreter, the project and its libraries, busybox, nft and ip, nothing else.
+"""The machine's root file system: this interpreter, the project and its libraries, busybox, nft, ip, CRIU, no more.
 
 Everything keeps its path, so the virtual environment works as it does outside. The image is a file that is thrown away.
 """
 
 import importlib.metadata
 import os
+import platform
 import re
 import shutil
 import stat
@@ -15,7 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = ("busybox", "ip", "nft", "readlink", "sh", "tini")
+# what CRIU executes for the content of tmpfs mounts comes with it
+CRIU = ("criu", "gzip", "tar")
 # loaded by name at run time, so that nobody lists them
 LIBRARIES = ("libseccomp.so.2", "libnftables.so.1", "libgcc_s.so.1")
 DIRECTORIES = ("dev", "proc", "sys", "run", "tmp", "var/lib", "var/tmp", "root", "mnt")
@@ -124,10 +128,15 @@ def _distributions() -> Iterator[importlib.metadata.Distribution]:
                 todo.append(match[0])
 
 
+def has_criu() -> bool:
+    """Whether the machine gets CRIU: Debian 13 has none. Where Debian has one it must be installed."""
+    return shutil.which("criu", path=PATH) is not None or platform.freedesktop_os_release().get("VERSION_ID") == "12"
+
+
 def populate(tree: Tree) -> None:
     """Put in what the engine and `tests/vm/inside.py` need."""
-    for name in PROGRAMS:
-        program = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    for name in (*PROGRAMS, *(CRIU if has_criu() else ())):
+        program = shutil.which(name, path=PATH)
         if program is None:
             raise LookupError(f"{name} is not installed")
         tree.add(Path(program))

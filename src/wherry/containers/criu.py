@@ -20,8 +20,8 @@ async def find() -> list[str]:
     """Look for criu on PATH, and ask it.
 
     Returns:
-        The words that its command line begins with. Where it can, it does without iptables: the container is frozen,
-        and there are no connections to hold back.
+        The words that its command line begins with. Where it can, it locks no network: the container is frozen, and
+        there are no connections to hold back. An older one does it by nftables, as the engine does, if it can.
 
     Raises:
         WherryError: there is none (runc's words), or it cannot work with this kernel, with its own words.
@@ -46,18 +46,21 @@ async def _check(program: str) -> list[str] | str:
     number = (answer.partition("Version:")[2].split() or ["(of unknown version)"])[0]
     if code == 0:
         version = tuple(int(part) for part in number.split(".") if part.isdecimal())
-        return [program, "--network-lock", "skip"] if version >= _SKIPS_LOCK else [program]
+        if version >= _SKIPS_LOCK:
+            return [program, "--network-lock", "skip"]
+        by_nftables, _ = await _ask(program, "check", "--feature", "network_lock_nftables")
+        return [program, "--network-lock", "nftables"] if by_nftables == 0 else [program]
     return (
         f"CRIU check failed: {program} {number} cannot work with kernel {os.uname().release}: "
         f"{_complaint(text) or f'exit status {code}'}"
     )
 
 
-async def _ask(program: str, word: str) -> tuple[int | None, str]:
+async def _ask(program: str, *words: str) -> tuple[int | None, str]:
     try:
         process = await asyncio.create_subprocess_exec(
             program,
-            word,
+            *words,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -5,9 +5,14 @@ from wherry.runtime.cgroups import open_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from wherry.linux.loop import Loop
     from wherry.runtime.cgroups import Cgroup
+
+# a process that is not frozen is gone by then
+THAW_AFTER = 0.05
 
 
 class Group:
@@ -38,6 +43,18 @@ class Group:
     def freeze(self, on: bool) -> None:
         """Freeze or thaw every process."""
         self._cgroup.freeze(on)
+
+    def thaw_killed(self, loop: "Loop", alive: "Callable[[], bool]") -> None:
+        """Thaw in a while, if what was killed still lives: frozen, whoever did it, it does not even die (cgroup v1)."""
+
+        def thaw() -> None:
+            try:
+                if alive():
+                    self.freeze(False)
+            except WherryError:
+                return  # no freezer, so it was not that
+
+        loop.call_later(THAW_AFTER, thaw)
 
     def pids(self) -> "list[int]":
         """Every process, as the host numbers them."""

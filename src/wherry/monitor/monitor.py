@@ -405,11 +405,11 @@ class Monitor:
         if message.get("exec_id"):
             self._execs.signal(message["exec_id"], number)
             return {}
-        _, pidfd = self._running()
+        _, pidfd = init = self._running()
         if not pidfd_send_signal(pidfd, number):
             raise NotRunning(f"container {self._launch['id']} is not running", id=self._launch["id"])
-        if number == SIGKILL and self._record.values["status"] == "paused":
-            self._freeze(False)  # a frozen process does not even die (cgroup v1)
+        if number == SIGKILL:
+            self._sandbox.thaw_killed(self._loop, lambda: self._init is init)
         return {}
 
     def _freeze(self, on: bool) -> None:

@@ -200,11 +200,22 @@ def restore(
             words += ["--inherit-fd", f"fd[{fd}]:{key}"]
         # told to leave cgroups alone, criu leaves their namespace to us too
         namespace = bool(plan.new_namespaces & CLONE_NEWCGROUP)
-        criu.run(program, "restore", words, log=log, inherit=given, cgroup=cgroup, namespace=namespace)
+        criu.run(
+            program,
+            "restore",
+            words,
+            log=log,
+            inherit=given,
+            cgroup=cgroup,
+            namespace=namespace,
+            no_new_privileges=plan.process.no_new_privileges,
+        )
         if processes:
             cgroup.update({"pids": processes})
         with open(pidfile, encoding="ascii") as file:
             pid = int(file.read())
+        if plan.root_readonly:
+            _make_read_only(pid)
         return Launched(pid, pidfd_open(pid), start_time(pid))
     except BaseException:
         try:
@@ -371,6 +382,24 @@ def _mount_points(plan: "Plan", root: int, sources: "Mapping[str, str]") -> None
             os.close(make_directories(root, destination))
         else:
             os.close(make_file(root, destination))
+
+
+def _make_read_only(pid: int) -> None:
+    """Make the root of a restored process what it was: CRIU 3 brings it back writable, as it needed it itself."""
+    back, target = open_namespace("mount"), open_namespace("mount", pid)
+    try:
+        setns(target, CLONE_NEWNS)
+        try:
+            root = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                m.set_attributes(root, m.MOUNT_ATTR_RDONLY, shown="/")
+            finally:
+                os.close(root)
+        finally:
+            setns(back, CLONE_NEWNS)
+    finally:
+        os.close(back)
+        os.close(target)
 
 
 def _network_sysctls(plan: "Plan", network: int) -> None:

@@ -10,7 +10,7 @@ from wherry.errors import KernelError, WherryError
 from wherry.linux import signals
 from wherry.linux.clone import clone, reap
 from wherry.linux.namespace import CLONE_NEWCGROUP, unshare
-from wherry.linux.process import prctl
+from wherry.linux.process import PR_SET_NO_NEW_PRIVS, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def run(
     inherit: "Iterable[int]" = (),
     cgroup: "Cgroup | None" = None,
     namespace: bool = False,
+    no_new_privileges: bool = False,
 ) -> None:
     """Run criu and wait for it. The caller must have no other thread.
 
@@ -47,6 +48,7 @@ def run(
         log: absolute path of its log, made anew.
         inherit: descriptors that it keeps, under their numbers.
         cgroup: where it, and so what it restores, is born.
+        no_new_privileges: it, and so what it restores, gains none by any program: CRIU 3 forgets that of a process.
         namespace: with a cgroup namespace of its own, of which that is the root.
 
     Raises:
@@ -60,7 +62,8 @@ def run(
         parent = os.getpid()
         pid, pidfd = clone(0, cgroup=born_in)
         if pid == 0:
-            _become(argv, fd, inherit, parent, cgroup if born_in is None else None, namespace)
+            joins = cgroup if born_in is None else None
+            _become(argv, fd, inherit, parent, joins, namespace, no_new_privileges)
     finally:
         os.close(fd)
         if born_in is not None:
@@ -75,7 +78,13 @@ def run(
 
 
 def _become(
-    argv: "list[str]", log: int, inherit: "Iterable[int]", parent: int, cgroup: "Cgroup | None", namespace: bool
+    argv: "list[str]",
+    log: int,
+    inherit: "Iterable[int]",
+    parent: int,
+    cgroup: "Cgroup | None",
+    namespace: bool,
+    nnp: bool,
 ) -> "NoReturn":
     code = 127
     try:
@@ -86,6 +95,8 @@ def _become(
             cgroup.add(os.getpid())
         if namespace:
             unshare(CLONE_NEWCGROUP)
+        if nnp:
+            prctl(PR_SET_NO_NEW_PRIVS, 1)
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(log, 1)
