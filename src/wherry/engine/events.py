@@ -1,7 +1,7 @@
 """Events: what happened, for those who watch, and a journal of it for those who ask later.
 
 The journal is written behind, a batch at a time, so that nothing waits for the disk; `kill -9` may take the last half
-second of it.
+second of it, but not of what happened while no engine was there: that is written at once.
 """
 
 import asyncio
@@ -72,9 +72,13 @@ class Events:
             event |= {"status": action, "id": id_}
         self._number += 1
         self._waiting.append((self._number, event))
-        if not self._flushing:
+        loop = asyncio.get_running_loop()
+        if happened is not None:
+            # what told us of it goes now: the next engine could not find it out again
+            loop.call_soon(self._flush)
+        elif not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+            loop.call_later(FLUSH_SECONDS, self._flush)
         for watcher in self._watchers:
             if watcher.qsize() < QUEUE:
                 watcher.put_nowait(event)
