@@ -19,9 +19,12 @@ async def top(container: Container, ps_args: str) -> dict[str, list[str] | list[
         raise NotRunning(f"container {container.id} is not running")
     arguments = ps_args.split() or ["-ef"]
     members = {str(pid) for pid in (await container.monitor.request("pids"))["pids"]}
-    process = await asyncio.create_subprocess_exec(
-        "ps", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ps", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+    except FileNotFoundError:
+        raise WherryError('exec: "ps": executable file not found in $PATH') from None
     out, err = await process.communicate()
     if process.returncode:
         raise WherryError(f"ps: {err.decode(errors='replace').strip().partition(chr(10))[0]}")
