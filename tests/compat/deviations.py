@@ -37,8 +37,6 @@ DEVIATIONS: dict[str, str] = {
     "POST /v/containers/p1/attach?stream=1&stdout=1": HIJACK,
     "POST /v/images/busybox/tag": NAMELESS,
     "tar c -C $DIR busybox.tar | docker load": ARCHIVE,
-    "docker run --rm busybox sh -c \"cut -d' ' -f2,3 /proc/mounts | grep -v cgroup | sort\"": "/proc/interrupts is masked too, as newer dockerds do",
-    "docker run --rm --ip 1.2.3.4 busybox true": "the second reason is another where --bridge gave a subnet",
 }
 
 KEYS = "keys that came or went since"
