@@ -6,7 +6,13 @@ _C1 = "$(docker ps -aqf name=c1 --no-trunc)"
 _NEW = "docker create --name k1 busybox"
 # two containers (networks) whose ids begin with the same digit, out of at most seventeen
 _PAIR = "for i in $(seq 17); do docker create busybox; done | cut -c1 | sort | uniq -d | head -1 >$DIR/p"
-_EITHER = ((r'prefix: \S+?("?)$', r"prefix: <p>\1"), (r'"[0-9a-f]"', '"<p>"'), (r"\b[0-9a-f]$", "<p>"))
+_EITHER = (
+    (r"kill container: [0-9a-f]:", "kill container: <p>:"),
+    (r'(?m)prefix: \S+?("?)$', r"prefix: <p>\1"),
+    (r"\d+ matches found based on ID prefix: network [0-9a-f] ", "<n> matches found based on ID prefix: network <p> "),
+    (r'"[0-9a-f]"', '"<p>"'),
+    (r"(?m)\b[0-9a-f]$", "<p>"),
+)
 
 
 def _missing(command: str) -> Row:
