@@ -1,6 +1,5 @@
 """Where this engine is known to do otherwise, and why: what a user reads of it is in COMPATIBILITY.md."""
 
-ARCHIVE = "the archive reader is another one, and says more of what is wrong"
 HIJACK = "errors of attach have a status; dockerd takes the connection over first and writes the error into it"
 IMAGELESS = "a container needs an image; dockerd makes one that cannot start"
 NAMELESS = "no name is no name; dockerd answers 200 and does nothing"
@@ -36,7 +35,6 @@ DEVIATIONS: dict[str, str] = {
     "POST /v/containers/nope/attach?stream=1&stdout=1": HIJACK,
     "POST /v/containers/p1/attach?stream=1&stdout=1": HIJACK,
     "POST /v/images/busybox/tag": NAMELESS,
-    "tar c -C $DIR busybox.tar | docker load": ARCHIVE,
 }
 
 KEYS = "keys that came or went since"
