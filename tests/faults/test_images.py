@@ -22,7 +22,7 @@ from tests.images.test_pull_peer import Peer
 
 pytestmark = pytest.mark.root
 
-_ASKED = os.environ.get("WHERRY_FAULT_STEPS", "5")
+_ASKED = os.environ.get("WHERRY_FAULT_STEPS", "3")
 KILLS = 0 if _ASKED == "all" else int(_ASKED)
 _LAYERS = [make.tar({f"l{number}/a": bytes([65 + number]) * 300_000, "x": b"y"}) for number in range(2)]
 _KEPT = make.config(_LAYERS[:1])
