@@ -1,10 +1,26 @@
-"""What holds for the whole suite: where CI runs, a tool that is missing is a failure, not a skip."""
+"""What holds for the whole suite: where CI runs, a tool that is missing is a failure; who is terminated cleans up."""
 
 import os
+import signal
+from types import FrameType
 
 import pytest
 
 _MISSING = ("not installed", "needs debian's", "needs dockerd", "no docker command")
+
+
+def pytest_sessionstart() -> None:
+    """Take SIGTERM, as of timeout(1), for the end of the session: fixtures give back what they have made."""
+    ours = os.getpid()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == ours:
+            pytest.exit("terminated", returncode=128 + number)
+        # a child that a test has forked: it has nothing to give back
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -168,6 +168,9 @@ class EngineProcess:
         subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
         for family in ("ip", "ip6", "bridge"):
             subprocess.run(["nft", "delete", "table", family, self.roots.scope], check=False, capture_output=True)
+        for state in Path("/sys/fs/cgroup").glob(f"freezer/{self.roots.scope}/**/freezer.state"):
+            with contextlib.suppress(OSError):
+                state.write_text("THAWED")  # what is frozen does not die (cgroup v1)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
