@@ -46,6 +46,8 @@ class Scene:
         self.kept = self.state("kept")["Pid"]
         # so that the first turn finds what any other finds: the volume, netd, the seccomp program
         self.turn("")
+        # what the turn ended may still be dying: what stays is `kept`, its monitor, netd and netd's monitor
+        until(lambda: len(self.processes()) == 4, "only what stays is there")
         self.around = self.processes()
 
     def create(self, name: str) -> str:
