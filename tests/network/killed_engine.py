@@ -18,9 +18,9 @@ from typing import Any
 
 from wherry import daemon
 from wherry.linux.netlink import Netlink
+from wherry.linux.nfnetlink import Transactions
 from wherry.linux.nftables import Nftables
 from wherry.monitor.handle import MonitorHandle
-from wherry.network import firewall
 
 # what names do beside a verb, at a time of their own, and say again to whoever comes after
 _BESIDE = ("resolver", "ports")
@@ -109,7 +109,7 @@ def main() -> int:
     steps = Steps(armed, (f"{data}/networks", f"{data}/containers/", f"{run}/containers/", "/proc/sys/net"))
     steps.count(Netlink, "run", lambda _netlink, requests: bool(requests))
     steps.count(Nftables, "run", lambda _nftables, commands, _what: not commands.startswith("list"))
-    steps.count(firewall, "commit")
+    steps.count(Transactions, "commit")
     steps.count_requests()
     sys.addaudithook(steps.hear)
     return daemon.main(flags)

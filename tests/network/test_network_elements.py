@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -95,6 +96,22 @@ def test_all_or_nothing(firewall: Firewall) -> None:
             at(firewall, lambda change=change: commit(change))  # type: ignore[misc]
         assert refused.value.errno in numbers
         assert _listed(firewall) == before
+
+
+def test_no_change_closes_its_socket(firewall: Firewall) -> None:
+    """The kernel lets who closes one after a deletion wait for all packets on their way: 10 ms of each `rm`."""
+
+    def change() -> set[str]:
+        at(firewall, lambda: firewall.publish("one", KINDS[:1]))
+        at(firewall, lambda: firewall.unpublish("one"))
+        links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return {where for link in links if (where := os.readlink(link)).startswith("socket:")}
+
+    sockets = change()
+    assert change() == sockets
+    with pytest.raises(KernelError):  # what was refused leaves nothing in it for the next one
+        at(firewall, lambda: firewall._transactions.commit(list(messages(TABLE, KINDS[:2], add=False))))
+    assert len(change()) == len(sockets)
 
 
 def test_what_is_not_as_recorded_is_put_right(firewall: Firewall) -> None:

@@ -170,36 +170,72 @@ def _immediate(register: int, value: bytes) -> bytes:
     return _expression("immediate", _be32(1, register), _nest(2, attribute(1, value)))
 
 
+class Transactions:
+    """A way to the nf_tables of the network namespace in which it is first used. One thread at a time.
+
+    Its socket stays open: one that is closed after elements were deleted waits until no packet can see them any more,
+    ten milliseconds on a quiet machine.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self) -> None:
+        self._socket: _socket.socket | None = None
+
+    def close(self) -> None:
+        """Close the socket; the next transaction opens another one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def commit(self, messages: "Sequence[Message]") -> None:
+        """Carry out all messages, or none.
+
+        Raises:
+            KernelError: what the kernel refused first.
+        """
+        parts = [_encode(_BATCH_BEGIN, 0, 0, struct.pack("!BBH", 0, 0, _SUBSYSTEM))]
+        for number, message in enumerate(messages, 1):
+            # the end of a batch is acknowledged by new kernels only: the last message is asked for
+            flags = message.flags | (NLM_F_ACK if number == len(messages) else 0)
+            kind = _SUBSYSTEM << 8 | message.kind
+            parts.append(_encode(kind, flags, number, struct.pack("!BBH", message.family, 0, 0) + message.body))
+        parts.append(_encode(_BATCH_END, 0, len(messages) + 1, struct.pack("!BBH", 0, 0, _SUBSYSTEM)))
+        batch = b"".join(parts)
+        try:
+            sock = self._open()
+            if len(batch) > _USUAL_BATCH:
+                sock.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(batch))
+            sock.send(batch)
+            _wait(sock, messages)
+        except BaseException as error:
+            self.close()  # further refusals may wait in it
+            if isinstance(error, OSError) and not isinstance(error, KernelError):
+                raise KernelError("nftables", error.errno or 0) from error
+            raise
+
+    def _open(self) -> "_socket.socket":
+        if self._socket is None:
+            try:
+                kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
+                self._socket = _socket.socket(_socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+                self._socket.settimeout(10.0)
+            except OSError as error:
+                raise KernelError("open a netlink socket", error.errno or 0) from None
+        return self._socket
+
+
 def commit(messages: "Sequence[Message]") -> None:
     """Carry out all messages, or none, in the calling thread's network namespace.
 
     Raises:
         KernelError: what the kernel refused first.
     """
-    parts = [_encode(_BATCH_BEGIN, 0, 0, struct.pack("!BBH", 0, 0, _SUBSYSTEM))]
-    for number, message in enumerate(messages, 1):
-        # the end of a batch is acknowledged by new kernels only: the last message is asked for
-        flags = message.flags | (NLM_F_ACK if number == len(messages) else 0)
-        kind = _SUBSYSTEM << 8 | message.kind
-        parts.append(_encode(kind, flags, number, struct.pack("!BBH", message.family, 0, 0) + message.body))
-    parts.append(_encode(_BATCH_END, 0, len(messages) + 1, struct.pack("!BBH", 0, 0, _SUBSYSTEM)))
+    transactions = Transactions()
     try:
-        sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-    except OSError as error:
-        raise KernelError("open a netlink socket", error.errno or 0) from None
-    try:
-        sock.settimeout(10.0)
-        batch = b"".join(parts)
-        if len(batch) > _USUAL_BATCH:
-            sock.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(batch))
-        sock.send(batch)
-        _wait(sock, messages)
-    except KernelError:
-        raise
-    except OSError as error:
-        raise KernelError("nftables", error.errno or 0) from error
+        transactions.commit(messages)
     finally:
-        sock.close()
+        transactions.close()
 
 
 def _wait(sock: "_socket.socket", messages: "Sequence[Message]") -> None:

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
-from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, commit, flush_elements, has_rules
+from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements, has_rules
 from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
 from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
@@ -78,6 +78,7 @@ class Firewall:
         self._nftables: Nftables | None = None
         self._watch: RulesetWatch | None = None
         self._readable = True
+        self._transactions = Transactions()
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
         self._ipv6 = False
         self._apart = False
@@ -211,7 +212,7 @@ class Firewall:
         if not self._asks:
             return
         with self._lock:
-            commit([flush_elements(family, self._table, "admitted") for family in self._protocols])
+            self._transactions.commit([flush_elements(family, self._table, "admitted") for family in self._protocols])
 
     def present(self) -> bool:
         """Say whether our rules are (still) there; after somebody's `flush ruleset` they want `rebuild`."""
@@ -258,6 +259,7 @@ class Firewall:
     def close(self) -> None:
         """Let go of the way to the kernel; the table stays."""
         with self._lock:
+            self._transactions.close()
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
@@ -267,7 +269,7 @@ class Firewall:
 
     def _change(self, ports: Iterable[PublishedPort], *, add: bool) -> None:
         try:
-            commit(list(messages(self._table, ports, add=add, asks=self._asks)))
+            self._transactions.commit(list(messages(self._table, ports, add=add, asks=self._asks)))
         except KernelError as error:
             # the table is gone, or an element is not as we recorded it: say the whole truth again
             if error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
