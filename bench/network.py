@@ -6,6 +6,7 @@ against Debian's nginx, in an image that the engine imports.
 """
 
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -81,14 +82,16 @@ def nginx() -> Path:
 
 
 def starts(hosts: "list[str]") -> "dict[str, list[list[float]]]":
-    """Milliseconds of each kind of start on each engine, all kinds and engines in turn."""
+    """Milliseconds of each kind of start on each engine, in turn; who comes after whom changes from round to round."""
     found: dict[str, list[list[float]]] = {name: [[] for _ in hosts] for name in STARTS}
+    order = [(name, engine) for name in STARTS for engine in range(len(hosts))]
+    shuffled = random.Random(PAIRS)  # what an engine still does behind its answer costs the next one
     for number in range(PAIRS + 1):
-        for name, flags in STARTS.items():
-            for engine, host in enumerate(hosts):
-                took = timed(host, ["run", "--rm", *flags, "busybox", "true"])
-                if number:  # the first of each is the warming up
-                    found[name][engine].append(took)
+        shuffled.shuffle(order)
+        for name, engine in order:
+            took = timed(hosts[engine], ["run", "--rm", *STARTS[name], "busybox", "true"])
+            if number:  # the first of each is the warming up
+                found[name][engine].append(took)
     return found
 
 

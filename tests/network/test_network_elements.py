@@ -11,7 +11,7 @@ import pytest
 
 from wherry.errors import KernelError
 from wherry.linux import netns
-from wherry.linux.nfnetlink import NFPROTO_IPV4, commit, flush_elements, has_rules
+from wherry.linux.nfnetlink import NFPROTO_IPV4, Transactions, commit, flush_elements
 from wherry.network.elements import messages
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
@@ -104,6 +104,7 @@ def test_no_change_closes_its_socket(firewall: Firewall) -> None:
     def change() -> set[str]:
         at(firewall, lambda: firewall.publish("one", KINDS[:1]))
         at(firewall, lambda: firewall.unpublish("one"))
+        assert at(firewall, firewall.present)
         links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
         return {where for link in links if (where := os.readlink(link)).startswith("socket:")}
 
@@ -131,7 +132,9 @@ def test_what_is_not_as_recorded_is_put_right(firewall: Firewall) -> None:
 def test_rules_that_were_flushed_are_missed(firewall: Firewall) -> None:
     """Not only a deleted table is seen to be gone: chains without rules, and a family alone, too."""
     whole = _listed(firewall)
-    assert at(firewall, lambda: has_rules(NFPROTO_IPV4, TABLE, "forward"))
+    transactions = Transactions()
+    assert at(firewall, lambda: transactions.has_rules(NFPROTO_IPV4, TABLE, "forward"))
+    transactions.close()
     for command in (f"flush table ip {TABLE}", f"delete table ip6 {TABLE}", "flush ruleset"):
         at(firewall, lambda command=command: subprocess.run(["nft", command], check=True))  # type: ignore[misc]
         assert not at(firewall, firewall.present)

@@ -143,17 +143,6 @@ def _value(kind: int, data: bytes) -> bytes:
     return _nest(kind, attribute(1, data))
 
 
-def has_rules(family: int, table: str, chain: str) -> bool:
-    """Whether a chain is there and has a rule, in the calling thread's network namespace.
-
-    Raises:
-        KernelError: the kernel does not say.
-    """
-    body = struct.pack("!BBH", family, 0, 0) + _name(1, table) + _name(2, chain)
-    with Netlink(_NETLINK_NETFILTER) as netlink:
-        return bool(netlink.get(Request(_SUBSYSTEM << 8 | _GET_RULE, NLM_F_DUMP, body, f"look for rules of {chain}")))
-
-
 def _expression(name: str, *data: bytes) -> bytes:
     return _nest(1, _name(1, name), _nest(2, *data))
 
@@ -173,20 +162,40 @@ def _immediate(register: int, value: bytes) -> bytes:
 class Transactions:
     """A way to the nf_tables of the network namespace in which it is first used. One thread at a time.
 
-    Its socket stays open: one that is closed after elements were deleted waits until no packet can see them any more,
+    Its sockets stay open: who closes one after somebody deleted elements waits until no packet can see them any more,
     ten milliseconds on a quiet machine.
     """
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_questions", "_socket")
 
     def __init__(self) -> None:
         self._socket: _socket.socket | None = None
+        self._questions: Netlink | None = None
 
     def close(self) -> None:
-        """Close the socket; the next transaction opens another one."""
+        """Close the sockets; the next use opens others."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._questions is not None:
+            self._questions.close()
+            self._questions = None
+
+    def has_rules(self, family: int, table: str, chain: str) -> bool:
+        """Whether a chain is there and has a rule.
+
+        Raises:
+            KernelError: the kernel does not say.
+        """
+        if self._questions is None:
+            self._questions = Netlink(_NETLINK_NETFILTER)
+        body = struct.pack("!BBH", family, 0, 0) + _name(1, table) + _name(2, chain)
+        what = f"look for rules of {chain}"
+        try:
+            return bool(self._questions.get(Request(_SUBSYSTEM << 8 | _GET_RULE, NLM_F_DUMP, body, what)))
+        except BaseException:
+            self.close()  # the rest of an answer may wait in it
+            raise
 
     def commit(self, messages: "Sequence[Message]") -> None:
         """Carry out all messages, or none.

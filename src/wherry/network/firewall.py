@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
-from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements, has_rules
+from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements
 from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
 from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
@@ -217,7 +217,7 @@ class Firewall:
     def present(self) -> bool:
         """Say whether our rules are (still) there; after somebody's `flush ruleset` they want `rebuild`."""
         with self._lock:  # a table that is being made is not missed
-            return all(has_rules(family, self._table, "published") for family in self._protocols)
+            return all(self._transactions.has_rules(family, self._table, "published") for family in self._protocols)
 
     def restore(self) -> bool:
         """Put the table back if somebody flushed it; says whether that was so.
