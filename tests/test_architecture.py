@@ -42,6 +42,15 @@ FLOORS: dict[str, float] = {
 REGISTRY_MAY = {"oci", "linux"}
 """The registry is a product of its own."""
 
+STEPS: dict[str, set[str]] = {
+    "build.language": set(),
+    "build.graph": {"build.language"},
+    "build.lint": {"build.language", "build.graph"},
+    "build.contexts": {"build.language", "build.graph", "build.ports", "build.progress"},
+    "containers.spec": set(),
+}
+"""Package -> what else of its floor it may import: each step of the builder knows only the earlier."""
+
 FORK_SITES = {"linux/clone.py", "monitor/child.py", "runtime/cli.py", "runtime/cli_run.py"}
 """Files that may call fork, clone or unshare-and-fork by themselves."""
 
@@ -104,6 +113,18 @@ def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
         if not allowed:
             wrong.append(f"line {line} imports {name}")
     assert not wrong, f"{path.relative_to(SRC)} (floor {FLOORS[place]}): {'; '.join(wrong)}"
+
+
+@pytest.mark.parametrize("package", sorted(STEPS))
+def test_a_step_imports_only_the_earlier(package: str) -> None:
+    """Within a floor: language, graph, and what builds; the configuration of a container knows no verb."""
+    whole = f"wherry.{package.partition('.')[0]}"
+    allowed = tuple(f"wherry.{name}" for name in (package, *STEPS[package]))
+    files = sorted((PACKAGE / package.replace(".", "/")).glob("*.py"))
+    assert len(files) > 2
+    for path in files:
+        names = [name for _, name in _imports(path) if name == whole or name.startswith(f"{whole}.")]
+        assert not [name for name in names if not name.startswith(allowed)], path
 
 
 def test_only_named_files_fork() -> None:

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from wherry.api.facade import Ticket
+from wherry.build.cache.space import Space
+from wherry.build.contexts.sent import SentContexts
 from wherry.build.request import Request
-from wherry.build.sent import SentContexts
-from wherry.build.space import Space
 from wherry.errors import (
     ImageNotFound,
     NotFound,

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.build.instructions import parse_stages
-from wherry.build.parser import parse
-from wherry.build.stages import plan
-from wherry.build.variables import Globals
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.parser import parse
+from wherry.build.language.stages import plan
+from wherry.build.language.variables import Globals
 from wherry.errors import InvalidArgument
 from wherry.oci import platform as platforms
 from wherry.oci import reference as references

@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wherry.build.errors import DockerfileError
-from wherry.build.ignorefile import Matcher
-from wherry.build.instructions import parse_stages
-from wherry.build.lint import BaseImage, Surroundings, lint
-from wherry.build.parser import parse
-from wherry.build.shellwords import Lexer
+from wherry.build.language.errors import DockerfileError
+from wherry.build.language.ignorefile import Matcher
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.parser import parse
+from wherry.build.language.shellwords import Lexer
+from wherry.build.lint.linter import BaseImage, Surroundings, lint
 from wherry.errors import InvalidArgument
 from wherry.oci.platform import Platform
 

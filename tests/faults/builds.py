@@ -17,9 +17,9 @@ from typing import Any
 
 from tests.faults.trap import begin
 from tests.images.conftest import Store
-from wherry.build import context as contexts
 from wherry.build.build import Build, Builder
-from wherry.build.cache import Cache
+from wherry.build.cache.store import Cache
+from wherry.build.contexts import context as contexts
 from wherry.build.ports import Output, Task, Terminal
 from wherry.build.request import Request
 from wherry.errors import from_wire, to_wire

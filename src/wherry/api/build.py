@@ -8,10 +8,10 @@ import msgspec
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
+from wherry.build.cache.space import Space
+from wherry.build.contexts.sent import Stat
 from wherry.build.executor import Settings
 from wherry.build.request import Request
-from wherry.build.sent import Stat
-from wherry.build.space import Space
 from wherry.errors import InvalidArgument, NotSupported, WherryError
 from wherry.wire.build import BuildRequest
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wherry.build.cache import Cache, Record
-from wherry.build.config import Json, ordered
-from wherry.build.convert import State
-from wherry.build.held import Held
-from wherry.build.root import Root
+from wherry.build.cache.held import Held
+from wherry.build.cache.store import Cache, Record
+from wherry.build.contexts.root import Root
+from wherry.build.graph.config import Json, ordered
+from wherry.build.graph.convert import State
 from wherry.images import archives
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests

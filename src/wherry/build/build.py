@@ -6,33 +6,34 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from wherry.build import assemble, cacheimages
+from wherry.build import assemble
 from wherry.build.assemble import Built
-from wherry.build.cache import Cache
-from wherry.build.checking import base_image
-from wherry.build.context import Tree
-from wherry.build.convert import Converted, Surroundings, convert
-from wherry.build.errors import DockerfileError, excerpt
-from wherry.build.excluding import rules
+from wherry.build.cache import documents as cacheimages
+from wherry.build.cache.held import AllHeld, Held
+from wherry.build.cache.offers import CacheBroken, Offers
+from wherry.build.cache.store import Cache
+from wherry.build.contexts.context import Tree
+from wherry.build.contexts.root import Root
 from wherry.build.executor import Executor, Fetch
 from wherry.build.failure import StepFailed
-from wherry.build.graph import ContextSource, ImageSource, Vertex
-from wherry.build.held import AllHeld, Held
-from wherry.build.ignorefile import Matcher
-from wherry.build.instructions import parse_stages
-from wherry.build.lint import Surroundings as LintSurroundings
-from wherry.build.lint import lint
+from wherry.build.graph.convert import Converted, Surroundings, convert
+from wherry.build.graph.operations import ContextSource, ImageSource, Vertex
+from wherry.build.graph.remotes import git_source, http_source, is_git, is_http
+from wherry.build.language.errors import DockerfileError, excerpt
+from wherry.build.language.excluding import rules
+from wherry.build.language.ignorefile import Matcher
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.parser import Document, parse
+from wherry.build.language.stages import Plan, plan
+from wherry.build.language.variables import Globals
+from wherry.build.lint.checking import base_image
+from wherry.build.lint.linter import Surroundings as LintSurroundings
+from wherry.build.lint.linter import lint
 from wherry.build.mounts import CacheLocks, Mounts
-from wherry.build.offers import CacheBroken, Offers
-from wherry.build.parser import Document, parse
 from wherry.build.ports import FindImage, RunTask, RunWorker, Task
 from wherry.build.progress import Sink, Step
-from wherry.build.remotes import git_source, http_source, is_git, is_http
 from wherry.build.request import Request
-from wherry.build.root import Root
 from wherry.build.solver import AT_ONCE, Solver
-from wherry.build.stages import Plan, plan
-from wherry.build.variables import Globals
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.images.model import Image
 from wherry.images.remove import collect

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.build.build import Build
-from wherry.build.convert import Instruction
 from wherry.build.failure import SourceMissing, StepFailed
+from wherry.build.graph.convert import Instruction
 from wherry.build.progress import Step
 from wherry.errors import WherryError
 

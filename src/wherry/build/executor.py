@@ -17,10 +17,13 @@ from typing import Any
 
 import msgspec
 
-from wherry.build.cache import Record
-from wherry.build.context import Tree
+from wherry.build.cache.held import Held
+from wherry.build.cache.offers import CacheBroken, Offers
+from wherry.build.cache.store import Record
+from wherry.build.contexts.context import Tree
+from wherry.build.contexts.root import EMPTY_ROOT, Result, Root
 from wherry.build.failure import StepFailed
-from wherry.build.graph import (
+from wherry.build.graph.operations import (
     ContextSource,
     Copy,
     Exec,
@@ -31,12 +34,9 @@ from wherry.build.graph import (
     MakeFile,
     Operation,
 )
-from wherry.build.held import Held
 from wherry.build.mounts import Mounts
-from wherry.build.offers import CacheBroken, Offers
 from wherry.build.ports import RunTask, RunWorker, Task
 from wherry.build.progress import Step
-from wherry.build.root import EMPTY_ROOT, Result, Root
 from wherry.errors import DigestMismatch, HostileInput, NotFound, StoreCorrupt, WherryError
 from wherry.images import layers
 from wherry.images.load import discard

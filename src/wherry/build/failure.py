@@ -1,6 +1,6 @@
 """A step that came to nothing."""
 
-from wherry.build.gotext import quote
+from wherry.build.language.gotext import quote
 from wherry.errors import NotFound, WherryError
 from wherry.snapshots.selecting import inside
 

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from wherry.build.agents import Agents
-from wherry.build.context import Tree
-from wherry.build.graph import Exec, Mount
+from wherry.build.contexts.context import Tree
+from wherry.build.contexts.root import Result, Root
+from wherry.build.graph.operations import Exec, Mount
 from wherry.build.ports import RunWorker
-from wherry.build.root import Result, Root
 from wherry.errors import InvalidArgument, WherryError
 from wherry.images.stores import Stores
 from wherry.store.atomic import write_atomic

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
+from wherry.build.contexts.root import Root
 from wherry.build.ports import RunWorker
-from wherry.build.root import Root
 from wherry.images.stores import Stores
 
 _READ = 256 * 1024

@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from wherry.build.graph import Vertex
+from wherry.build.graph.operations import Vertex
 
 Json = dict[str, Any]
 Sink = Callable[[Json], None]

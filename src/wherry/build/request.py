@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from wherry.build.agents import Agents
-from wherry.build.config import Style
-from wherry.build.context import Tree
+from wherry.build.contexts.context import Tree
 from wherry.build.executor import Settings
+from wherry.build.graph.config import Style
 
 
 @dataclass(slots=True, kw_only=True)

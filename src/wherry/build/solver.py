@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from wherry.build.cache import Cache, Record
-from wherry.build.context import Tree
+from wherry.build.cache.offers import Offers
+from wherry.build.cache.store import Cache, Record
+from wherry.build.contexts.context import Tree
+from wherry.build.contexts.root import EMPTY_ROOT, Result, Root
 from wherry.build.failure import SourceMissing
-from wherry.build.graph import (
+from wherry.build.graph.operations import (
     ContextSource,
     Copy,
     Exec,
@@ -27,9 +29,7 @@ from wherry.build.graph import (
     definition,
     walk,
 )
-from wherry.build.offers import Offers
 from wherry.build.progress import Sink, Step
-from wherry.build.root import EMPTY_ROOT, Result, Root
 from wherry.errors import NotFound, WherryError
 from wherry.snapshots.selecting import inside
 

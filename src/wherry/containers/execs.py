@@ -3,13 +3,14 @@
 import os
 from typing import Any
 
-from wherry.containers import late, links, names, priming, spec_security
+from wherry.containers import late, links, names, priming
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
-from wherry.containers.spec import exec_process
+from wherry.containers.spec import security as spec_security
+from wherry.containers.spec.configuration import exec_process
 from wherry.containers.streams import check_detach_keys
 from wherry.containers.ticket import Ticket, stream_request
 from wherry.errors import (

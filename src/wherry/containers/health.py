@@ -10,7 +10,7 @@ from typing import Any
 from wherry.containers import clock
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.containers.spec_process import exec_process
+from wherry.containers.spec.process import exec_process
 from wherry.wire.containers import Config, ExecConfig
 
 DEFAULT_SHELL = ("/bin/sh", "-c")

@@ -11,7 +11,7 @@ from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.security import seccomp_program
-from wherry.containers.spec import SpecRequest, build_spec
+from wherry.containers.spec.configuration import SpecRequest, build_spec
 from wherry.oci.mount import Mount
 
 

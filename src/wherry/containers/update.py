@@ -4,10 +4,11 @@ import asyncio
 
 import msgspec
 
-from wherry.containers import records, restart, spec_resources
+from wherry.containers import records, restart
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.containers.spec_devices import HostDevices
+from wherry.containers.spec import resources as spec_resources
+from wherry.containers.spec.devices import HostDevices
 from wherry.containers.validate import restart_policy
 from wherry.containers.validate_resources import MINIMUM_SHARES, validate_resources
 from wherry.errors import Conflict, InvalidArgument, WherryError

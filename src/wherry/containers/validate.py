@@ -6,9 +6,12 @@ What dockerd finds out only at start is for `late`: a script that creates and do
 import json
 import signal
 
-from wherry.containers import health, logs, restart, spec_devices, spec_mounts, spec_security
+from wherry.containers import health, logs, restart
 from wherry.containers.groups import normal_parent
-from wherry.containers.spec import Host
+from wherry.containers.spec import devices as spec_devices
+from wherry.containers.spec import mounts as spec_mounts
+from wherry.containers.spec import security as spec_security
+from wherry.containers.spec.configuration import Host
 from wherry.containers.validate_resources import validate_resources
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.runtime.cgroups.features import Features, features

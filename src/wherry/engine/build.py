@@ -5,20 +5,20 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from wherry.build import cacheimages
-from wherry.build import context as contexts
 from wherry.build.assemble import Built
 from wherry.build.build import Build as One
 from wherry.build.build import Builder
-from wherry.build.cache import Cache
+from wherry.build.cache import documents as cacheimages
+from wherry.build.cache.offers import Offers
+from wherry.build.cache.space import Space
+from wherry.build.cache.store import Cache
+from wherry.build.cache.upkeep import Upkeep
 from wherry.build.classic import Narrator, failure, result
+from wherry.build.contexts import context as contexts
+from wherry.build.contexts.sent import SentContexts
+from wherry.build.contexts.sources import Sources
 from wherry.build.failure import StepFailed
-from wherry.build.offers import Offers
 from wherry.build.request import Request
-from wherry.build.sent import SentContexts
-from wherry.build.sources import Sources
-from wherry.build.space import Space
-from wherry.build.upkeep import Upkeep
 from wherry.containers.context import Context
 from wherry.distribution import credentials
 from wherry.distribution.credentials import Credential

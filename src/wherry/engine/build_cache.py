@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from wherry.build import cacheimages
 from wherry.build.build import Build as One
-from wherry.build.cachemounts import CacheMounts, named
-from wherry.build.graph import ContextSource, Vertex
-from wherry.build.offers import Offers
+from wherry.build.cache import documents as cacheimages
+from wherry.build.cache.mounts import CacheMounts, named
+from wherry.build.cache.offers import Offers
+from wherry.build.cache.recompress import Packing, is_packed, media_type, packing, repack
+from wherry.build.graph.operations import ContextSource, Vertex
 from wherry.build.progress import Sink, Step
-from wherry.build.recompress import Packing, is_packed, media_type, packing, repack
 from wherry.distribution.destination import Destination
 from wherry.distribution.source import Source
 from wherry.errors import DigestMismatch, InvalidArgument, InvalidSpec, WherryError
@@ -36,7 +36,7 @@ from wherry.store.images import LayerRecord
 from wherry.wire.build import Place
 
 if TYPE_CHECKING:
-    from wherry.build.context import Tree
+    from wherry.build.contexts.context import Tree
     from wherry.engine.build import Build
 
 Json = dict[str, Any]

@@ -18,15 +18,15 @@ from wherry.build.agents import Agents
 from wherry.build.assemble import Built
 from wherry.build.build import DOCKERFILE_LIMIT
 from wherry.build.build import Build as One
-from wherry.build.checking import check
+from wherry.build.cache.offers import Offers
+from wherry.build.contexts.sources import Sources
 from wherry.build.executor import Settings
 from wherry.build.failure import StepFailed
-from wherry.build.offers import Offers
-from wherry.build.outline import CALLS, answer
+from wherry.build.lint.checking import check
+from wherry.build.lint.outline import CALLS, answer
 from wherry.build.outputs import root_archive
 from wherry.build.ports import Task, Terminal
 from wherry.build.request import Request
-from wherry.build.sources import Sources
 from wherry.distribution.credentials import Credential
 from wherry.engine.build_cache import CacheTransfer, checked
 from wherry.engine.build_streams import Came
@@ -35,7 +35,7 @@ from wherry.oci.reference import parse_normalized
 from wherry.wire.build import BuildRequest, Output
 
 if TYPE_CHECKING:
-    from wherry.build.context import Tree
+    from wherry.build.contexts.context import Tree
     from wherry.engine.build import Build
 
 Json = dict[str, Any]

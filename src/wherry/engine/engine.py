@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wherry.build.space import rules
+from wherry.build.cache.space import rules
 from wherry.config import EngineConfig
 from wherry.containers import adopt, data, records, stop
 from wherry.containers.context import Context

@@ -22,7 +22,7 @@ from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
-from wherry.containers.spec import SpecRequest, build_spec
+from wherry.containers.spec.configuration import SpecRequest, build_spec
 from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.runtime.cgroups import open_cgroup

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 
-from wherry.build.cache import Cache
+from wherry.build.cache.store import Cache
 from wherry.errors import Conflict, NewerSchema
 from wherry.images.images import Images
 from wherry.images.stores import Compare, Unpack, WriteLayer

@@ -1,6 +1,6 @@
 """What isolates a container by default: the values that users of Docker count on, in one place.
 
-Values only; `containers/spec.py` makes an OCI configuration of them.
+Values only; `containers/spec/configuration.py` makes an OCI configuration of them.
 """
 
 TYPE_CHECKING = False

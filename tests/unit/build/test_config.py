@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from wherry.build import config as configs
-from wherry.build.instructions import parse_stages
-from wherry.build.parser import parse
+from wherry.build.graph import config as configs
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.parser import parse
 
 
 def made(lines: str) -> dict[str, Any]:

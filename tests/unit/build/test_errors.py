@@ -1,6 +1,6 @@
 """How an error shows its place."""
 
-from wherry.build.errors import DockerfileError, excerpt
+from wherry.build.language.errors import DockerfileError, excerpt
 from wherry.errors import from_wire, to_wire
 
 SOURCE = "".join(f"line {number}\n" for number in range(1, 12))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wherry.build import gotext
+from wherry.build.language import gotext
 from wherry.errors import InvalidArgument
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.build.errors import DockerfileError
-from wherry.build.instructions import parse_stages
-from wherry.build.lexer import MAX_FILE
-from wherry.build.lint import Surroundings, lint
-from wherry.build.parser import parse
-from wherry.build.shellwords import Lexer
+from wherry.build.language.errors import DockerfileError
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.lexer import MAX_FILE
+from wherry.build.language.parser import parse
+from wherry.build.language.shellwords import Lexer
+from wherry.build.lint.linter import Surroundings, lint
 from wherry.errors import InvalidArgument
 
 WORDS = (

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.build import pathpatterns
-from wherry.build.ignorefile import Matcher, clean, read_ignorefile
+from wherry.build.language import pathpatterns
+from wherry.build.language.ignorefile import Matcher, clean, read_ignorefile
 from wherry.errors import InvalidArgument
 
 

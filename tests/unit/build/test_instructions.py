@@ -2,10 +2,10 @@
 
 import pytest
 
-from wherry.build import commands as c
-from wherry.build.errors import DockerfileError
-from wherry.build.instructions import parse_stages, parse_trigger
-from wherry.build.parser import parse
+from wherry.build.language import commands as c
+from wherry.build.language.errors import DockerfileError
+from wherry.build.language.instructions import parse_stages, parse_trigger
+from wherry.build.language.parser import parse
 
 
 def command(text: str) -> c.Command:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from wherry.build.ignorefile import Matcher
-from wherry.build.lint import BaseImage, Surroundings, lint
-from wherry.build.lint_report import LintReport, parse_options
-from wherry.build.lint_rules import RULES
+from wherry.build.language.ignorefile import Matcher
+from wherry.build.lint.linter import BaseImage, Surroundings, lint
+from wherry.build.lint.report import LintReport, parse_options
+from wherry.build.lint.rules import RULES
 from wherry.errors import InvalidArgument
 from wherry.oci.platform import Platform
 

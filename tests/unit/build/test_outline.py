@@ -2,7 +2,7 @@
 
 import pytest
 
-from wherry.build.outline import answer
+from wherry.build.lint.outline import answer
 from wherry.errors import InvalidArgument
 
 ONE = """# GO_VERSION which compiler

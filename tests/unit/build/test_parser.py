@@ -2,8 +2,8 @@
 
 import pytest
 
-from wherry.build.errors import DockerfileError
-from wherry.build.parser import parse, split_words
+from wherry.build.language.errors import DockerfileError
+from wherry.build.language.parser import parse, split_words
 
 
 def dump(text: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.build.remotes import git_source, http_source, is_git, is_http
+from wherry.build.graph.remotes import git_source, http_source, is_git, is_http
 from wherry.errors import InvalidArgument
 
 

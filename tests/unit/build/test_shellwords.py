@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from wherry.build.shellwords import Lexer
+from wherry.build.language.shellwords import Lexer
 from wherry.errors import InvalidArgument
 
 ENV = {"A": "alpha", "E": "", "P": "/usr/local/lib/x.tar.gz", "S": "a  b", "N": "one\ntwo"}

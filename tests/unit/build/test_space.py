@@ -2,7 +2,7 @@
 
 import pytest
 
-from wherry.build.space import Rule, Space, rules
+from wherry.build.cache.space import Rule, Space, rules
 from wherry.errors import InvalidArgument
 
 GB = 1 << 30

@@ -2,11 +2,11 @@
 
 import pytest
 
-from wherry.build import commands as c
-from wherry.build.errors import DockerfileError
-from wherry.build.instructions import parse_stages
-from wherry.build.parser import parse
-from wherry.build.variables import Globals, StageScope
+from wherry.build.language import commands as c
+from wherry.build.language.errors import DockerfileError
+from wherry.build.language.instructions import parse_stages
+from wherry.build.language.parser import parse
+from wherry.build.language.variables import Globals, StageScope
 from wherry.oci.platform import Platform
 
 

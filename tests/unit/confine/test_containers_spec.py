@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from wherry.containers.spec import SpecRequest, build_spec, exec_process
-from wherry.containers.spec_devices import HostDevices, parse_rule
-from wherry.containers.spec_mounts import tmpfs_options
-from wherry.containers.spec_process import override
+from wherry.containers.spec.configuration import SpecRequest, build_spec, exec_process
+from wherry.containers.spec.devices import HostDevices, parse_rule
+from wherry.containers.spec.mounts import tmpfs_options
+from wherry.containers.spec.process import override
 from wherry.errors import InvalidArgument
 from wherry.linux.capability import NAMES
 from wherry.oci.isolation import DEFAULT_CAPABILITIES, MASKED_PATHS, READONLY_PATHS

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from wherry.containers import late, spec_mounts
+from wherry.containers import late
+from wherry.containers.spec import mounts as spec_mounts
 from wherry.containers.validate import stop_signal, validate
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.linux.capability import NAMES
@@ -247,7 +248,7 @@ def test_what_this_engine_does_not_do(host: dict[str, Any], words: str) -> None:
 
 def test_an_apparmor_profile_needs_apparmor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Isolation that was asked for and cannot be had fails; unconfined is no profile."""
-    monkeypatch.setattr("wherry.containers.spec_security.host_has_apparmor", lambda: False)
+    monkeypatch.setattr("wherry.containers.spec.security.host_has_apparmor", lambda: False)
     with pytest.raises(NotSupported, match="AppArmor"):
         check({}, {"SecurityOpt": ["apparmor=mine"]})
     check({}, {"SecurityOpt": ["apparmor=unconfined"]})

@@ -320,7 +320,7 @@ def _ignore(place: str, dockerfile: str) -> "list[str]":
                 data = file.read()
         except (FileNotFoundError, IsADirectoryError):
             continue
-        from wherry.build.ignorefile import read_ignorefile
+        from wherry.build.language.ignorefile import read_ignorefile
 
         return read_ignorefile(data)
     return []
@@ -329,7 +329,7 @@ def _ignore(place: str, dockerfile: str) -> "list[str]":
 def _matching(patterns: "list[str]") -> "Ignore":
     if not patterns:
         return None
-    from wherry.build.ignorefile import Matcher
+    from wherry.build.language.ignorefile import Matcher
 
     matcher = Matcher(patterns)
     return matcher.matches, matcher.may_contain

@@ -1,0 +1,97 @@
+"""Addresses that a Dockerfile or a caller may give in place of files: downloads and git repositories.
+
+An address is judged before anything is asked of it: only http, https, ssh and git over the network, no `ext::`, no
+option in disguise, no reference or directory that leads elsewhere (CVE-2019-13139, CVE-2026-33748).
+"""
+
+import posixpath
+import re
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from wherry.build.graph.operations import GitSource, HttpSource
+from wherry.errors import InvalidArgument
+
+_SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?!//)[^#\s]+(#.*)?\Z")
+_GIT_PATH = re.compile(r"\.git(?:#.*)?\Z")
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@{}^~-]*\Z")
+_BAD_REF = re.compile(r"\.\.|//|@\{|\.lock(?:/|\Z)|\Z(?<=[/.])")
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
+
+
+def is_http(text: str) -> bool:
+    """Whether it is a download."""
+    return text.startswith(("http://", "https://")) and not is_git(text)
+
+
+def is_git(text: str) -> bool:
+    """Whether it is a git repository: `git://`, `ssh://`, `user@host:path`, or an http address that ends in `.git`."""
+    if text.startswith(("git://", "ssh://")) or _SCP.match(text):
+        return True
+    if not text.startswith(("http://", "https://")):
+        return False
+    try:
+        bare = urlsplit(text)._replace(query="").geturl()
+    except ValueError:
+        return False
+    return _GIT_PATH.search(bare) is not None
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address, …
+        raise InvalidArgument(f"invalid address {text!r}") from None
+
+
+def git_source(text: str, *, keep_git: bool = False, checksum: str = "") -> GitSource:
+    """Read `address#ref:directory`.
+
+    Raises:
+        InvalidArgument: an address, reference or directory that is none.
+    """
+    address, _, fragment = text.partition("#")
+    ref, _, subdir = fragment.partition(":")
+    if _CONTROL.search(text) or address.startswith("-") or "::" in address.partition("://")[0]:
+        raise InvalidArgument(f"invalid git address {text!r}")
+    if not _SCP.match(address):
+        parts = _split(address)
+        if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
+            raise InvalidArgument(f"invalid git address {text!r}")
+        if parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
+            raise InvalidArgument(f"invalid git address {text!r}")
+    if ref and (not _REF.match(ref) or _BAD_REF.search(ref)):
+        raise InvalidArgument(f"invalid git reference {ref!r}")
+    clean = posixpath.normpath("/" + subdir).lstrip("/") if subdir else ""
+    if any(part == ".." for part in subdir.split("/")) or any(part == ".git" for part in clean.split("/")):
+        raise InvalidArgument(f"invalid git directory {subdir!r}")
+    if checksum and not _COMMIT.match(checksum):
+        raise InvalidArgument(f"invalid checksum {checksum!r} for Git source: expected a commit")
+    return GitSource(address, ref, clean, keep_git, checksum)
+
+
+def http_source(url: str, *, checksum: str = "", directory: bool = True) -> HttpSource:
+    """Read a download's address.
+
+    Args:
+        url: the address.
+        checksum: `sha256:<hex>`, or "".
+        directory: the file keeps its own name, which must then be told by the address.
+
+    Raises:
+        InvalidArgument: it is none, or names no file.
+    """
+    if _CONTROL.search(url):
+        raise InvalidArgument(f"invalid address {url!r}")
+    parts = _split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument(f"invalid address {url!r}")
+    if checksum and not _CHECKSUM.match(checksum):
+        raise InvalidArgument(f"invalid checksum digest format: {checksum!r}")
+    name = posixpath.basename(unquote(parts.path))
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        if directory:
+            raise InvalidArgument(f"cannot determine filename for source {url}")
+        name = "download"
+    return HttpSource(url, name, checksum)
