@@ -99,6 +99,10 @@ def test_what_has_just_happened(engine: EngineProcess) -> None:
     assert "`since` time (5) cannot be after `until` time (4)" in refused.err
 
 
+def _codes(state: Path) -> set[int | None]:
+    return {entry["code"] for entry in json.loads(state.read_text())["execs"]}
+
+
 def test_health_and_ends_without_an_engine(own_engine: EngineProcess) -> None:
     """What monitors saw while wherryd was away is told afterwards, once, each with the time at which it happened."""
     engine = own_engine
@@ -115,12 +119,18 @@ def test_health_and_ends_without_an_engine(own_engine: EngineProcess) -> None:
     def known() -> str:
         return str(json.loads(state.read_text())["status"])
 
+    for number in (7, 8):
+        engine.docker("exec", "-d", "e1", "sh", "-c", f"until [ -e /go{number} ]; do sleep 0.05; done; exit {number}")
     engine.kill()
     for word in ("healthy", "unhealthy", "healthy"):
         Path(root, "ok").touch() if word == "healthy" else Path(root, "ok").unlink()
         until(lambda word=word: known() == word, f"the monitor finds it {word}")  # type: ignore[misc]
     Path(other, "go").touch()
     until(ended.exists, "it has ended")
+    Path(root, "go7").touch()
+    until(lambda: _codes(state.with_name("state.json")) == {7, None}, "one exec has ended")
+    Path(root, "go8").touch()
+    until(lambda: _codes(state.with_name("state.json")) == {7, 8}, "the other, too")
     back = time.time_ns()
     for _ in range(2):
         engine.start()
@@ -135,5 +145,9 @@ def test_health_and_ends_without_an_engine(own_engine: EngineProcess) -> None:
         (died,) = (json.loads(line) for line in engine.docker("events", *window).out.splitlines())
         assert died["timeNano"] == json.loads(ended.read_text())["finished_at"] < back
         assert died["Actor"]["Attributes"]["exitCode"] == "3"
+        window = ("--until", "0s", "--filter", "container=e1", "--filter", "event=exec_die", "--format", "{{json .}}")
+        execs = [json.loads(line) for line in engine.docker("events", *window).out.splitlines()]
+        assert [event["Actor"]["Attributes"]["exitCode"] for event in execs] == ["7", "8"]
+        assert all(event["timeNano"] < back for event in execs)
         engine.kill()
     engine.start()

@@ -133,6 +133,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
         container.pid = state["init"]["pid"]
         container.netns_fd = state.get("netns_fd")
         execs.restore(context, container, state.get("execs") or [])
+        execs.tell_missed(context, container, state.get("execs") or [])
         # read again: what a probe found since is in the file or comes as an event
         health.recover(container, run, context.roots.container(container.id))
         health.tell_missed(context, container)
@@ -143,6 +144,7 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
         return
     recover(container, "running")
     health.tell_missed(context, container)
+    execs.tell_missed(context, container, state.get("execs") or [])
     exits.exited(context, container, _end_of(context, container, state), unseen=True)
 
 

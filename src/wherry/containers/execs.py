@@ -68,7 +68,7 @@ def restore(context: Context, container: Container, entries: list[dict[str, Any]
     """Take back the execs that a monitor names: whoever is attached to one still asks for its exit code.
 
     Args:
-        entries: `execs` of its state: `exec_id`, `pid`, `start_time`, `code` (None while it runs).
+        entries: `execs` of its state: `exec_id`, `pid`, `start_time`, `code` (None while it runs), `finished_at` (ns).
     """
     for entry in entries:
         found = Exec(entry["exec_id"], container.id, ExecConfig(), {"args": _argv(entry["pid"], entry["start_time"])})
@@ -76,6 +76,14 @@ def restore(context: Context, container: Container, entries: list[dict[str, Any]
         found.started, found.running = True, entry["code"] is None
         container.execs[found.id] = found
         context.execs[found.id] = found
+
+
+def tell_missed(context: Context, container: Container, entries: list[dict[str, Any]]) -> None:
+    """Tell of the execs that ended while no engine was there, each with its time."""
+    for entry in entries:
+        if entry["code"] is not None and entry.get("finished_at"):  # an older monitor noted no time
+            told = {"execID": entry["exec_id"], "exitCode": str(entry["code"])}
+            context.event(container, "exec_die", entry["finished_at"], **told)
 
 
 def _argv(pid: int, start_time: int) -> list[str]:

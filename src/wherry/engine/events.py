@@ -21,6 +21,7 @@ _BATCH = 256
 # how long a monitor may take at the most to tell an engine what it saw (nanoseconds)
 _TELLING = 10_000_000_000
 _END_OF_TIME = (1 << 63) - 1
+_EXEC = "execID"  # of one container several may end
 
 Event = dict[str, Any]
 
@@ -55,7 +56,7 @@ class Events:
             happened: when, of what an engine that begins finds out afterwards (nanoseconds; None: now). What the
                 journal has already is not told again.
         """
-        if happened is not None and self._is_known(action, id_, happened):
+        if happened is not None and self._is_known(action, id_, attributes.get(_EXEC), happened):
             return
         at = time.time_ns() if happened is None else happened
         event: Event = {
@@ -83,7 +84,7 @@ class Events:
             if watcher.qsize() < QUEUE:
                 watcher.put_nowait(event)
 
-    def _is_known(self, action: str, id_: str, since: int) -> bool:
+    def _is_known(self, action: str, id_: str, exec_id: str | None, since: int) -> bool:
         if self._journal is None:
             return False
         if since < self._journal.until - _TELLING:
@@ -91,7 +92,8 @@ class Events:
             return True
         entries = self._journal.read(since, _END_OF_TIME, self._number + 1)
         events = (_decode(entry.body) for entry in entries)
-        return any(event["Action"] == action and event["Actor"]["ID"] == id_ for event in events)
+        actors = (event["Actor"] for event in events if event["Action"] == action)
+        return any(actor["ID"] == id_ and actor["Attributes"].get(_EXEC) == exec_id for actor in actors)
 
     def _flush(self) -> None:
         self._flushing = False

@@ -1,6 +1,7 @@
 """Processes that join a running container: each with streams, an exit code and an event of its own."""
 
 import os
+import time
 
 from wherry.errors import Conflict, ExecNotFound, InvalidArgument, WherryError
 from wherry.linux.process import pidfd_send_signal
@@ -163,7 +164,7 @@ class Execs:
             streams.drain()
             streams.finish()
             self._on_event("exec-exited", exec_id=exec_id, code=code)
-            self._record.exec_ended(exec_id, code)
+            self._record.exec_ended(exec_id, code, time.time_ns())
 
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
         try:

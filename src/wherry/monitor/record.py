@@ -2,7 +2,8 @@
 
 state.json  {"v", "id", "status": "starting|running|paused|stopped", "monitor": {"pid", "start_time"},
              "init": {"pid", "start_time"} | null, "started_at": ns, "exit": {…} | null, "netns_fd": n | null,
-             "cgroup", "endpoints": […], "execs": [{"exec_id", "pid", "start_time", "code": n | null}],
+             "cgroup", "endpoints": […],
+             "execs": [{"exec_id", "pid", "start_time", "code": n | null, "finished_at": ns once there is a code}],
              "restart_count": how often a policy has started it again, this time included}
 exit.json   {"v", "code", "signal": n | null, "oom", "started_at": ns, "finished_at": ns, "pid": n | null,
              "error": {"class", "message", "facts"} | null, "restart_count"}
@@ -56,9 +57,10 @@ class Record:
         entry = {"exec_id": exec_id, "pid": pid, "start_time": start_time, "code": None}
         self.update(execs=[*self.values.get("execs", []), entry])
 
-    def exec_ended(self, exec_id: str, code: int) -> None:
-        """Note an exec's exit code and write state.json; the oldest of many ended ones are forgotten."""
-        execs = [{**e, "code": code} if e["exec_id"] == exec_id else e for e in self.values.get("execs", [])]
+    def exec_ended(self, exec_id: str, code: int, finished_at: int) -> None:
+        """Note an exec's exit code and time (ns), and write state.json; the oldest of many ended ones are forgotten."""
+        ended = {"code": code, "finished_at": finished_at}
+        execs = [{**e, **ended} if e["exec_id"] == exec_id else e for e in self.values.get("execs", [])]
         surplus = sum(e["code"] is not None for e in execs) - KEPT_EXECS
         kept = []
         for entry in execs:

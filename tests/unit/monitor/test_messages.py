@@ -106,11 +106,12 @@ def test_record_keeps_the_last_execs(tmp_path: Path) -> None:
     record.exec_started("runs", 1, 1)
     for number in range(KEPT_EXECS + 10):
         record.exec_started(f"e{number}", 2, 2)
-        record.exec_ended(f"e{number}", 0)
+        record.exec_ended(f"e{number}", 0, number)
     execs = json.loads((tmp_path / "state.json").read_bytes())["execs"]
     assert len(execs) == KEPT_EXECS + 1
     assert execs[0] == {"exec_id": "runs", "pid": 1, "start_time": 1, "code": None}
-    assert execs[-1]["exec_id"] == f"e{KEPT_EXECS + 9}"
+    last = KEPT_EXECS + 9
+    assert execs[-1] == {"exec_id": f"e{last}", "pid": 2, "start_time": 2, "code": 0, "finished_at": last}
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
