@@ -35,18 +35,23 @@ async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket, *, head_first: bo
     return await call.connection.hand_over(text.encode(), ticket, hijack.tail, head_first=head_first)
 
 
-async def attach(call: Call) -> HandedOver:
-    """POST /containers/{id}/attach."""
-    hijack = _hijack(call)
-    options = AttachOptions(
+def attach_options(call: Call, *, multiplexed: bool = True) -> AttachOptions:
+    """What the query of an attach asks for; `multiplexed`: without a terminal, its streams have headers."""
+    return AttachOptions(
         stream=call.flag("stream"),
         stdin=call.flag("stdin"),
         stdout=call.flag("stdout"),
         stderr=call.flag("stderr"),
         logs=call.flag("logs"),
         detach_keys=call.text("detachKeys"),
+        multiplexed=multiplexed,
     )
-    ticket = await call.engine.containers.attach(call.name, options)
+
+
+async def attach(call: Call) -> HandedOver:
+    """POST /containers/{id}/attach."""
+    hijack = _hijack(call)
+    ticket = await call.engine.containers.attach(call.name, attach_options(call))
     return await _upgrade(call, hijack, ticket)
 
 

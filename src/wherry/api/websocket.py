@@ -9,8 +9,8 @@ from aiohttp.web import WebSocketResponse
 
 from wherry.api.call import Call
 from wherry.api.reply import Answer
+from wherry.api.streams import attach_options
 from wherry.errors import InvalidArgument
-from wherry.wire.containers import AttachOptions
 
 if TYPE_CHECKING:
     from aiohttp.web import Request
@@ -27,16 +27,7 @@ async def attach(call: Call) -> Answer:
     headers = call.request.headers
     if headers.get("Upgrade", "").lower() != "websocket" or not headers.get("Sec-WebSocket-Key"):
         raise InvalidArgument("not websocket protocol")
-    options = AttachOptions(
-        stream=call.flag("stream"),
-        stdin=call.flag("stdin"),
-        stdout=call.flag("stdout"),
-        stderr=call.flag("stderr"),
-        logs=call.flag("logs"),
-        detach_keys=call.text("detachKeys"),
-        multiplexed=False,
-    )
-    ticket = await call.engine.containers.attach(call.name, options)
+    ticket = await call.engine.containers.attach(call.name, attach_options(call, multiplexed=False))
     websocket = WebSocketResponse(max_msg_size=_LARGEST, heartbeat=None)
     # what is asked of a request here, the plain one has too
     request: Request = call.request  # type: ignore[assignment]

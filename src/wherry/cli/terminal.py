@@ -4,6 +4,7 @@ import os
 import termios
 
 from wherry.cli.failure import Failure
+from wherry.linux.rawmode import make_raw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,27 +28,9 @@ class RawTerminal:
     def enter(self) -> None:
         """Switch to raw mode. Raises `Failure` when stdin is no terminal."""
         try:
-            saved = termios.tcgetattr(0)
+            self._saved = make_raw(0)
         except termios.error:
             raise Failure("the input device is not a TTY") from None
-        mode = [*saved[:6], list(saved[6])]
-        mode[0] &= ~(
-            termios.IGNBRK
-            | termios.BRKINT
-            | termios.PARMRK
-            | termios.ISTRIP
-            | termios.INLCR
-            | termios.IGNCR
-            | termios.ICRNL
-            | termios.IXON
-        )
-        mode[1] &= ~termios.OPOST
-        mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
-        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        mode[6][termios.VMIN] = 1
-        mode[6][termios.VTIME] = 0
-        self._saved = saved
-        termios.tcsetattr(0, termios.TCSANOW, mode)
         for number in (_signal.SIGHUP, _signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT):
             handler = _signal.getsignal(number)
             if handler == _signal.SIG_DFL or getattr(handler, "__name__", "") == "_ended_by_signal":

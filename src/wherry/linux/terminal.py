@@ -78,30 +78,8 @@ def take(fd: int) -> None:
         raise KernelError("take terminal", error.errno or 0) from None
 
 
-def make_raw(fd: int) -> "list[object]":
-    """Switch a terminal to raw mode, output included. Returns the attributes that `restore` takes."""
-    before: list[object] = termios.tcgetattr(fd)
-    raw = termios.tcgetattr(fd)
-    raw[0] &= ~(
-        termios.IGNBRK
-        | termios.BRKINT
-        | termios.PARMRK
-        | termios.ISTRIP
-        | termios.INLCR
-        | termios.IGNCR
-        | termios.ICRNL
-        | termios.IXON
-    )
-    raw[1] &= ~termios.OPOST
-    raw[2] = (raw[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
-    raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-    raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(fd, termios.TCSANOW, raw)
-    return before
-
-
 def restore(fd: int, attributes: "list[object]") -> None:
-    """Undo `make_raw`; a terminal that is gone needs nothing."""
+    """Undo `rawmode.make_raw`; a terminal that is gone needs nothing."""
     try:
         termios.tcsetattr(fd, termios.TCSADRAIN, attributes)  # type: ignore[arg-type]
     except termios.error as error:

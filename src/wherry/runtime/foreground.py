@@ -8,6 +8,7 @@ from wherry.errors import KernelError
 from wherry.linux import signals, terminal
 from wherry.linux.clone import reap
 from wherry.linux.process import pidfd_send_signal
+from wherry.linux.rawmode import make_raw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Foreground:
         return code if code >= 0 else 128 - code
 
     def _relay(self, master: int, pidfd: int) -> int | None:
-        raw = terminal.make_raw(0) if os.isatty(0) else None
+        raw = make_raw(0) if os.isatty(0) else None
         try:
             self._copy_size()
             poll = select.poll()
