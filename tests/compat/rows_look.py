@@ -84,8 +84,6 @@ _INSPECT = [
 _HOST_CONFIG = (
     # what the kernel or the storage of the two differ in, not the engines
     ".GraphDriver",
-    # of those that have ended dockerd remembers some for a while
-    ".ExecIDs",
 )
 
 ROWS: list[Row] = [

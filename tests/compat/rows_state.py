@@ -133,7 +133,7 @@ ROWS: list[Row] = [
     Row("docker run --name k1 --log-opt mode=x busybox true"),
     Row("docker logs --details k1", setup="docker run --name k1 --log-opt tag='{{.Name}}' busybox echo hi"),
     # inspect by kind, prune of all
-    look("docker container inspect c1 nope", shape=True, skip=("[][].ExecIDs",)),
+    look("docker container inspect c1 nope", shape=True),
     look("docker container inspect -f '{{.Name}}' x1 c1"),
     look("docker container inspect busybox"),
     look("docker container inspect --nope c1"),
