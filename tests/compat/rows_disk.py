@@ -13,7 +13,7 @@ ROWS: list[Row] = [
     look("docker system df -v --format '{{.Nope}}'"),
     call("GET", "/v/system/df?type=image", shape=True, skip=("[].ImagesReclaimable",), since=(26,)),
     call("GET", "/v/system/df?type=volume", since=(26,)),
-    call("GET", "/v/system/df?type=build-cache", since=(26,)),
+    call("GET", "/v/system/df?type=build-cache", setup="docker builder prune -af", since=(26,)),
     call("GET", "/v/system/df?type=nope", since=(26,)),
     call("GET", "/v/system/df?type=image&type=nope", since=(26,)),
 ]

@@ -22,8 +22,9 @@ ROWS: list[Row] = [
     _inside("true", "--dns 1.2.3"),
     _inside("true", "--dns-search x..y"),
     Row(
-        "docker run -d --name k1 --network nm1 -p 18086:80 busybox sleep 99 >/dev/null; docker run --name k2 --network nm1 -p 18086:80 busybox true",
-        setup="docker network create nm1",
+        # a port that the engine chose: one of the table's would be the other engine's, too
+        "port=$(docker port k1 80 | sed -n 's/^0.0.0.0://p'); docker run --name k2 --network nm1 -p $port:80 busybox true",
+        setup="docker network create nm1; docker run -d --name k1 --network nm1 -p 80 busybox sleep 99",
     ),
     Row("docker run --name k1 -p '[::x]:18087:80' busybox true"),
 ]

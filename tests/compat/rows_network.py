@@ -137,7 +137,7 @@ ROWS: list[Row] = [
     ),
     _net("docker create --name k1 --network nope busybox true; docker start k1"),
     _net(
-        "docker run --rm --network nn1 -p 18080:80 busybox sh -c 'ip route | wc -l'",
+        "docker run --rm --network nn1 -p 80 busybox sh -c 'ip route | wc -l'",
         setup="docker network create --internal nn1",
     ),
     # links
