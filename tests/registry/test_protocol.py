@@ -275,13 +275,17 @@ def test_check_finds_what_is_wrong(registry: Registry) -> None:
     assert f"needs {digest_of(b'second')}, which is missing" in done.stderr
 
 
-def test_memory_driver(start_registry: Callable[..., Registry]) -> None:
-    """The whole of it works over the memory driver too."""
-    registry = start_registry(storage={"driver": "memory"})
+def test_memory_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole of it works over the memory driver too; its metadata go with it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    registry = Registry(tmp_path / "registry", storage={"driver": "memory"})
     layer = os.urandom(200_000)
     registry.push_image("r", "v1", layer)
     assert registry("GET", f"/v2/r/blobs/{digest_of(layer)}").body == layer
     assert registry("DELETE", "/v2/r/manifests/v1").status == 202
+    assert len(os.listdir(tmp_path)) == 1
+    registry.close()
+    assert not os.listdir(tmp_path)
 
 
 def test_observability(registry: Registry) -> None:

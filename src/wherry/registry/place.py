@@ -1,7 +1,7 @@
 """Open a registry's root: driver, database, schema number."""
 
 import os
-import tempfile
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
@@ -44,7 +44,8 @@ def open_database(settings: Settings) -> Database:
     """
     url = settings.database_url
     if settings.storage.driver == "memory" and not settings.database:
-        return Database(f"sqlite:///{tempfile.mkdtemp(prefix='wherry-registry-')}/metadata.db")
+        directory = TemporaryDirectory(prefix="wherry-registry-")
+        return Database(f"sqlite:///{directory.name}/metadata.db", directory)
     try:
         return Database(url)
     except DBAPIError as error:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -35,12 +36,14 @@ class Database:
 
     Args:
         url: SQLAlchemy's (`sqlite:////var/lib/…/metadata.db`, `postgresql+psycopg://…`).
+        directory: what goes with it when it is closed: that of a registry that is kept in memory.
 
     Raises:
         NewerSchema: made by a newer version.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, directory: TemporaryDirectory[str] | None = None) -> None:
+        self._directory = directory
         self._engine = _engine(url)
         self._writes = self._engine.execution_options(write=True)
         with self._writes.begin() as db:
@@ -63,6 +66,8 @@ class Database:
     def close(self) -> None:
         """Give up all connections."""
         self._engine.dispose()
+        if self._directory is not None:
+            self._directory.cleanup()
 
     # --- repositories
 
