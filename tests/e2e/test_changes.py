@@ -6,6 +6,8 @@ import re
 import subprocess
 import time
 
+import docker as docker_py
+
 from tests.e2e.harness import EngineProcess, until
 
 
@@ -53,6 +55,23 @@ def test_commit_of_a_paused_container_leaves_it_paused(engine: EngineProcess) ->
     engine.docker("commit", "kk", "k:1")
     assert engine.docker("inspect", "-f", "{{.State.Status}}", "kk").out == "paused\n"
     engine.docker("rmi", "k:1")
+
+
+def test_commit_of_a_container_that_is_just_ending(engine: EngineProcess) -> None:
+    """Whether it still ran when it was to be frozen does not matter to who asks for an image."""
+    client = docker_py.APIClient(base_url=engine.host)
+    try:
+        for _ in range(20):
+            id_ = client.create_container("busybox", ["touch", "/made"])["Id"]
+            client.start(id_)
+            client.commit(id_, "k", tag="1")
+            client.wait(id_)
+            assert engine.docker("diff", id_).out == "A /made\n"
+            client.remove_container(id_)
+    finally:
+        client.close()
+    engine.docker("rmi", "k:1")
+    engine.docker("image", "prune", "-f")
 
 
 def test_commit_again_is_the_same_layer(engine: EngineProcess) -> None:

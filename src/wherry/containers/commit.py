@@ -61,9 +61,7 @@ async def commit(
     what = Commit(container.id, own, joined, author=author, comment=comment, name=name)
     upper = _open_upper(context, container)
     try:
-        frozen = pause and container.status == "running"
-        if frozen:
-            await stop.pause(context, container)
+        frozen = pause and container.status == "running" and await _freeze(context, container)
         try:
             id_ = await make(container.record.image, upper, what)
         finally:
@@ -74,6 +72,17 @@ async def commit(
     shown = name.familiar() if name else ""
     context.event(container, "commit", comment=comment, imageID=id_, imageRef=shown)
     return id_
+
+
+async def _freeze(context: Context, container: Container) -> bool:
+    """Freeze it; False where it has ended, or somebody has frozen it, meanwhile: nothing writes any more."""
+    try:
+        await stop.pause(context, container)
+    except WherryError:
+        if container.status == "running":
+            raise
+        return False
+    return True
 
 
 async def _thaw(context: Context, container: Container) -> None:
