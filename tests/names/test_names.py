@@ -107,6 +107,19 @@ def test_containers_find_each_other(engine: EngineProcess) -> None:
     assert "127.0.0.11" not in engine.docker("exec", "lone", "cat", "/etc/resolv.conf").out
 
 
+def test_a_build_asks_for_names(engine: EngineProcess) -> None:
+    """The steps of a build know the names and aliases of the network that they run on, and no others."""
+    build = ("build", "--no-cache", "-")
+    for network in ("blue", "red"):
+        engine.docker("network", "create", network)
+        run(engine, f"in-{network}", "--network", network, "--network-alias", "target.example")
+        dockerfile = f"FROM busybox\nRUN ping -c1 -W5 in-{network} && ping -c1 -W5 target.example\n"
+        engine.wherry(*build, "--network", network, stdin=dockerfile.encode())
+    refused = b"FROM busybox\nRUN ! nslookup in-red\n"
+    engine.wherry(*build, "--network", "blue", stdin=refused)
+    assert ask(pid_of(engine, "in-blue"), "target.example").values == [address(engine, "in-blue", "blue")]
+
+
 def test_networks_do_not_see_each_other(engine: EngineProcess) -> None:
     """Names of a network are known in it only; `--link` names are one container's own; Docker's default serves none."""
     engine.docker("network", "create", "blue")

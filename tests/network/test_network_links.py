@@ -80,3 +80,8 @@ def test_a_link_lets_through(engine: EngineProcess) -> None:
     ask = f"for n in 1 2 3 4 5 6 7 8 9; do nc -w 1 db 5432 && break; sleep 0.1; done; nc -w 1 {other} 5432 || echo no"
     apart = "--icc=false" in engine.flags
     assert _inside(engine, ask, "--link", "db1:db").split() == ["served", "no" if apart else "served"]
+
+
+def test_a_build_is_linked_to_nobody(engine: EngineProcess) -> None:
+    """Its steps run on the default network, whether containers are kept apart there or not."""
+    engine.wherry("build", "--no-cache", "-", stdin=b"FROM busybox\nRUN ip -4 addr show eth0\n")

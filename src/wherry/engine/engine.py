@@ -118,6 +118,7 @@ class Engine:
         self.build = Build(
             self._context, self._storage.images, self._storage.build_cache, self.events, self._registries
         )
+        self.names.guests = self.build.steps.running
         disk_usage = DiskUsage(
             self._context,
             self._storage.images,

@@ -7,7 +7,7 @@ says everything again, in one stroke. When netd dies, the next one is told, and 
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from wherry.config import EngineConfig
@@ -94,6 +94,8 @@ class Names:
         self._helper = helpers.helper("netd", HELPER)
         self._helper.on_started = self._netd_started
         self._line: NetdLine | None = None
+        self.guests: Mapping[str, Container] = {}
+        """What asks for names as containers do, and is none: the steps of builds."""
         self._told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}  # network -> container -> names, addresses
         self._askers: dict[str, Message] = {}
         self._lent: dict[str, int] = {}  # container -> pid of the monitor that lends its sockets
@@ -191,9 +193,8 @@ class Names:
             self._send(asker)
 
     def _asker(self, id_: str) -> Message | None:
-        try:
-            container = self._containers.find(id_)
-        except WherryError:
+        container = self._find(id_)
+        if container is None:
             return None
         networks, links, forward = [], {}, False
         for network in self._view.named_on(container):
@@ -271,6 +272,8 @@ class Names:
         self._line = None  # its monitor says when the next one runs
 
     def _find(self, id_: str) -> Container | None:
+        if id_ in self.guests:
+            return self.guests[id_]
         try:
             return self._containers.find(id_)
         except WherryError:

@@ -159,7 +159,11 @@ class Networks:
         if self.table.bridge.spec.icc:
             return
         own = next((endpoint.address for endpoint in endpoints if endpoint.default_bridge), "")
-        wanted = links.passages(self._registry, self._registry.find(owner).record, own) if own else []
+        try:
+            record = self._registry.find(owner).record if own else None
+        except ContainerNotFound:
+            record = None  # a build's step: it is linked to nobody
+        wanted = links.passages(self._registry, record, own) if record is not None else []
         await asyncio.get_running_loop().run_in_executor(None, self.firewall.set_passages, owner, wanted)
 
     def moved(self, endpoints: Sequence[Endpoint]) -> None:

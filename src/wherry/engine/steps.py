@@ -23,6 +23,7 @@ from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_program
 from wherry.containers.spec.configuration import SpecRequest, build_spec
+from wherry.containers.states import move
 from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.runtime.cgroups import open_cgroup
@@ -53,6 +54,7 @@ class Steps:
         network = None
         try:
             network = container.network = await context.connect(container)
+            await network.publish()  # from here on netd knows the step
             message = self._message(container, task, network, run)
             fds = {**network.fds(), **task.data}
             if terminal is not None:
@@ -93,6 +95,7 @@ class Steps:
                 over.set_exception(from_wire(event["error"]))
             elif kind == "started":
                 container.pid = int(event["pid"])
+                move(container, "running")
             elif kind == "exited":
                 over.set_result(int(event["code"]))
 
