@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import docker as docker_py
 import pytest
 
 from tests.e2e.harness import BIN, EngineProcess, until
@@ -207,3 +208,25 @@ def test_websocket_at_full_rate(engine: EngineProcess) -> None:
             return await collected(socket)
 
     assert asyncio.run(read()) == (b"0123456789abcde\n" * (size >> 4))[:size]
+
+
+def test_past_and_present_of_one_that_is_started_at_once(engine: EngineProcess) -> None:
+    """Who asks for what was said before, and what comes, gets all of it, each once, however soon the start is."""
+    client = docker_py.APIClient(base_url=engine.host)
+    try:
+        for number in range(10):
+            id_ = client.create_container("busybox", ["sh", "-c", f"echo {number}"])["Id"]
+            frame = b"\x01\0\0\0\0\0\0\x02%d\n" % number
+            for runs in (1, 2, 3):
+                stream = client.attach_socket(id_, {"stdout": 1, "stderr": 1, "stream": 1, "logs": 1})
+                client.start(id_)
+                client.wait(id_)
+                with contextlib.closing(stream), stream._sock as connection:
+                    connection.settimeout(20)
+                    told = b""
+                    while piece := connection.recv(1000):
+                        told += piece
+                assert told == runs * frame
+            client.remove_container(id_)
+    finally:
+        client.close()

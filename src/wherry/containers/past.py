@@ -22,6 +22,11 @@ class HeldLog:
     def __init__(self, path: str) -> None:
         self._files = open_log(path)
 
+    @property
+    def files(self) -> int:
+        """How many there are."""
+        return len(self._files)
+
     async def read(self, context: Context, request: dict[str, Any], client: int) -> None:
         """Let a worker read the log to a client.
 

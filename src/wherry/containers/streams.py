@@ -1,6 +1,7 @@
 """Attach and logs: the client's socket goes to the monitor, or to a reader that the spawner forks."""
 
 import os
+import time
 from typing import Any
 
 from wherry.containers import logs as past_output
@@ -38,12 +39,42 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
     )
     request["framed"] = framed
 
+    # the log tells past and present as one; who also types is handed to the monitor behind the past
+    reads_on = options.stream and not request["stdin"]
+    logged = options.logs and past_output.can_be_read(container.record.host_config.log_config)
+
+    async def tell(fd: int, **window: int) -> None:
+        past = LogOptions(stdout=options.stdout, stderr=options.stderr)
+        asked = {**_log_request(context, container, past), "framed": framed, **window}
+        held = HeldLog(asked["path"])
+        # of one that has never run there is nothing to wait for: it may be started at this very moment
+        if held.files:
+            await held.read(context, asked, fd)
+
+    async def before(fd: int) -> bool:
+        """Tell what was said before; whether nothing comes after it."""
+        await _settled(container)
+        if options.stream:
+            context.event(container, "attach")
+        ran, run, now = container.running, container.started_at, time.time_ns()
+        over = False
+        if logged:
+            over = ran and reads_on
+            await tell(fd, follow=over, until=0 if ran else now)
+            await _settled(container)
+            if not ran and container.started_at != run:
+                # it was started while its past was told
+                over = reads_on or not container.running
+                await tell(fd, follow=reads_on and container.running, since=container.started_at)
+        return over or not options.stream or (not container.running and (ran or container.started_at != run))
+
     async def connect(fd: int, tail: bytes) -> None:
-        if options.logs:
-            past = LogOptions(stdout=options.stdout, stderr=options.stderr)
-            asked = {**_log_request(context, container, past), "framed": framed}
-            await HeldLog(asked["path"]).read(context, asked, fd)
-        if not options.stream:
+        try:
+            over = await before(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        if over:
             os.close(fd)
             return
         message = {**request, **Ticket.tail(tail)}
@@ -54,9 +85,15 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
                 os.close(fd)
         else:
             container.pending.append(PendingClient(fd, message))
-        context.event(container, "attach")
 
     return Ticket(tty=tty, connect=connect)
+
+
+async def _settled(container: Container) -> None:
+    """Wait until a start that is under way is over: it has taken along who waited for it."""
+    if not container.running:
+        async with container.lock:
+            return
 
 
 def check_detach_keys(text: str) -> None:
