@@ -102,13 +102,22 @@ def timestamp(nanoseconds: int) -> str:
 
 async def when(cache: Cache, value: Json, *, fresh: bool) -> str:
     """When an image with this content was first made here: now, if it was not."""
-    key = "sha256:" + hashlib.sha256(b"image\0" + documents.encode({**value, "created": ""})).hexdigest()
+    key = _key(value)
     record = None if fresh else cache.find(key)
     if record is None:
         now = time.time_ns()
         record = Record(secrets.token_hex(13)[:25], None, "", "", "image configuration", "internal", now, now)
         await cache.put([key], record)
     return timestamp(record.created_at)
+
+
+def was_made(cache: Cache, value: Json) -> bool:
+    """Whether an image with this content was made here before."""
+    return cache.find(_key(value)) is not None
+
+
+def _key(value: Json) -> str:
+    return "sha256:" + hashlib.sha256(b"image\0" + documents.encode({**value, "created": ""})).hexdigest()
 
 
 def assemble(stores: Stores, value: Json, root: Root, annotations: Mapping[str, str] | None = None) -> Built:

@@ -35,9 +35,10 @@ class Narrator:
             if one.vertex is not None and one.vertex.digest not in self._steps:
                 self._steps[one.vertex.digest] = Kept(build.solver.step(one.vertex))
         seen: set[str] = set()
+        known = False  # all of the stage so far
         steps = sum(not one.trigger for one in instructions)
         number = triggers = 0
-        for one in instructions:
+        for index, one in enumerate(instructions):
             if not one.trigger:
                 number += 1
                 self._say(f"Step {number}/{steps} : {one.text}\n")
@@ -45,6 +46,12 @@ class Narrator:
             if one.vertex is not None:
                 seen.add(one.vertex.digest)
             await self._tell(build, one, again)
+            if _is_from(one):
+                known = True
+            elif one.vertex is not None:
+                known = known and self._steps[one.vertex.digest].step.cached
+            elif known and await self._configured(build, instructions[index + 1 :]):
+                self._say(" ---> Using cache\n")
             triggers = one.triggers or max(triggers - 1, 0)
             if one.triggers:
                 self._say(f"# Executing {triggers} build trigger{'s' if triggers > 1 else ''}\n")
@@ -83,6 +90,20 @@ class Narrator:
                 self._say(" ---> Using cache\n" if _is_step(one) else "")
             elif one.runs and kept.begun:
                 self._say(f" ---> Removed intermediate container {kept.step.task[:12]}\n")
+
+    async def _configured(self, build: Build, rest: list[Instruction]) -> bool:
+        """Whether an instruction that only changes the configuration was seen before: what follows it tells."""
+        for one in rest:
+            if _is_from(one):
+                return True  # its stage gives files alone
+            if one.vertex is not None:
+                step = self._steps[one.vertex.digest].step
+                decided: asyncio.Future[Any] = asyncio.ensure_future(step.decided.wait())
+                work: asyncio.Future[Any] = build.solver.begin(one.vertex)
+                await asyncio.wait([work, decided], return_when=asyncio.FIRST_COMPLETED)
+                decided.cancel()
+                return step.cached
+        return await build.was_made()
 
     @staticmethod
     async def _id(build: Build, one: Instruction) -> str:
@@ -129,6 +150,10 @@ class Kept:
         text = data.decode("utf-8", "replace")
         if text:
             self._say(f"\x1b[91m{text}\x1b[0m" if stream == 2 else text)
+
+
+def _is_from(one: Instruction) -> bool:
+    return not one.trigger and one.text[:5].upper().startswith("FROM")
 
 
 def _is_step(one: Instruction) -> bool:

@@ -5,6 +5,7 @@
  "logs": [{"vertex", "stream", "data" (base64), "timestamp"}], "warnings": […]}
 """
 
+import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -42,6 +43,8 @@ class Step:
         self.cached = False
         self.task = ""
         self.listener: Callable[[int, bytes], None] | None = None
+        self.decided = asyncio.Event()
+        """Set when it is known whether it has to be done."""
 
     def _tell(self, **changes: Any) -> None:
         known = {
@@ -59,12 +62,14 @@ class Step:
 
     def start(self) -> None:
         """Its work begins."""
+        self.decided.set()
         self._started = rfc3339(time.time_ns())
         self._tell()
 
     def complete(self, *, cached: bool = False, error: str = "") -> None:
         """It is done."""
         self.cached = cached
+        self.decided.set()
         now = rfc3339(time.time_ns())
         self._started = self._started or now
         self._tell(completed=now, **({"cached": True} if cached else {}), **({"error": error} if error else {}))
