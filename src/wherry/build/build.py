@@ -203,14 +203,6 @@ class Build:
             await narrate(self)
         return await self._finish(await work)
 
-    async def was_made(self) -> bool:
-        """Whether what this build comes to was made before; it waits for the target."""
-        request = self.request
-        if request.no_cache or request.squash or request.inline_cache:
-            return False
-        value = self.state_document(self.converted.target, await self.solver.root(self.converted.target.root), "")
-        return assemble.was_made(self.builder.cache, value)
-
     async def _finish(self, root: Root) -> Built:
         request, stores = self.request, self.builder.stores
         root = await self._work.ready(root)

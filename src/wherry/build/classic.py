@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from wherry.build import assemble
 from wherry.build.build import Build
 from wherry.build.failure import SourceMissing, StepFailed
 from wherry.build.graph.convert import Instruction
@@ -103,16 +104,18 @@ class Narrator:
                 await asyncio.wait([work, decided], return_when=asyncio.FIRST_COMPLETED)
                 decided.cancel()
                 return step.cached
-        return await build.was_made()
+        request, target = build.request, build.converted.target
+        if request.no_cache or request.squash or request.inline_cache:
+            return False
+        value = build.state_document(target, await build.solver.root(target.root), "")
+        return assemble.was_made(build.builder.cache, value)
 
     @staticmethod
     async def _id(build: Build, one: Instruction) -> str:
-        from wherry.build.assemble import short
-
         if one.root is None and one.vertex is None and not one.config.keys() - {"Env"}:
             return ""  # FROM scratch
         root = await build.solver.root(one.root)
-        return short({"config": one.config, "layers": root.diff_ids})
+        return assemble.short({"config": one.config, "layers": root.diff_ids})
 
 
 class Kept:
