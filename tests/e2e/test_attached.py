@@ -6,6 +6,7 @@ import hashlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -210,6 +211,21 @@ def test_websocket_at_full_rate(engine: EngineProcess) -> None:
     assert asyncio.run(read()) == (b"0123456789abcde\n" * (size >> 4))[:size]
 
 
+def _past_and_present(engine: EngineProcess, id_: str) -> socket.socket:
+    """Attach to what was said before and what comes; byte by byte, as what follows the head is the container's."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(engine.host.removeprefix("unix://"))
+    query = "stdout=1&stderr=1&stream=1&logs=1"
+    upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0"
+    connection.sendall(f"POST /containers/{id_}/attach?{query} HTTP/1.1\r\nHost: d\r\n{upgrade}\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return connection
+
+
 def test_past_and_present_of_one_that_is_started_at_once(engine: EngineProcess) -> None:
     """Who asks for what was said before, and what comes, gets all of it, each once, however soon the start is."""
     client = docker_py.APIClient(base_url=engine.host)
@@ -218,11 +234,9 @@ def test_past_and_present_of_one_that_is_started_at_once(engine: EngineProcess) 
             id_ = client.create_container("busybox", ["sh", "-c", f"echo {number}"])["Id"]
             frame = b"\x01\0\0\0\0\0\0\x02%d\n" % number
             for runs in (1, 2, 3):
-                stream = client.attach_socket(id_, {"stdout": 1, "stderr": 1, "stream": 1, "logs": 1})
-                client.start(id_)
-                client.wait(id_)
-                with contextlib.closing(stream), stream._sock as connection:
-                    connection.settimeout(20)
+                with _past_and_present(engine, id_) as connection:
+                    client.start(id_)
+                    client.wait(id_)
                     told = b""
                     while piece := connection.recv(1000):
                         told += piece
