@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.cgroups import branches, processes
 from wherry.paths import Roots
 
 BIN = Path(sys.executable).parent
@@ -168,9 +169,10 @@ class EngineProcess:
         subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
         for family in ("ip", "ip6", "bridge"):
             subprocess.run(["nft", "delete", "table", family, self.roots.scope], check=False, capture_output=True)
-        for state in Path("/sys/fs/cgroup").glob(f"freezer/{self.roots.scope}/**/freezer.state"):
-            with contextlib.suppress(OSError):
-                state.write_text("THAWED")  # what is frozen does not die (cgroup v1)
+        for top in branches(self.roots.scope):
+            for state in top.glob("**/freezer.state"):
+                with contextlib.suppress(OSError):
+                    state.write_text("THAWED")  # what is frozen does not die (cgroup v1)
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -181,22 +183,15 @@ class EngineProcess:
 
     def processes(self) -> list[int]:
         """Processes in this engine's cgroups."""
-        found: set[int] = set()
-        with contextlib.suppress(FileNotFoundError):  # a directory went while it was looked through
-            for top in self._tops():
-                for procs in top.glob("**/cgroup.procs"):
-                    with contextlib.suppress(OSError):
-                        found.update(int(line) for line in procs.read_text().split())
-        return sorted(found)
+        return processes(self.roots.scope)
 
-    def _tops(self) -> list[Path]:
-        """This engine's directory in each hierarchy."""
-        hierarchies = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
-        return [path for hierarchy in hierarchies if (path := hierarchy / self.roots.scope).is_dir()]
+    def group(self, name: str) -> list[int]:
+        """Processes in one cgroup of this engine, such as `monitors`."""
+        return processes(f"{self.roots.scope}/{name}")
 
     def cgroups(self, *, remove: bool = False) -> list[str]:
         """Cgroup directories of this engine's containers; with `remove`, of the whole engine, removed where empty."""
-        tops = self._tops()
+        tops = branches(self.roots.scope)
         if remove:
             for top in tops:
                 for directory in sorted((p for p in top.glob("**/") if p.is_dir()), reverse=True):

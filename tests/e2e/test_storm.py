@@ -5,6 +5,7 @@ somebody killed it, or say that it is lost, where its monitor was killed. `WHERR
 `WHERRY_SEED` another one.
 """
 
+import itertools
 import json
 import os
 import random
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.root
 CYCLES = int(os.environ.get("WHERRY_STORM", "24"))
 SEED = int(os.environ.get("WHERRY_SEED", "7"))
 SECONDS = 60.0
+KINDS = ("wherryd", "wherryd twice", "spawner", "monitor", "helper")
+# of each kind; the storm goes on until it had them
+KILLS = 2
 
 
 class Killer(threading.Thread):
@@ -47,10 +51,18 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self.over.wait(self.dice.uniform(0.05, 0.5)):
-                self.strike(self.dice.choice(("wherryd", "wherryd twice", "spawner", "monitor", "monitor", "helper")))
+            while True:
+                # in an order of chance, but each in its turn; monitors, that are many, twice
+                for kind in self.dice.sample((*KINDS, "monitor"), len(KINDS) + 1):
+                    if self.over.wait(self.dice.uniform(0.05, 0.5)):
+                        return
+                    self.strike(kind)
         except BaseException as error:  # noqa: BLE001 - the test raises it
             self.error = error
+
+    def enough(self) -> bool:
+        """Whether every kind of process was killed often enough."""
+        return all(self.counts[kind] >= KILLS for kind in KINDS)
 
     def strike(self, what: str) -> None:
         engine = self.engine
@@ -87,14 +99,13 @@ class Killer(threading.Thread):
 def titles(engine: EngineProcess) -> list[tuple[int, str, str]]:
     """(pid, name, container id) of the processes in the cgroup of monitors."""
     found = []
-    for procs in Path("/sys/fs/cgroup").glob(f"freezer/{engine.roots.scope}/monitors/cgroup.procs"):
-        for line in procs.read_text().split():
-            try:
-                name, _, id_ = cmdline(int(line)).rstrip(b"\0").decode(errors="replace").partition(" ")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if name:
-                found.append((int(line), name, id_))
+    for pid in engine.group("monitors"):
+        try:
+            name, _, id_ = cmdline(pid).rstrip(b"\0").decode(errors="replace").partition(" ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name:
+            found.append((pid, name, id_))
     return found
 
 
@@ -189,23 +200,30 @@ class Cycle:
 
 
 def test_a_storm(own_engine: EngineProcess) -> None:
-    """Many cycles, three at a time, under fire."""
+    """Many cycles, three at a time, under fire: each kind of process is killed."""
     engine = own_engine
     out = engine.base / "out"
     out.mkdir()
     killer = Killer(engine, SEED)
-    cycles = [Cycle(engine, number, out, killer) for number in range(CYCLES)]
+    numbers = itertools.count()
     began = time.monotonic()
+
+    def keep_going() -> None:
+        while (number := next(numbers)) < CYCLES or (not killer.enough() and time.monotonic() < began + 2 * SECONDS):
+            Cycle(engine, number, out, killer).run()
+
     killer.start()
     try:
         with ThreadPoolExecutor(3) as pool:
-            for future in [pool.submit(cycle.run) for cycle in cycles]:
+            for future in [pool.submit(keep_going) for _ in range(3)]:
                 future.result()
     finally:
         killer.over.set()
         killer.join(60)
-        print(f"\n{CYCLES} cycles in {time.monotonic() - began:.1f} s, killed {dict(killer.counts)}, seed {SEED}")
+        took = time.monotonic() - began
+        print(f"\n{next(numbers) - 3} cycles in {took:.1f} s, killed {dict(killer.counts)}, seed {SEED}")
     assert killer.error is None, repr(killer.error)
+    assert killer.enough(), f"too few were killed: {dict(killer.counts)}"
     assert engine.docker("ps", "-aq").out == ""
     engine.assert_nothing_runs()
     assert not os.listdir(engine.roots.containers)
