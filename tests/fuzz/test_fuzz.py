@@ -32,13 +32,13 @@ from wherry.snapshots.verify import verify_layer
 pytestmark = pytest.mark.root
 
 SECONDS = float(os.environ.get("WHERRY_FUZZ_SECONDS", "0"))
-_ROUND = settings(
+ROUND = settings(
     max_examples=2000 if SECONDS else 100,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-TARGETS = 4
+TARGETS = 5
 
 
 def for_a_while(check: Callable[[], None]) -> None:
@@ -70,7 +70,7 @@ _GRAMMAR = re.compile(
 )
 
 
-@_ROUND
+@ROUND
 @given(_NAMES)
 @example("docker.io/" + "a" * 64)
 @example("docker.io/docker.io/a")
@@ -151,7 +151,7 @@ _DOCUMENTS = (
 )
 
 
-@_ROUND
+@ROUND
 @given(_DOCUMENTS, st.sampled_from(["", *sorted(documents.MANIFESTS), *sorted(documents.INDEXES)]))
 @example(json.dumps({**_MANIFEST, "mediaType": {"a": 1}}).encode(), "")
 @example(json.dumps({**_INDEX, "Layers": []}).encode(), "")
@@ -309,7 +309,7 @@ def _compare(tree: int) -> None:
 _place: list[_Place] = []
 
 
-@_ROUND
+@ROUND
 @given(_ARCHIVES)
 @example(_entry(b"up", b"../../outside", ord("2"), 0, 0o777, b"") + _entry(b"up/new", b"", ord("0"), 1, 0o644, b"x"))
 @example(
@@ -319,7 +319,7 @@ def _archives(data: bytes) -> None:
     _place[0].unpack(data)
 
 
-@_ROUND
+@ROUND
 @given(_ARCHIVES, st.sampled_from(["gzip", "zstd"]), _CHANGES)
 def _compressed(data: bytes, form: str, changes: list[tuple[int, int, bytes]]) -> None:
     packed = gzip.compress(data, 1, mtime=0) if form == "gzip" else zstandard.compress(data, 1)

@@ -67,38 +67,59 @@ def context_worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, 
     try:
         stream = Stream(fds["source"], limits)
         confine(fds["target"], limits.max_bytes)
-        digests: dict[int, str] = {}
-        _unpack(TarReader(stream, limits), fds["target"], limits.max_depth, digests)
-        stream.drain()
-        entries, size = write_index(fds["target"], fds["index"], digests)
+        entries, size = unpack_context(stream, fds["target"], fds["index"], limits)
         return {"entries": entries, "size": size}
     except MemoryError:
         raise HostileInput("the build context asks for more memory than a worker has") from None
 
 
-def _unpack(reader: TarReader, target: int, max_depth: int, digests: "dict[int, str]") -> None:
+def unpack_context(stream: Stream, dir_fd: int, index_fd: int, limits: Limits) -> "tuple[int, int]":
+    """Write a build context below an empty directory, and its index into a file.
+
+    Returns:
+        (how many paths there are, bytes of the files).
+
+    Raises:
+        HostileInput, StoreCorrupt, KernelError: as for a layer.
+    """
+    digests = _unpack(TarReader(stream, limits), dir_fd, limits.max_depth)
+    stream.drain()
+    return write_index(dir_fd, index_fd, digests)
+
+
+def _unpack(reader: TarReader, target: int, max_depth: int) -> "dict[int, str]":
+    """Write all entries; returns hex sha256 of files by inode number, for those whose bytes went through our hands.
+
+    An archive may replace a file, and the file system gives the number of the old one to the new one. So whenever a
+    file is made, what was known of its number is forgotten first.
+    """
+    digests: dict[int, str] = {}
     tree = Tree(target)
     try:
         while (entry := reader.next()) is not None:
             # a context has no owners: whoever sent it, the files are root's
             entry.uid = entry.gid = 0
-            if entry.sparse is not None:
-                _place(reader, tree, entry, max_depth)
-                continue
+            sparse = entry.sparse is not None
 
-            def copy(fd: int) -> None:
+            def copy(fd: int, sparse: bool = sparse) -> None:
+                number = os.fstat(fd).st_ino
+                digests.pop(number, None)
+                if sparse:
+                    reader.copy_to(fd)  # its holes are no data of the archive: `write_index` reads the file
+                    return
                 state = sha256()
                 while piece := reader.read(_PIECE):
                     state.update(piece)
                     rest = memoryview(piece)
                     while rest:
                         rest = rest[os.write(fd, rest) :]
-                digests[os.fstat(fd).st_ino] = state.hexdigest()
+                digests[number] = state.hexdigest()
 
             _place(reader, tree, entry, max_depth, copy)
         tree.finish()
     finally:
         tree.close()
+    return digests
 
 
 def _place(
@@ -117,7 +138,7 @@ def write_index(dir_fd: int, index_fd: int, digests: "dict[int, str]") -> "tuple
     """Write down every path below a directory, parents first.
 
     Args:
-        digests: hex sha256 of files by their number; what is not in it is read.
+        digests: hex sha256 of the directory's files as they are now, by inode number; a file without one is read.
 
     Returns:
         (how many there are, bytes of the files).

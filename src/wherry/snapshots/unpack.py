@@ -175,7 +175,8 @@ def place(
     Args:
         reader: at the entry's data.
         path: its clean name (`path_of`).
-        copy: writes the data of a file to a descriptor, in place of the reader.
+        copy: writes the data of a file to a descriptor, in place of the reader. It is called for every regular file
+            that is made, also for an empty one.
 
     Raises:
         HostileInput, OSError: it cannot be made.
@@ -187,8 +188,10 @@ def place(
     if kind == FILE:
         fd = tree.file(parent, name)
         try:
-            if entry.size:
-                (copy or reader.copy_to)(fd)
+            if copy is not None:
+                copy(fd)
+            elif entry.size:
+                reader.copy_to(fd)
             tree.finish_file(fd, entry)
         finally:
             os.close(fd)
