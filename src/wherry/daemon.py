@@ -16,9 +16,9 @@ from wherry import __version__
 from wherry.api.reply import announce_experimental
 from wherry.api.server import Server
 from wherry.config import EngineConfig, default_config_path, read_file
-from wherry.engine import storage
+from wherry.engine import holding
 from wherry.engine.engine import Engine
-from wherry.errors import InvalidArgument, WherryError
+from wherry.errors import InvalidArgument, Unavailable, WherryError
 from wherry.linux import heap
 
 log = logging.getLogger("wherryd")
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     _raise_descriptor_limit()
     heap.keep_flat()
     try:
-        held = storage.lock(config.roots)
+        held = holding.hold(config.roots)
     except (WherryError, OSError) as error:
         print(f"wherryd: {error}", file=sys.stderr)
         return 1
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         log.critical("%s", error)
         return 1
     finally:
-        os.close(held)
+        held.close()
     return 0
 
 
@@ -163,15 +163,24 @@ async def _serve(config: EngineConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     engine = Engine(config)
-    await engine.start()
-    announce_experimental(config.experimental)
     server = Server(engine)
     pidfile = config.pidfile or config.roots.pidfile
     addresses = config.hosts or [f"unix://{config.roots.socket}"]
-    await server.start(addresses)
-    _open_to_group(addresses, config.group)
-    with open(pidfile, "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
+    # whatever speaks against this start is found before it touches a container
+    holding.check_pidfile(pidfile)
+    try:
+        try:
+            server.bind(addresses)
+        except OSError as error:
+            raise Unavailable(f"cannot listen at {', '.join(addresses)}: {error.strerror or error}") from None
+        _open_to_group(addresses, config.group)
+        await engine.start()
+        announce_experimental(config.experimental)
+        await server.start()
+        marked = holding.write_pidfile(pidfile)
+    except BaseException:
+        await server.close()
+        raise
     log.info("API listens on %s", ", ".join(addresses))
     # what is there now stays: it need not be looked at again and again, nor its start's garbage kept
     gc.collect()
@@ -185,6 +194,7 @@ async def _serve(config: EngineConfig) -> None:
     await engine.close()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(pidfile)
+    os.close(marked)
 
 
 def _change_service(*, register: bool) -> int:

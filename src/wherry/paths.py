@@ -1,10 +1,10 @@
 """Where files lie. The only module that knows; every root is relocatable.
 
-    data root   lock  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
+    data root   lock  identity  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
                 containers/<id>/{container.json, exit.json, upper/, work/, <id>-json.log, hosts, hostname, resolv.conf}
                 networks/{bridge,host,none}.json  networks/<id>/network.json  volumes/<name>/{volume.json, _data}
                 seccomp/<key>.bpf  helpers/<name>/<name>.log
-    run root    wherry.sock  wherryd.pid
+    run root    wherry.sock  wherryd.pid  wherryd.lock
                 containers/<id>/{state.json, launch.json, monitor.sock, bundle/config.json}
                 helpers/<name>/{state.json, monitor.sock}
 
@@ -48,6 +48,10 @@ class Roots:
     @property
     def lock(self) -> str:
         return f"{self.data}/lock"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.data}/identity"
 
     @property
     def schema(self) -> str:
@@ -117,6 +121,10 @@ class Roots:
     @property
     def socket(self) -> str:
         return f"{self.run}/wherry.sock"
+
+    @property
+    def run_lock(self) -> str:
+        return f"{self.run}/wherryd.lock"
 
     @property
     def pidfile(self) -> str:

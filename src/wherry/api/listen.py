@@ -7,16 +7,17 @@ import socket
 
 from wherry.errors import Conflict, InvalidArgument
 
-_BACKLOG = 512
+BACKLOG = 512
 _PATH_LIMIT = 107
 
 
-def open_listener(address: str, group: str | None = None) -> socket.socket:
+def open_listener(address: str, group: str | None = None, *, listen: bool = True) -> socket.socket:
     """Open a listening, non-blocking socket.
 
     Args:
         address: `unix:///path`, a path, or `tcp://host:port` (`tcp://[::1]:2375`).
         group: who may use a unix socket besides its owner; a group that does not exist is left out.
+        listen: without it the socket is bound only: nobody is kept waiting at it.
 
     Raises:
         InvalidArgument: an address that is none.
@@ -27,22 +28,23 @@ def open_listener(address: str, group: str | None = None) -> socket.socket:
     if not found:
         scheme, rest = ("unix", address) if address.startswith("/") else ("tcp", address)
     if scheme == "unix" and rest.startswith("/"):
-        return _unix(rest, group)
+        return _unix(rest, group, listen=listen)
     if scheme == "tcp":
         host, _, port = rest.rstrip("/").rpartition(":")
         if port.isascii() and port.isdigit() and int(port) < 65536:
-            return _tcp(host.strip("[]"), int(port))
+            return _tcp(host.strip("[]"), int(port), listen=listen)
     raise InvalidArgument(f'Invalid bind address format: "{address}"')
 
 
-def _tcp(host: str, port: int) -> socket.socket:
+def _tcp(host: str, port: int, *, listen: bool) -> socket.socket:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, where = found[0]
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
-        sock.listen(_BACKLOG)
+        if listen:
+            sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()
@@ -50,7 +52,7 @@ def _tcp(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _unix(path: str, group: str | None) -> socket.socket:
+def _unix(path: str, group: str | None, *, listen: bool) -> socket.socket:
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -65,7 +67,8 @@ def _unix(path: str, group: str | None) -> socket.socket:
             os.umask(mask)
         if group is not None:
             _share(name, group)
-        sock.listen(_BACKLOG)
+        if listen:
+            sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -16,10 +16,10 @@ from wherry.api.call import Call
 from wherry.api.errors import describe
 from wherry.api.facade import Engine
 from wherry.api.hijack import Connection, ConnectionServer, HandedOver
-from wherry.api.listen import open_listener
+from wherry.api.listen import BACKLOG, open_listener
 from wherry.api.reply import Answer, Reply, Stream, error_reply
 from wherry.api.version import CURRENT, parse_version
-from wherry.errors import Forbidden
+from wherry.errors import Conflict, Forbidden
 
 log = logging.getLogger("wherry.api")
 
@@ -51,10 +51,11 @@ class Server:
             max_field_size=65536,
         )
         self._listeners: list[asyncio.Server] = []
+        self._bound: list[socket.socket] = []
         self._sockets: list[tuple[str, int]] = []
 
-    async def start(self, listeners: Sequence[str | socket.socket]) -> list[str]:
-        """Listen.
+    def bind(self, listeners: Sequence[str | socket.socket]) -> list[str]:
+        """Take addresses; nobody is answered there before `start`.
 
         Args:
             listeners: addresses as of `dockerd -H` (`unix:///run/wherry/wherry.sock`, `tcp://127.0.0.1:2375`), or
@@ -68,13 +69,11 @@ class Server:
             Conflict: somebody answers there already.
             OSError: it cannot be bound.
         """
-        loop = asyncio.get_running_loop()
         bound = []
         for listener in listeners:
-            sock = open_listener(listener) if isinstance(listener, str) else listener
+            sock = open_listener(listener, listen=False) if isinstance(listener, str) else listener
+            self._bound.append(sock)
             guarded = sock.family != socket.AF_UNIX
-            factory = self._guarded if guarded else self._open
-            self._listeners.append(await loop.create_server(factory, sock=sock))
             if not guarded and isinstance(listener, str):
                 path = listener.removeprefix("unix://")
                 self._sockets.append((path, os.stat(path).st_ino))
@@ -83,6 +82,24 @@ class Server:
                 f"tcp://{name[0]}:{name[1]}" if guarded else str(listener if isinstance(listener, str) else name)
             )
         return bound
+
+    async def start(self, listeners: Sequence[str | socket.socket] = ()) -> list[str]:
+        """Listen, at these and at what is bound already; arguments, result and errors as of `bind`.
+
+        Raises:
+            Conflict: somebody else has taken an address in the meantime.
+        """
+        names = self.bind(listeners)
+        for path, inode in self._sockets:
+            if not os.path.exists(path) or os.stat(path).st_ino != inode:
+                raise Conflict(f"another engine has taken {path}")
+        loop = asyncio.get_running_loop()
+        while self._bound:
+            sock = self._bound[0]
+            factory = self._guarded if sock.family != socket.AF_UNIX else self._open
+            self._listeners.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
+            del self._bound[0]
+        return names
 
     def _guarded(self) -> Connection:
         return self._http.connection(guarded=True)
@@ -98,6 +115,9 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for sock in self._bound:
+            sock.close()
+        self._bound.clear()
         for path, inode in self._sockets:
             # not the socket of somebody who came after us
             with suppress(FileNotFoundError):

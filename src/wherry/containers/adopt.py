@@ -213,15 +213,21 @@ def _from_record(context: Context, container: Container) -> None:
 
 
 async def _sweep(context: Context) -> None:
-    """End what no container owns: monitors, cgroups and volatile directories that a crash left."""
+    """End what no container owns: monitors, cgroups and volatile directories that a crash left.
+
+    Ours is what has its place under our exec root (`engine.holding` lets nobody else's live there). A cgroup alone says
+    nothing: where mount namespaces share a cgroup tree it may be of another data root that is called as ours.
+    """
     known = {container.id for container in context.registry}
-    for id_ in os.listdir(context.roots.sandboxes):
-        if id_ not in known:
-            await _end_orphan(context, id_)
-            context.trash(context.roots.sandbox(id_))
+    ours = set(os.listdir(context.roots.sandboxes))
+    for id_ in ours - known:
+        await _end_orphan(context, id_)
+        context.trash(context.roots.sandbox(id_))
     group = open_cgroup(f"/{context.roots.scope}/containers")
-    for child in _below(group.directories()):
-        if child not in known:
+    for child in _below(group.directories()) - known:
+        if child not in ours and open_cgroup(f"/{context.roots.scope}/containers/{child}").pids():
+            log.warning("cgroup of %s: no container of this data root is in it; left as it is", child[:12])
+        else:
             try:
                 await asyncio.get_running_loop().run_in_executor(None, exits.end_group, context, child)
             except WherryError as error:

@@ -40,7 +40,7 @@ _TRASH_RETRY = 2.0
 
 
 class Engine:
-    """One engine over one data root; the caller holds the root's lock (`engine.storage.lock`).
+    """One engine over one data root; the caller holds both roots (`engine.holding`).
 
     Args:
         config: its settings.

@@ -1,8 +1,9 @@
 """Where this engine's own processes are in the cgroup tree, and back to where they came from at the end."""
 
+import fcntl
 import os
 
-from wherry.errors import NotSupported, WherryError
+from wherry.errors import Conflict, NotSupported, WherryError
 from wherry.paths import Roots
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.cgroups.hierarchies import mounted
@@ -21,17 +22,20 @@ class Placement:
     def __init__(self, roots: Roots) -> None:
         self._scope = roots.scope
         self._home: list[str] = []
+        self._held = -1
 
     def enter(self) -> tuple[str, ...]:
         """Put this process into its place; returns the directories that the spawner belongs in.
 
         Raises:
             KernelError: the kernel refuses.
+            Conflict: another engine has this place: its data root is called as ours in another mount namespace.
         """
         _make_room()
         self._home = _own_directories()
         engine = self._group("engine")
         engine.create(None)
+        self._held = _hold(engine.directories()[0], self._scope)
         engine.add(os.getpid())
         monitors = self._group("monitors")
         monitors.create(None)
@@ -58,6 +62,19 @@ class Placement:
 
     def _group(self, name: str) -> Cgroup:
         return open_cgroup(f"/{self._scope}/{name}" if name else f"/{self._scope}")
+
+
+def _hold(directory: str, scope: str) -> int:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Conflict(
+            f"another wherryd has the control group /{scope}, whose data root is called as this one's in another "
+            "mount namespace: give this one a --data-root of another name"
+        ) from None
+    return fd
 
 
 def most_processes() -> int:

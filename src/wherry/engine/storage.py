@@ -1,12 +1,11 @@
-"""The data root: its lock, its schema, and the stores in it."""
+"""The data root: its schema, and the stores in it."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable
 
 from wherry.build.cache.store import Cache
-from wherry.errors import Conflict, NewerSchema
+from wherry.errors import NewerSchema
 from wherry.images.images import Images
 from wherry.images.stores import Compare, Unpack, WriteLayer
 from wherry.paths import Roots
@@ -18,25 +17,6 @@ from wherry.store.journal import Journal
 from wherry.volumes.store import Volumes
 
 SCHEMA = 1
-
-
-def lock(roots: Roots) -> int:
-    """Take the data root's lock; returns the descriptor that holds it until it closes.
-
-    Raises:
-        Conflict: another engine has it; the message names its pid.
-    """
-    os.makedirs(roots.data, mode=0o711, exist_ok=True)
-    fd = os.open(roots.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode("ascii", "replace").strip()
-        os.close(fd)
-        raise Conflict(f"the data root {roots.data} is in use by another wherryd (pid {holder})") from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
 
 
 def prepare(roots: Roots) -> None:
