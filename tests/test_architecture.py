@@ -15,6 +15,7 @@ FLOORS: dict[str, float] = {
     "__init__": 0,
     "errors": 0,
     "paths": 0,
+    "patterns": 0.5,
     "config": 0.5,  # over errors and paths
     "oci": 1,
     "wire": 1,

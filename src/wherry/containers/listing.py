@@ -7,6 +7,7 @@ from wherry.containers import clock, data, health, inspect
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.errors import InvalidArgument, WherryError
+from wherry.patterns.expressions import Expression
 
 STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 HEALTH = ("none", "starting", "healthy", "unhealthy")
@@ -178,14 +179,12 @@ def _by_id(_: Context, container: Container, values: list[str]) -> bool:
 
 
 def _by_name(_: Context, container: Container, values: list[str]) -> bool:
-    import re
-
     def matches(value: str) -> bool:
         try:
-            pattern = re.compile(value)
-        except re.error:
+            pattern = Expression(value)
+        except InvalidArgument:
             return value in container.name
-        return bool(pattern.search(container.name) or pattern.search(f"/{container.name}"))
+        return pattern.search(container.name) or pattern.search(f"/{container.name}")
 
     return any(matches(value) for value in values)
 

@@ -8,6 +8,7 @@ from typing import Any
 from wherry.containers.model import Container
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.oci.syslog import FACILITIES, FORMATS
+from wherry.patterns.expressions import Expression, search
 from wherry.wire.containers import LogConfig
 
 DEFAULT_SIZE = 10 << 20
@@ -70,9 +71,9 @@ def validate_values(log: LogConfig) -> None:
         return
     for name in ("labels-regex", "env-regex"):
         try:
-            re.compile(options.get(name, ""))
-        except re.error as error:
-            raise InvalidArgument(f"{_FAILED}error parsing regexp: {error}") from None
+            Expression(options.get(name, ""))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{_FAILED}{error}") from None
     _tag(options.get("tag", ""), {})
     _files(driver, options)
     if driver == "syslog" and "syslog-address" not in options and not os.path.exists(_SYSLOG_SOCKET):
@@ -246,11 +247,7 @@ def _attributes(container: Container, options: Mapping[str, str], fields: Mappin
     for option, values in (("labels", config.labels or {}), ("env", variables)):
         names = options.get(option, "").split(",")
         pattern = options.get(f"{option}-regex", "")
-        found |= {
-            name: value
-            for name, value in values.items()
-            if name in names or (pattern and re.search(pattern, name) is not None)
-        }
+        found |= {name: value for name, value in values.items() if name in names or (pattern and search(pattern, name))}
     if options.get("tag"):
         found["tag"] = _tag(options["tag"], fields)
     return found

@@ -8,6 +8,7 @@ from wherry.engine.network_table import Network
 from wherry.errors import InvalidArgument, WherryError
 from wherry.network.addressing import Addressed
 from wherry.network.spec import PREDEFINED
+from wherry.patterns.expressions import Expression
 
 Filters = dict[str, list[str]]
 _LIST = ("dangling", "driver", "id", "label", "name", "scope", "type")
@@ -60,12 +61,11 @@ def _one(network: Network, name: str, value: str, busy: set[str]) -> bool:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """A part of the name; of expressions only the anchors `^` and `$`: a caller's may take for ever."""
-    begins, ends = pattern.startswith("^"), pattern.endswith("$")
-    word = pattern.removeprefix("^").removesuffix("$")
-    if begins and ends:
-        return name == word
-    return name.startswith(word) if begins else name.endswith(word) if ends else word in name
+    """A regular expression over a part of the name; one that is none is the part itself."""
+    try:
+        return Expression(pattern).search(name)
+    except InvalidArgument:
+        return pattern in name
 
 
 def _labelled(network: Network | Addressed, value: str) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from wherry.containers import data, mounting, pipes
 from wherry.containers.context import Context
 from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, VolumeNotFound
+from wherry.patterns.expressions import search
 from wherry.snapshots.diff import usage
 from wherry.volumes.options import is_bind, needs_mount
 from wherry.volumes.store import Volume
@@ -258,10 +258,7 @@ def _truth(filters: Filters, name: str) -> bool | None:
 
 
 def _named(name: str, pattern: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        return False
+    return search(pattern, name)
 
 
 def _fits(volume: Volume, filters: Filters) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 from wherry.errors import InvalidArgument, NotFound, StoreError
 from wherry.images import rfc3339
 from wherry.images.model import Image
-from wherry.images.patterns import Pattern
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
+from wherry.patterns import globs
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def select(stores: Stores, filters: Filters | None = None, *, everything: bool =
         images = [image for image in images if keep(image)]
     if not everything and "dangling" not in filters:
         images = [image for image in images if not image.dangling or image.id not in parents]
-    if patterns := [Pattern(value) for value in filters.get("reference", ())]:
+    if patterns := [globs.component(value) for value in filters.get("reference", ())]:
         # of an image with several names only those that were asked for are shown
         images = [image.shown_as([name for name in image.names if _matches(name, patterns)]) for image in images]
     return sorted(images, key=lambda image: (-rfc3339.seconds(image.created), image.id))
@@ -171,7 +171,7 @@ def _until(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
 
 
 def _reference(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
-    patterns = [Pattern(value) for value in values]
+    patterns = [globs.component(value) for value in values]
     return lambda image: any(_matches(name, patterns) for name in (*image.names, *image.repo_digests))
 
 
@@ -179,13 +179,13 @@ def _created(image: Image) -> int:
     return rfc3339.nanoseconds(image.created) or 0
 
 
-def _matches(name: str, patterns: Sequence[Pattern]) -> bool:
+def _matches(name: str, patterns: Sequence[Callable[[str], bool]]) -> bool:
     """Whether a familiar name, or its repository, fits one of the patterns."""
     # by text: a repository of 64 hex digits has a familiar form that is no name
     whole = name.partition("@")[0]
     colon = whole.find(":", whole.rfind("/") + 1)
     repository = whole if colon < 0 else whole[:colon]
-    return any(pattern.matches(name) or pattern.matches(repository) for pattern in patterns)
+    return any(pattern(name) or pattern(repository) for pattern in patterns)
 
 
 _FILTERS: dict[str, Callable[[Stores, Sequence[str]], Callable[[Image], bool]]] = {

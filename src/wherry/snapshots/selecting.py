@@ -2,7 +2,8 @@
 
 from hashlib import sha256
 
-from wherry.errors import NotFound
+from wherry.errors import InvalidArgument, NotFound
+from wherry.patterns import globs
 from wherry.snapshots.treeview import DIRECTORY, Excluded, fingerprint, resolve
 
 TYPE_CHECKING = False
@@ -10,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wherry.snapshots.treeview import View
-
-_SPECIAL = frozenset("*?[\\")
 
 
 def select(view: "View", pattern: str) -> "list[str]":
@@ -28,16 +27,13 @@ def select(view: "View", pattern: str) -> "list[str]":
         NotFound: it names one file, which is not there; or it is no pattern.
     """
     parts = _parts(pattern)
-    if not any(_SPECIAL & set(part) for part in parts):
+    if not any(map(globs.special, parts)):
         path = "/".join(parts)
         resolve(view, path)
         return [path]
     found = [""]
     for part in parts:
-        following = []
-        for base in found:
-            following += _children(view, base, part)
-        found = following
+        found = _fitting(view, found, part)
     return found
 
 
@@ -56,78 +52,25 @@ def _parts(pattern: str) -> "list[str]":
     return parts
 
 
-def _children(view: "View", base: str, part: str) -> "list[str]":
+def _fitting(view: "View", bases: "list[str]", part: str) -> "list[str]":
+    """What in these directories fits one component; a directory that links give several names is looked into once."""
     try:
-        directory = resolve(view, base)
-    except NotFound:
-        return []
-    entry = view.get(directory)
-    if entry is None or entry.kind != DIRECTORY:
-        return []
-    names = view.names(directory)
-    chosen = [name for name in names if matches(part, name)] if _SPECIAL & set(part) else [part] * (part in names)
-    return [f"{base}/{name}" if base else name for name in chosen]
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a name fits one component of a pattern: `*`, `?`, `[a-z]`, `[^a]`, and `\\` before what is meant itself.
-
-    Raises:
-        NotFound: the pattern is malformed.
-    """
-    return _match(pattern, 0, name, 0)
-
-
-def _match(pattern: str, p: int, name: str, n: int) -> bool:
-    while p < len(pattern):
-        char = pattern[p]
-        if char == "*":
-            while p < len(pattern) and pattern[p] == "*":
-                p += 1
-            return any(_match(pattern, p, name, rest) for rest in range(n, len(name) + 1))
-        if n >= len(name):
-            return False
-        if char == "[":
-            p, fits = _class(pattern, p, name[n])
-            if not fits:
-                return False
-        elif char == "?":
-            p += 1
-        else:
-            if char == "\\":
-                p += 1
-                if p >= len(pattern):
-                    raise NotFound("syntax error in pattern", path=pattern)
-            if pattern[p] != name[n]:
-                return False
-            p += 1
-        n += 1
-    return n == len(name)
-
-
-def _class(pattern: str, p: int, char: str) -> "tuple[int, bool]":
-    """Read `[…]` at `p`; returns where it ends and whether the character is in it."""
-    p += 1
-    negated = pattern[p : p + 1] == "^"
-    p += negated
-    found, count = False, 0
-    while True:
-        if pattern[p : p + 1] == "]" and count:
-            return p + 1, found != negated
-        low, p = _bound(pattern, p)
-        high = low
-        if pattern[p : p + 1] == "-":
-            high, p = _bound(pattern, p + 1)
-        found = found or low <= char <= high
-        count += 1
-
-
-def _bound(pattern: str, p: int) -> "tuple[str, int]":
-    if p < len(pattern) and pattern[p] == "\\":
-        p += 1
-    if p >= len(pattern) or (pattern[p] in "-]" and pattern[p - 1] != "\\"):
-        raise NotFound("syntax error in pattern", path=pattern)
-    return pattern[p], p + 1
+        fits = globs.component(part) if globs.special(part) else part.__eq__
+    except InvalidArgument as error:
+        raise NotFound(str(error), path=part) from None
+    found: list[str] = []
+    seen: set[str] = set()
+    for base in bases:
+        try:
+            directory = resolve(view, base)
+        except NotFound:
+            continue
+        entry = view.get(directory)
+        if entry is None or entry.kind != DIRECTORY or directory in seen:
+            continue
+        seen.add(directory)
+        found += [f"{base}/{name}" if base else name for name in view.names(directory) if fits(name)]
+    return found
 
 
 def digest(view: "View", sources: "Sequence[str]", excluded: "Excluded") -> str:

@@ -12,6 +12,7 @@ from hashlib import sha256
 
 from wherry.errors import NotFound
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from wherry.patterns import globs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,29 +252,24 @@ def resolve(view: "View", path: str, *, last: bool = True) -> str:
 
 
 class Excluded:
-    """`--exclude`: which paths are left out.
+    """`--exclude`: which paths are left out; what is left out takes along everything below it.
 
     Args:
-        rules: (regular expression over the whole path, whether it takes back); the last one that fits decides.
+        rules: (pattern of a whole path, whether it takes back); the last one that fits decides.
     """
 
     __slots__ = ("_rules",)
 
     def __init__(self, rules: "Iterable[tuple[str, bool]]" = ()) -> None:
-        rules = list(rules)
-        self._rules = []
-        if rules:
-            import re  # only where a step asks for it: workers start without
-
-            self._rules = [(re.compile(text), back) for text, back in rules]
+        self._rules = [(globs.path(pattern, below=True), back) for pattern, back in rules]
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
     def __call__(self, path: str) -> bool:
         out = False
-        for rule, back in self._rules:
-            if out == back and rule.fullmatch(path):
+        for fits, back in self._rules:
+            if out == back and fits(path):
                 out = not back
         return out
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.build.language import pathpatterns
 from wherry.build.language.ignorefile import Matcher, clean, read_ignorefile
 from wherry.errors import InvalidArgument
 
@@ -90,18 +89,6 @@ def test_hostile_patterns_end_in_time(pattern: str) -> None:
 
 
 PATTERN = st.text("ab/*?[]^-\\.!", max_size=12)
-
-
-@given(PATTERN, st.text("ab/.\n", max_size=10))
-def test_the_two_ways_to_match_agree(pattern: str, path: str) -> None:
-    try:
-        tokens = pathpatterns._tokens(pattern)
-    except InvalidArgument:
-        return
-    import re
-
-    expression = "".join(map(pathpatterns._expression, tokens))
-    assert pathpatterns._States(tokens).match(path) == (re.fullmatch(expression, path) is not None)
 
 
 @given(st.lists(PATTERN, max_size=4), st.lists(st.text("ab", min_size=1, max_size=2), min_size=1, max_size=4))

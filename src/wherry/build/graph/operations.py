@@ -132,7 +132,7 @@ class Copy(Struct, frozen=True, tag="copy"):
         dest: absolute; with a slash at its end it is a directory.
         owner: `user[:group]`, "" for the source's own.
         chmod: octal or symbolic, or "".
-        exclude: (regular expression, whether it takes back).
+        exclude: (pattern of a whole path, whether it takes back).
         parents: keep the directories above.
         unpack: what is an archive is unpacked.
         context: the source is a context: its files have no owner.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from wherry.build.language.gotext import SPACE
-from wherry.build.language.pathpatterns import compile_pattern
 from wherry.errors import InvalidArgument
+from wherry.patterns import globs
 
 MAX_LINE = 65535
 """Longest line of the file."""
@@ -85,7 +85,7 @@ class Matcher:
             if text == "!":
                 raise InvalidArgument('illegal exclusion pattern: "!"')
             again, text = text.startswith("!"), text.removeprefix("!")
-            found.append(Pattern(text, again, compile_pattern(text)))
+            found.append(Pattern(text, again, globs.path(text)))
         self.patterns = tuple(found)
         self.takes_in_again = any(pattern.again for pattern in found)
         self._fronts = [_plain_front(pattern.text) for pattern in found if pattern.again]
