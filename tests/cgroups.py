@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 TOP = Path("/sys/fs/cgroup")
+# how the reason begins for which a test of a limit is skipped
+REASON = "this host's cgroups do not offer"
 _V2_NAMES = {"blkio": "io"}
 
 
@@ -23,11 +25,6 @@ def controllers() -> frozenset[str]:
     return frozenset(_V2_NAMES.get(name, name) for path in hierarchies() for name in path.name.split(","))
 
 
-def reason(name: str) -> str:
-    """Why a test is skipped on a host without the controller `name`."""
-    return f"this host's cgroups do not offer the {name} controller"
-
-
 def needs(*names: str) -> pytest.MarkDecorator:
     """Skip a test of limits where a controller is missing: some kernels have cgroup v2 with its controllers left in v1.
 
@@ -35,7 +32,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
         names: controllers by their v2 names.
     """
     missing = [name for name in names if name not in controllers()]
-    return pytest.mark.skipif(bool(missing), reason=" and ".join(reason(name) for name in missing))
+    return pytest.mark.skipif(bool(missing), reason=f"{REASON} {', '.join(missing)}")
 
 
 def hierarchies() -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cgroups import branches, needs, processes, unified
 from tests.e2e.harness import EngineProcess, monitor, until
 
 pytestmark = pytest.mark.root
@@ -20,35 +21,42 @@ def parent(own_engine: EngineProcess) -> Iterator[str]:
     yield path
     own_engine.remove_all()
     for directory in (path, os.path.dirname(path)):
-        for found in _directories(directory):
+        for found in branches(directory):
             with contextlib.suppress(OSError):
                 found.rmdir()
 
 
-def _directories(path: str) -> list[Path]:
-    tops = [Path("/sys/fs/cgroup"), *(top for top in Path("/sys/fs/cgroup").iterdir() if top.is_dir())]
-    return [top / path.lstrip("/") for top in tops if (top / path.lstrip("/")).is_dir()]
-
-
 def test_it_is_where_it_was_asked_to_be(own_engine: EngineProcess, parent: str) -> None:
-    """Process 1, an exec, limits and stats; over a kill of wherryd and of the monitor; gone with the container."""
+    """Process 1 and an exec; over a kill of wherryd and of the monitor; gone with the container."""
     asked = f"{parent}/../inner/"
-    run = ("run", "-d", "--network", "none", "--cgroup-parent", asked, "-m", "64m", "--name", "box")
+    run = ("run", "-d", "--network", "none", "--cgroup-parent", asked, "--name", "box")
     id_ = own_engine.docker(*run, "busybox", "sleep", "600").out.strip()
     assert own_engine.docker("inspect", "-f", "{{.HostConfig.CgroupParent}}", "box").out.strip() == asked
     pid = int(own_engine.docker("inspect", "-f", "{{.State.Pid}}", "box").out)
     assert f":{parent}/{id_}" in Path(f"/proc/{pid}/cgroup").read_text()
     own_engine.docker("exec", "-d", "box", "sleep", "601")
     until(lambda: len(own_engine.docker("top", "box").out.splitlines()) == 3, "the exec runs")
+    assert len(processes(f"{parent}/{id_}")) == 2
     own_engine.kill()
     own_engine.start()
-    assert "/ 64MiB" in own_engine.docker("stats", "--no-stream", "box").out
+    assert own_engine.docker("stats", "--no-stream", "--format", "{{.Name}}", "box").out == "box\n"
     os.kill(monitor(own_engine, "box"), signal.SIGKILL)
     until(lambda: own_engine.docker("inspect", "-f", "{{.State.Status}}", "box").out == "exited\n", "it has ended")
     assert own_engine.docker("inspect", "-f", "{{.State.ExitCode}}", "box").out == "137\n"
     own_engine.docker("start", "box")
     own_engine.docker("rm", "-f", "box")
-    assert not _directories(f"{parent}/{id_}") and _directories(parent)
+    assert not branches(f"{parent}/{id_}") and branches(parent)
+
+
+@needs("memory")
+def test_its_limits_are_there_too(own_engine: EngineProcess, parent: str) -> None:
+    """A limit is applied below the parent, and `stats` finds it there; a wherryd that comes later does too."""
+    run = ("run", "-d", "--network", "none", "--cgroup-parent", parent, "-m", "64m", "--name", "box")
+    own_engine.docker(*run, "busybox", "sleep", "600")
+    assert "/ 64MiB" in own_engine.docker("stats", "--no-stream", "box").out
+    own_engine.kill()
+    own_engine.start()
+    assert "/ 64MiB" in own_engine.docker("stats", "--no-stream", "box").out
 
 
 def test_a_build_step_too(own_engine: EngineProcess, parent: str, tmp_path: Path) -> None:
@@ -56,8 +64,9 @@ def test_a_build_step_too(own_engine: EngineProcess, parent: str, tmp_path: Path
     (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN cat /proc/self/cgroup >/where\n")
     own_engine.wherry("build", "--cgroup-parent", parent, "-t", "made", str(tmp_path))
     where = own_engine.docker("run", "--rm", "--network", "none", "made", "cat", "/where").out
-    assert f":{parent}/" in where or ":/\n" in where  # on cgroup v2 it has a namespace of its own
-    assert not [child for top in _directories(parent) for child in top.iterdir() if child.is_dir()]
+    # on cgroup v2 it has a namespace of its own, whose root is its cgroup
+    assert ("0::/" in where.splitlines()) if unified() else (f":{parent}/" in where)
+    assert not [child for top in branches(parent) for child in top.iterdir() if child.is_dir()]
 
 
 def test_what_is_no_path_is_refused(own_engine: EngineProcess) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cgroups import needs
 from tests.e2e.harness import EngineProcess, until
 
 pytestmark = pytest.mark.root
@@ -109,6 +110,7 @@ def test_privileged(engine: EngineProcess) -> None:
     assert _run(engine, "--privileged", "busybox", "stat", "-c", "%t %T", "/dev/fuse") == "a e5\n"
 
 
+@needs("pids")
 def test_a_fork_bomb_leaves_the_engine_room(engine: EngineProcess) -> None:
     """Of what the machine can have the containers get seven eighths; the bomb meets the limit, `rm -f` ends it."""
     engine.docker("run", "-d", "--network", "none", "--name", "bomb", "busybox", "sleep", "600")

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import socket
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.cgroups import needs, unified
 from tests.e2e.harness import BIN, EngineProcess, until
 
 pytestmark = pytest.mark.root
@@ -105,17 +107,27 @@ def test_binds_and_read_only_root(engine: EngineProcess, command: str) -> None:
     assert (engine.base / "shared" / "new").read_text() == "x\n"
 
 
-def test_limits_are_applied(engine: EngineProcess, command: str) -> None:
-    """Memory, pids and ulimit hold: the shell that eats too much is killed, and says so in inspect."""
+@needs("memory")
+def test_a_memory_limit_is_applied(engine: EngineProcess, command: str) -> None:
+    """The process that eats too much is killed, and inspect reports it."""
     flags = ("-m", "16m", "--memory-swap", "16m", "--name", "eater")
     engine.run(command, "run", *flags, "busybox", "sh", "-c", "tail /dev/zero", code=137)
     assert engine.docker("inspect", "-f", "{{.State.OOMKilled}}", "eater").out.strip() == "true"
-    done = engine.run(command, "run", "--rm", "--ulimit", "nofile=64:64", "busybox", "sh", "-c", "ulimit -n")
-    assert done.out == "64\n"
+
+
+@needs("pids")
+def test_a_pids_limit_is_applied(engine: EngineProcess, command: str) -> None:
+    """A shell cannot fork beyond the limit."""
     forks = "i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done; echo all"
     done = engine.run(command, "run", "--rm", "--pids-limit", "8", "busybox", "sh", "-c", forks, code=None)
     assert "can't fork" in done.err
     assert "all" not in done.out
+
+
+def test_a_ulimit_is_applied(engine: EngineProcess, command: str) -> None:
+    """Process 1 has the limit of open files that was asked."""
+    done = engine.run(command, "run", "--rm", "--ulimit", "nofile=64:64", "busybox", "sh", "-c", "ulimit -n")
+    assert done.out == "64\n"
 
 
 def test_network_modes(engine: EngineProcess, command: str) -> None:
@@ -255,10 +267,32 @@ def test_what_somebody_else_has_frozen_is_ended(engine: EngineProcess, words: st
 
 def test_inspect_says_what_was_asked(engine: EngineProcess) -> None:
     """Flags of create come back in inspect."""
-    flags = ("--label", "a=b", "-m", "64m", "--cpus", "0.5", "--restart", "on-failure:3", "--stop-signal", "SIGINT")
+    flags = ("--label", "a=b", "--restart", "on-failure:3", "--stop-signal", "SIGINT")
     engine.docker("create", "--name", "asked", *flags, "busybox", "true")
-    line = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}} {{.Config.Labels.a}}"
-    assert engine.docker("inspect", "-f", line, "asked").out.strip() == "67108864 500000000 on-failure b"
+    line = "{{.Config.StopSignal}} {{.HostConfig.RestartPolicy.Name}} {{.Config.Labels.a}}"
+    assert engine.docker("inspect", "-f", line, "asked").out.strip() == "SIGINT on-failure b"
+
+
+@needs("cpu", "memory")
+def test_inspect_says_which_limits_were_asked(engine: EngineProcess) -> None:
+    """Limits of create come back in inspect."""
+    engine.docker("create", "--name", "asked", "-m", "64m", "--cpus", "0.5", "busybox", "true")
+    line = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"
+    assert engine.docker("inspect", "-f", line, "asked").out.strip() == "67108864 500000000"
+
+
+def test_whether_the_oom_killer_is_disabled(engine: EngineProcess) -> None:
+    """`false` unless a client wants it; after the first start `null` where the kernel cannot do it, as in dockerd."""
+    line = ("inspect", "-f", "{{json .HostConfig.OomKillDisable}}", "asked")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(engine.roots.socket)
+        body = b'{"Image": "busybox", "Cmd": ["sleep", "1000"]}'
+        head = f"POST /containers/create?name=asked HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+        sock.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        assert b" 201 " in sock.recv(65536)
+    assert engine.docker(*line).out == "false\n"
+    engine.docker("start", "asked")
+    assert engine.docker(*line).out == ("null\n" if unified() else "false\n")
 
 
 def test_a_port_of_a_container_that_ends_at_once_is_withdrawn(engine: EngineProcess) -> None:

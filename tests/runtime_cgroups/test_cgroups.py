@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cgroups import controllers
+from wherry.runtime.cgroups.features import features
 from wherry.runtime.cgroups.hierarchies import mounted
 
 pytestmark = pytest.mark.root
@@ -176,3 +178,10 @@ def test_controllers_are_handed_down(shown: str) -> None:
 def test_making_and_joining_is_quick(run: Run) -> None:
     """Well below the time of anything else in a start (the bound is generous: the machine is shared)."""
     assert run("speed") < 15
+
+
+def test_the_tests_and_the_engine_see_the_same_controllers() -> None:
+    """Otherwise a limit that the engine cannot apply would be a test that is skipped."""
+    offered = features(mounted()).names
+    for name in ("memory", "pids", "cpuset"):
+        assert (name in controllers()) == (name in offered), name

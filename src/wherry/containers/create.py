@@ -133,6 +133,7 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
         host.init = True
     if host.console_size is None:
         host.console_size = [0, 0]
+    host.oom_kill_disable = bool(host.oom_kill_disable)
 
 
 def _name_by_id(context: Context, host: HostConfig) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from wherry.containers import asked, clock, data, health, links, logs, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
+from wherry.runtime.cgroups.features import features
 from wherry.wire.network_settings import network_settings as wire_settings
 
 
@@ -89,6 +90,9 @@ def _host_config(container: Container) -> dict[str, Any]:
         host[listed] = host.get(listed) or []
     for many in ("Dns", "DnsOptions", "DnsSearch"):
         host[many] = host.get(many) or []
+    # dockerd clears it at the first start where the kernel cannot disable the OOM killer, as on cgroup v2
+    if container.record.started_once and "oom_kill_disable" not in features().names:
+        host["OomKillDisable"] = None
     return host
 
 

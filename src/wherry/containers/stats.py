@@ -120,6 +120,8 @@ def _read(context: Context, container: Container) -> Json | None:
 
 
 def _pids(pids: Json, *, unified: bool) -> Json:
+    if pids["current"] is None:
+        return {}  # no controller counts them
     found = {"current": pids["current"]} if pids["current"] else {}
     limit = pids["limit"]
     if limit:
@@ -154,6 +156,8 @@ def _system() -> int:
 
 
 def _memory(memory: Json, host: int, *, unified: bool) -> Json:
+    if memory["usage"] is None:
+        return {"stats": memory["stat"]}  # no controller counts it: a limit would be one that nobody holds
     limit = memory["limit"]
     found: Json = {"usage": memory["usage"]}
     if memory["peak"] and not unified:

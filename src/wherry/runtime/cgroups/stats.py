@@ -4,6 +4,8 @@ cpu     usage, user, system, per_cpu [..], periods, throttled_periods, throttled
 memory  usage, peak, limit, failures, swap, stat {key: value}, inactive_file (what `docker stats` takes off)
 pids    current, limit
 blkio   bytes [{major, minor, op, value}…], operations [likewise]
+
+Without the memory controller `usage` is absent, without the pids controller `current`.
 """
 
 from wherry.runtime.cgroups.files import read_int, read_or, read_table
@@ -35,7 +37,7 @@ def v1(paths: "Mapping[str, str]") -> "dict[str, Any]":
             "throttled_time": throttle.get("throttled_time", 0),
         },
         "memory": {
-            "usage": read_int(f"{memory}/memory.usage_in_bytes") or 0,
+            "usage": read_int(f"{memory}/memory.usage_in_bytes"),
             "peak": read_int(f"{memory}/memory.max_usage_in_bytes"),
             "limit": _limit(read_int(f"{memory}/memory.limit_in_bytes")),
             "failures": read_int(f"{memory}/memory.failcnt") or 0,
@@ -43,7 +45,7 @@ def v1(paths: "Mapping[str, str]") -> "dict[str, Any]":
             "inactive_file": stat.get("total_inactive_file", 0),
             "stat": stat,
         },
-        "pids": {"current": read_int(f"{pids}/pids.current") or 0, "limit": read_int(f"{pids}/pids.max")},
+        "pids": {"current": read_int(f"{pids}/pids.current"), "limit": read_int(f"{pids}/pids.max")},
         "blkio": {
             "bytes": _blkio(f"{blkio}/blkio.throttle.io_service_bytes_recursive"),
             "operations": _blkio(f"{blkio}/blkio.throttle.io_serviced_recursive"),
@@ -67,7 +69,7 @@ def v2(directory: str) -> "dict[str, Any]":
             "throttled_time": cpu.get("throttled_usec", 0) * 1000,
         },
         "memory": {
-            "usage": read_int(f"{directory}/memory.current") or 0,
+            "usage": read_int(f"{directory}/memory.current"),
             "peak": read_int(f"{directory}/memory.peak"),
             "limit": read_int(f"{directory}/memory.max"),
             "failures": events.get("max", 0),
@@ -76,7 +78,7 @@ def v2(directory: str) -> "dict[str, Any]":
             "stat": stat,
         },
         "pids": {
-            "current": read_int(f"{directory}/pids.current") or 0,
+            "current": read_int(f"{directory}/pids.current"),
             "limit": read_int(f"{directory}/pids.max"),
         },
         "blkio": {"bytes": io_bytes, "operations": io_operations},
