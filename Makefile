@@ -1,16 +1,17 @@
 # `make run` shows the product at work from nothing; `make test` proves it.
-PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
+# the interpreter of the environment; Debian's when empty (scripts/install.sh looks for it)
+export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: install peers run test lint bench compat fuzz clean
 
 install:
-	@sh scripts/install.sh "$(PYTHON)" "$(VENV)"
+	@sh scripts/install.sh "$(VENV)"
 
-# what only the tests and the benchmark compare with: Debian's dockerd and its clients
+# what only the tests and the benchmark need; dockerd and its clients are Debian 13's, in a directory of their own
 peers:
-	@sh scripts/install.sh "$(PYTHON)" "$(VENV)" peers
+	@sh scripts/install.sh "$(VENV)" peers
 
 run: install
 	@$(BIN)/python scripts/tour

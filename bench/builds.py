@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peer as peers
-from run import HERE, STATE, Ours, docker, spread, timed, wherry
+from run import HERE, Ours, docker, spread, timed, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_BUILD_PAIRS", "10"))
 FILES = int(os.environ.get("WHERRY_BENCH_BUILD_FILES", "10000"))
@@ -117,7 +117,7 @@ def main(only: list[str]) -> int:
     try:
         ours.start()
         wherry(ours, "image", "bootstrap", "busybox")
-        theirs = None if os.environ.get("WHERRY_BENCH_ALONE") else peers.newest(STATE, ours.directory / "peer")
+        theirs = None if os.environ.get("WHERRY_BENCH_ALONE") else peers.newest(ours.directory / "peer")
         if theirs is not None:
             theirs.start()
             archive = ours.directory / "busybox.tar"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import peer as peers
-from run import STATE, Ours, children, docker, name_of, pss, wherry
+from run import Ours, children, docker, name_of, pss, wherry
 
 COUNT = int(os.environ.get("WHERRY_BENCH_HEALTHY", "24"))
 SECONDS = float(os.environ.get("WHERRY_BENCH_SECONDS", "30"))
@@ -86,7 +86,7 @@ def main() -> int:
             f"PSS of a monitor that checks {sum(monitors) / len(monitors):.2f} MB (max {max(monitors):.2f})",
             flush=True,
         )
-        theirs = peers.newest(STATE, ours.directory / "peer")
+        theirs = peers.newest(ours.directory / "peer")
         if theirs is not None:
             archive = ours.directory / "busybox.tar"
             docker(ours.host, "save", "-o", str(archive), "busybox")

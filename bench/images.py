@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Self
 
 import peer as peers
-from run import STATE, Ours, children, docker, pss, timed, wherry
+from run import Ours, children, docker, pss, timed, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_IMAGE_PAIRS", "5"))
 LAYERS = 5
@@ -255,7 +255,7 @@ def main(only: list[str]) -> int:
         began = time.perf_counter()
         files, size = make_image(ours, archive)
         print(f"{files} files, {size / 1e6:.0f} MB in {LAYERS} layers, made in {time.perf_counter() - began:.0f} s")
-        theirs = None if os.environ.get("WHERRY_BENCH_ALONE") else peers.newest(STATE, ours.directory / "peer")
+        theirs = None if os.environ.get("WHERRY_BENCH_ALONE") else peers.newest(ours.directory / "peer")
         if theirs is not None:
             theirs.start()
             print(f"{PAIRS} pairs, median (min-max): wherryd, then dockerd {theirs.version()}", flush=True)

@@ -224,7 +224,7 @@ def main() -> int:
         ours.start()
         wherry(ours, "image", "bootstrap", "busybox")
         hosts, names = [ours.host], ["wherryd"]
-        theirs = peers.newest(STATE, ours.directory / "peer", places[1].enter())
+        theirs = peers.newest(ours.directory / "peer", places[1].enter())
         if theirs is not None:
             theirs.start()
             archive = ours.directory / "busybox.tar"

@@ -1,16 +1,19 @@
-"""The peer: the newest dockerd to be had from Debian, beside everything else, with roots of its own."""
+"""The peer: the dockerd that the tests use, of the newest Debian, with roots of its own."""
 
 import os
 import select
 import shlex
-import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-PACKAGES = "docker.io,iptables,ca-certificates"
-NEWEST_SUITE = "trixie"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests import peers
+
+peers.prepare()  # the docker command of both engines is the suite's, too
 
 
 class Peer:
@@ -18,13 +21,11 @@ class Peer:
 
     Args:
         directory: where its state lies; the same disk as the engine's it is compared with.
-        root: a Debian root to run it in, or None for the machine's own.
         enter: a command's beginning that puts it into a network namespace, or nothing.
     """
 
-    def __init__(self, directory: Path, root: Path | None, enter: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, enter: Sequence[str] = ()) -> None:
         self.directory = directory
-        self.root = root
         self.host = f"unix://{directory / 'docker.sock'}"
         self._bridge = f"wbp{os.getpid() % 100000}"
         self._inside = enter
@@ -45,21 +46,7 @@ class Peer:
             *("--data-root", f"{d}/data", "--exec-root", f"{d}/exec", "--pidfile", f"{d}/pid"),
             *("-H", self.host, "--bridge", self._bridge),
         ]
-        if self.root is None:
-            command = [*self._inside, "dockerd", *flags]
-        else:
-            command = [
-                *self._inside,
-                "unshare",
-                "-m",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                self._enter(),
-                "sh",
-                *flags,
-            ]
+        command = peers.inside("dockerd", *flags, shared=(d,), enter=tuple(self._inside))
         with open(d / "dockerd.log", "wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -70,18 +57,9 @@ class Peer:
                 raise RuntimeError(f"dockerd did not start, see {d}/dockerd.log")
             select.select([], [], [], 0.1)
 
-    def _enter(self) -> str:
-        root, d = self.root, self.directory
-        return (
-            f"set -e; mount --rbind {root} {root}; mount --make-rprivate {root}; cd {root}; "
-            "mount --bind /proc proc; mount --rbind /sys sys; mount --rbind /dev dev; "
-            f"mkdir -p .{d}; mount --bind {d} .{d}; "
-            'exec chroot . dockerd "$@"'
-        )
-
     def _docker(self, *argv: str) -> "subprocess.CompletedProcess[str]":
         env = {**os.environ, "DOCKER_HOST": self.host}
-        return subprocess.run(["docker", *argv], env=env, capture_output=True, text=True, check=False)
+        return subprocess.run([peers.docker(), *argv], env=env, capture_output=True, text=True, check=False)
 
     def version(self) -> str:
         """The server's version."""
@@ -112,51 +90,14 @@ class Peer:
                 subprocess.run(command, check=False, capture_output=True)
 
 
-def newest(state: Path, directory: Path, enter: Sequence[str] = ()) -> Peer | None:
-    """Find the newest dockerd: the machine's own, or one in a root made of the newest Debian's packages.
-
-    Returns:
-        The peer, not started; None where neither can be had (it says why).
-    """
-    own = shutil.which("dockerd")
-    version = _version(own) if own else (0,)
-    if version >= (26,):
-        return Peer(directory, None, enter)
-    root = state / "peer"
-    if not (root / "usr/sbin/dockerd").exists() and not _make_root(root):
-        if own is None:
-            print("no dockerd here: figures of ours only")
-            return None
-        return Peer(directory, None, enter)
-    return Peer(directory, root, enter)
-
-
-def _version(dockerd: str) -> tuple[int, ...]:
-    words = subprocess.run([dockerd, "--version"], capture_output=True, text=True, check=True).stdout.split()
-    return tuple(int(part) for part in words[2].rstrip(",").split("+")[0].split(".") if part.isdigit())
-
-
-def _make_root(root: Path) -> bool:
-    print(f"making a {NEWEST_SUITE} root for the newest dockerd (about a minute, once)", flush=True)
-    done = subprocess.run(
-        [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=apt",
-            f"--include={PACKAGES}",
-            NEWEST_SUITE,
-            str(root),
-            mirror(NEWEST_SUITE),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        print(f"it could not be made: {done.stderr.strip().splitlines()[-1:]}")
-        shutil.rmtree(root, ignore_errors=True)
-        return False
-    return True
+def newest(directory: Path, enter: Sequence[str] = ()) -> Peer | None:
+    """Return the newest dockerd, not started; None where it cannot be had (the reason is printed)."""
+    try:
+        peers.make()
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"no dockerd here, figures of ours only: {getattr(error, 'stderr', None) or error}")
+        return None
+    return Peer(directory, enter)
 
 
 def mirror(suite: str) -> str:

@@ -201,7 +201,7 @@ def main() -> int:
         ours.start()
         print("bootstrapping busybox", flush=True)
         wherry(ours, "image", "bootstrap", "busybox")
-        theirs = peers.newest(STATE, ours.directory / "peer")
+        theirs = peers.newest(ours.directory / "peer")
         if theirs is not None:
             theirs.start()
             archive = ours.directory / "busybox.tar"

@@ -1,23 +1,48 @@
 #!/bin/sh
 # Makes a checkout ready: Debian packages that are missing, the virtual environment, the locked dependencies.
-# Idempotent, and quiet when there is nothing to do.
+# It needs nothing but a bare Debian 12 or 13. Idempotent, and quiet when there is nothing to do.
 #
-#   install.sh PYTHON VENV [peers]     with `peers`: also what only the tests and the benchmark compare with
+#   install.sh VENV [peers]     with `peers`: also what only the tests and the benchmark need
+#
+# PYTHON names the interpreter of the environment; the default is Debian's.
 set -eu
-python=$1 venv=$2 extra=${3:-}
+venv=$1 extra=${2:-}
 cd "$(dirname "$0")/.."
+
+# Run a command; show its output if it fails, and the last line of it every ten seconds.
+steadily() {
+    log=$(mktemp)
+    began=$(date +%s) shown=$began
+    "$@" >"$log" 2>&1 &
+    child=$!
+    trap 'kill $child 2>/dev/null; rm -f "$log"; exit 130' INT TERM
+    while kill -0 $child 2>/dev/null; do
+        sleep 0.2
+        now=$(date +%s)
+        if [ $((now - shown)) -ge 10 ]; then
+            shown=$now
+            echo "  $((now - began)) s: $(tail -n 1 "$log" | cut -c -100)"
+        fi
+    done
+    code=0
+    wait $child || code=$?
+    trap - INT TERM
+    [ $code = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    [ $code = 0 ] || exit $code
+}
 
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps haproxy"
 if [ "$extra" = peers ]; then
-    need="$need docker.io docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils chromium"
+    need="$need docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils iptables"
+    # the browser, and what the driver of the browser needs beside it
+    need="$need chromium libatomic1"
     # of systemd only the journal daemon is executed, by a test
-    need="$need docker-compose git systemd openssh-client"
+    need="$need git systemd openssh-client"
     # the virtual machine in which the tests see a host with pure cgroup v2
     [ "$(dpkg --print-architecture)" = amd64 ] && need="$need qemu-system-x86 e2fsprogs"
-    # of which Debian 13 has none
-    apt-cache show criu >/dev/null 2>&1 && need="$need criu"
-    # since Debian 13 the docker command has a package of its own
-    apt-cache show docker-cli >/dev/null 2>&1 && need="$need docker-cli"
+    # Debian 13 has no CRIU
+    grep -qx 'VERSION_ID="12"' /etc/os-release && need="$need criu"
 fi
 
 missing=
@@ -30,32 +55,33 @@ if [ -n "$missing" ]; then
         exit 1
     fi
     echo "installing Debian packages:$missing"
-    log=$(mktemp)
     export DEBIAN_FRONTEND=noninteractive
+    steadily apt-get update -q
     # shellcheck disable=SC2086 # the list is meant to split
-    if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
-        cat "$log" >&2
-        rm -f "$log"
-        exit 1
-    fi
-    rm -f "$log"
+    steadily apt-get install -q -y --no-install-recommends $missing
 fi
+
+# looked for only now: a bare Debian has no Python before python3-venv is installed
+python=${PYTHON:-}
+[ -n "$python" ] || python=/usr/bin/python3
+[ -x "$python" ] || python=$(command -v "$python" || command -v python3)
 
 stamp="$venv/.installed"
 want=$({ cat pyproject.toml requirements.lock; echo "$python"; } | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
     echo "installing Python packages into $venv"
     [ -x "$venv/bin/python" ] && [ -e "$stamp" ] || { rm -rf "$venv"; "$python" -m venv "$venv"; }
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    steadily "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
+        --require-hashes -r requirements.lock
+    steadily "$venv/bin/python" -m pip install --disable-pip-version-check --quiet \
+        --no-deps --no-build-isolation --editable .
     echo "$want" >"$stamp"
 fi
 
-# ufw and firewalld would be started where they are installed: they are only fetched
 if [ "$extra" = peers ] && [ "$(id -u)" = 0 ]; then
+    # the Docker programs of Debian 13
+    "$venv/bin/python" -m tests.peers
+    # ufw and firewalld would be started where they are installed: they are only fetched
     "$venv/bin/python" -m tests.network.host_firewalls
-fi
-
-if [ "$extra" = peers ] && [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
-    "$venv/bin/python" tests/vm/kernel.py
+    [ "$(dpkg --print-architecture)" != amd64 ] || "$venv/bin/python" tests/vm/kernel.py
 fi

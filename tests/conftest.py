@@ -1,12 +1,28 @@
-"""What holds for the whole suite: where CI runs, a tool that is missing is a failure; who is terminated cleans up."""
+"""Hooks for the whole suite: the Docker programs that it uses, a clean end, and no skipped test under CI."""
 
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
-_MISSING = ("not installed", "needs debian's", "needs dockerd", "no docker command")
+from tests import peers
+
+ROOT = Path(__file__).resolve().parents[1]
+# what needs neither root nor another program
+_ALONE = ("tests/unit", "tests/test_architecture.py", "tests/test_security.py")
+
+_MISSING = ("not installed", "needs debian's")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make sure that `docker` is the suite's own command, before a test module looks for it."""
+    paths = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    alone = [ROOT / path for path in _ALONE]
+    if os.geteuid() == 0 and not all(any(path.is_relative_to(one) for one in alone) for path in paths):
+        peers.make()
+    peers.prepare()
 
 
 def pytest_sessionstart() -> None:

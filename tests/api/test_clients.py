@@ -5,7 +5,6 @@ import gc
 import os
 import pty
 import select
-import shutil
 import struct
 import subprocess
 import termios
@@ -17,11 +16,12 @@ from typing import Any
 import docker
 import pytest
 
+from tests import peers
+
 from .fake_containers import ID
 from .fake_streams import count, echo, shell
 
-DOCKER = shutil.which("docker")
-needs_docker = pytest.mark.skipif(DOCKER is None, reason="no docker command")
+DOCKER = peers.docker()
 
 
 def docker_environment(server: Any, directory: Path) -> dict[str, str]:
@@ -37,7 +37,6 @@ def docker_environment(server: Any, directory: Path) -> dict[str, str]:
 
 def run(server: Any, directory: Path, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run a docker command."""
-    assert DOCKER is not None
     return subprocess.run(
         [DOCKER, *args],
         input=stdin,
@@ -48,7 +47,6 @@ def run(server: Any, directory: Path, *args: str, stdin: bytes = b"") -> subproc
     )
 
 
-@needs_docker
 def test_docker_version_and_lists(server: Any, tmp_path: Path) -> None:
     """version, info, ps, images, network ls and history understand what they get."""
     known = "{{.Client.DefaultAPIVersion}} {{.Client.APIVersion}}"
@@ -64,7 +62,6 @@ def test_docker_version_and_lists(server: Any, tmp_path: Path) -> None:
     assert run(server, tmp_path, "info", "--format", "{{.NCPU}}").stdout == b"2\n"
 
 
-@needs_docker
 def test_docker_run_with_input(server: Any, tmp_path: Path) -> None:
     """`docker run -i` sends all of its input, reads all output after its half-close, and exits with the code."""
     server.engine.containers.behaviour = count
@@ -74,10 +71,8 @@ def test_docker_run_with_input(server: Any, tmp_path: Path) -> None:
     assert names[:4] == ["create", "attach", "wait", "start"]
 
 
-@needs_docker
 def test_docker_run_with_a_terminal(server: Any, tmp_path: Path) -> None:
     """`docker run -it` on a pty: prompt, typed line, answer, window size, exit code."""
-    assert DOCKER is not None
     server.engine.containers.behaviour = shell
     pid, master = pty.fork()
     if pid == 0:
@@ -110,7 +105,6 @@ def test_docker_run_with_a_terminal(server: Any, tmp_path: Path) -> None:
     assert ("resize", ID, 33, 99) in server.engine.containers.calls
 
 
-@needs_docker
 def test_docker_exec_and_logs(server: Any, tmp_path: Path) -> None:
     """exec keeps its input and exit code; logs separates the two streams; errors come with Docker's words."""
     done = run(server, tmp_path, "exec", "-i", "c1", "cat", stdin=b"abc")
@@ -126,7 +120,6 @@ def test_docker_exec_and_logs(server: Any, tmp_path: Path) -> None:
     assert b"pull access denied for missing" in done.stderr
 
 
-@needs_docker
 def test_docker_images(server: Any, tmp_path: Path) -> None:
     """save, load, import, tag and rmi."""
     saved = tmp_path / "saved.tar"

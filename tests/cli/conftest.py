@@ -1,4 +1,4 @@
-"""A Docker engine to compare with: the machine's own dockerd, in a directory of its own, with one small image."""
+"""A Docker engine to compare with: the suite's dockerd, in a directory of its own, with one small image."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.dockerd import ALONE, Dockerd, available
+from tests.e2e.dockerd import ALONE, Dockerd
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,8 +80,6 @@ def busybox_archive() -> bytes:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """A dockerd with the image `busybox`."""
-    if not available():
-        pytest.skip("docker.io is not installed (make peers does it)")
     directory = Path(tempfile.mkdtemp(prefix="wherry-docker-"))
     engine = None
     try:

@@ -161,7 +161,7 @@ class Engine:
 
 @contextlib.contextmanager
 def bridged(base: Path) -> Iterator[str]:
-    """Run the machine's dockerd with a bridge of its own, all else of it below `base`; gives its socket."""
+    """Run a dockerd with a bridge of its own, all else of it below `base`; gives its socket."""
     bridge = f"wc{os.getpid()}"
     subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
     try:
@@ -178,7 +178,7 @@ def both(peer: str | None = None, ours: str | None = None) -> Iterator[tuple[Eng
     """Give (dockerd, wherryd), both with busybox and the standing containers; what was started is ended.
 
     Args:
-        peer: socket of a dockerd that already runs; by default the machine's own is started.
+        peer: socket of a dockerd that already runs; by default one is started.
         ours: socket of a wherryd that already runs; by default one is started.
     """
     base = Path(tempfile.mkdtemp(prefix="wherry-compat-"))

@@ -3,7 +3,7 @@
     run.py [--peer SOCKET] [--ours SOCKET] [--topic NAME] [--only WORDS] [--quick] [--all]
 
 Both engines get the same docker command; exit code, stdout and stderr must be the same (ids, times and addresses
-aside), or the row says why not. Exits 1 when a row is not as the table says, 0 (loudly) where no dockerd is installed.
+aside), or the row says why not. Exits 1 when a row is not as the table says.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from tests import peers
 from tests.compat import compare, engines
 from tests.compat.commands import counted
 from tests.compat.deviations import OLDER
 from tests.compat.row import Row
 from tests.compat.table import ROWS, TOPICS
-from tests.e2e.dockerd import available
 
 MUST_FAIL = 100
 SHARE = 0.03
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument(
         "--peer",
         default=os.environ.get("WHERRY_PEER") or None,
-        help="socket of a dockerd that runs (default: $WHERRY_PEER, else the machine's own is started)",
+        help="socket of a dockerd that runs (default: $WHERRY_PEER, else one is started)",
     )
     parser.add_argument("--ours", help="socket of a wherryd that runs (default: start one)")
     parser.add_argument("--topic", choices=sorted(TOPICS), help="only the rows of tests/compat/rows_NAME.py")
@@ -39,9 +39,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the subset that the test suite runs")
     parser.add_argument("--all", action="store_true", help="also show declared deviations")
     options = parser.parse_args()
-    if options.peer is None and not available():
-        print("SKIPPED: no dockerd here to compare with (as root: scripts/install.sh python3 .venv peers)")
-        return 0
+    peers.make()
+    peers.prepare()
     with engines.both(options.peer, options.ours) as (docker, wherryd):
         verdicts, passed_over = compare_all(
             docker,

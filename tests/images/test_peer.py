@@ -1,4 +1,4 @@
-"""Archives cross between this engine and the machine's dockerd, in both directions, with the same ids and trees."""
+"""Archives cross between this engine and dockerd, in both directions, with the same ids and trees."""
 
 import json
 import stat
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import peers
 from tests.e2e import dockerd
 from tests.images import image_archives as make
 from tests.images import test_push_index as many
@@ -33,10 +34,8 @@ ROOT = make.tar({"bin/": b"", "bin/sh": b"#!shell" * 100, "bin/ln": b"x"})
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """A dockerd without network in a network namespace of its own; gives the command that speaks to it."""
-    if not dockerd.available():
-        pytest.skip("needs dockerd and docker (package docker.io)")
     with dockerd.dockerd(tmp_path_factory.mktemp("peer"), *dockerd.ALONE, enter=("unshare", "-n")) as peer:
-        yield ["docker", "-H", peer.host]
+        yield [peers.docker(), "-H", peer.host]
 
 
 def run(command: list[str], *arguments: str, data: bytes | None = None) -> bytes:

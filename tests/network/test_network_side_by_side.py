@@ -50,8 +50,6 @@ def _rules(there: int) -> str:
 
 def test_none_disturbs_another(host: int, tmp_path: Path) -> None:
     """Each serves on its own port while the others come and go, and what one leaves is nothing of its own."""
-    if not dockerd.available():
-        pytest.skip("no dockerd here (scripts/install.sh python3 .venv peers)")
     with contextlib.ExitStack() as stack:
         ours = [EngineProcess(program=within(host, WHERRYD)), EngineProcess(program=within(host, WHERRYD))]
         for engine in ours:

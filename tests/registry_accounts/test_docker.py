@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.dockerd import ALONE, Dockerd, available
+from tests.e2e.dockerd import ALONE, Dockerd
 from tests.registry_accounts.serving import PASSWORD, Registry
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(not available(), reason="needs dockerd, and root")]
+pytestmark = pytest.mark.root
 
 
 class Docker(Dockerd):
