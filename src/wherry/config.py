@@ -1,55 +1,29 @@
 """daemon.json: dockerd's keys, read once, checked, and nothing unknown accepted.
 
-A key that this engine does not know is refused by name, as dockerd does; a key that it knows and cannot honour is
-refused too. The command line wins over the file; a key given in both is an error, as dockerd's.
+`daemon_keys` says of each key whether it is honoured, ignored with a warning, or refused by name; an unknown one is
+refused as dockerd does. A key given in the file and on the command line is an error, as dockerd's.
 """
 
 import json
 import os
 
-from wherry import paths
+from wherry import config_checks, paths
+from wherry.daemon_keys import IGNORED, KEYS, REFUSED
 from wherry.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LOG_DRIVERS = ("json-file", "local", "syslog", "journald", "none")
-
-# key -> (type, attribute)
-_KEYS: "dict[str, tuple[type, str]]" = {
-    "data-root": (str, "data_root"),
-    "exec-root": (str, "exec_root"),
-    "hosts": (list, "hosts"),
-    "registry-mirrors": (list, "registry_mirrors"),
-    "insecure-registries": (list, "insecure_registries"),
-    "registries": (dict, "registries"),
-    "bip": (str, "bip"),
-    "pidfile": (str, "pidfile"),
-    "log-level": (str, "log_level"),
-    "live-restore": (bool, "live_restore"),
-    "icc": (bool, "icc"),
-    "publish-policy": (str, "publish_policy"),
-    "dns": (list, "dns"),
-    "dns-opts": (list, "dns_options"),
-    "dns-search": (list, "dns_search"),
-    "storage-driver": (str, "storage_driver"),
-    "log-driver": (str, "log_driver"),
-    "log-opts": (dict, "log_opts"),
-    "group": (str, "group"),
-    "debug": (bool, "debug"),
-    "init": (bool, "init"),
-    "shutdown-timeout": (int, "shutdown_timeout"),
-    "labels": (list, "labels"),
-    "default-shm-size": (str, "default_shm_size"),
-    "seccomp-profile": (str, "seccomp_profile"),
-    "no-new-privileges": (bool, "no_new_privileges"),
-    "userns-remap": (str, "userns_remap"),
-    "builder": (dict, "builder"),
-    "experimental": (bool, "experimental"),
+_JSON_TYPES: "dict[type, str]" = {
+    str: "a string",
+    int: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    float: "a fraction",
 }
-
-LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+_LISTS_OF_OBJECTS = ("default-address-pools",)
 
 
 class EngineConfig:
@@ -88,6 +62,29 @@ class EngineConfig:
         self.seccomp_profile = ""
         self.no_new_privileges = False
         self.userns_remap = ""
+        self.init_path = ""
+        self.cgroup_parent = ""
+        self.default_cgroupns_mode = ""
+        self.default_ipc_mode = ""
+        self.default_ulimits: dict[str, dict[str, Any]] = {}
+        self.default_runtime = ""
+        self.log_format = "text"
+        self.proxies: dict[str, str] = {}
+        self.max_concurrent_downloads = 3
+        self.max_concurrent_uploads = 5
+        self.max_download_attempts = 5
+        self.ip = ""
+        self.ip_masq = True
+        self.ip_forward = True
+        self.ipv6 = False
+        self.fixed_cidr = ""
+        self.fixed_cidr_v6 = ""
+        self.mtu = 0
+        self.default_network_opts: dict[str, dict[str, str]] = {}
+        self.default_address_pools: list[dict[str, Any]] = []
+        self.host_gateway_ip = ""
+        # messages about keys that were ignored
+        self.warnings: list[str] = []
         # what clients are told: the docker command offers `checkpoint` and `build --squash` then
         self.experimental = False
         # Docker's: `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`
@@ -102,29 +99,37 @@ class EngineConfig:
         """Take `values` (keys as in daemon.json).
 
         Raises:
-            InvalidArgument: an unknown key, a wrong type or an impossible value; `origin` is named.
+            InvalidArgument: a key that is unknown or cannot be honoured, a wrong type or an impossible value;
+                `origin` and the key are named.
         """
-        for key, value in values.items():
-            known = _KEYS.get(key)
-            if known is None:
-                raise InvalidArgument(f"{origin}: the following directives don't match any configuration option: {key}")
-            kind, attribute = known
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise InvalidArgument(f"{origin}: {key}: expected {kind.__name__}, got {type(value).__name__}")
-            if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-                raise InvalidArgument(f"{origin}: {key}: expected a list of strings")
-            setattr(self, attribute, value)
-        self._check(origin)
+        for name, value in values.items():
+            key = KEYS.get(name)
+            if key is None:
+                raise InvalidArgument(
+                    f"{origin}: the following directives don't match any configuration option: {name}{_hint(name)}"
+                )
+            if not isinstance(value, key.kinds) or (isinstance(value, bool) and bool not in key.kinds):
+                wanted = " or ".join(_JSON_TYPES[kind] for kind in key.kinds)
+                raise InvalidArgument(
+                    f"{origin}: {name}: expected {wanted}, got {_JSON_TYPES.get(type(value), 'null')}"
+                )
+            texts = value if isinstance(value, list) and name not in _LISTS_OF_OBJECTS else []
+            if not all(isinstance(item, str) for item in texts):
+                raise InvalidArgument(f"{origin}: {name}: expected a list of strings")
+            if key.verdict == REFUSED and not key.harmless(value):
+                raise InvalidArgument(f"{origin}: {name} is not supported: {key.reason}")
+            if key.verdict == IGNORED and not key.harmless(value):
+                self.warnings.append(f"{origin}: {name} has no effect: {key.reason}")
+            if key.attribute:
+                setattr(self, key.attribute, value)
+        config_checks.check(self, origin)
 
-    def _check(self, origin: str) -> None:
-        if self.log_level not in LOG_LEVELS:
-            raise InvalidArgument(f"{origin}: invalid logging level: {self.log_level}")
-        if self.storage_driver not in ("overlay2", "overlay", "overlayfs"):
-            raise InvalidArgument(f"{origin}: storage driver not supported: {self.storage_driver}")
-        if self.publish_policy not in ("", "open", "host-firewall"):
-            raise InvalidArgument(f"{origin}: publish-policy: want open or host-firewall, not {self.publish_policy}")
-        if self.log_driver not in LOG_DRIVERS:
-            raise InvalidArgument(f'{origin}: logger: no log driver named "{self.log_driver}" is registered')
+
+def _hint(name: str) -> str:
+    """The key that was probably meant: the same letters, but for case, hyphens and underscores."""
+    bare = name.lower().replace("_", "").replace("-", "")
+    near = [key for key in KEYS if key.replace("-", "") == bare]
+    return f' (did you mean "{near[0]}"?)' if near else ""
 
 
 def read_file(path: str, *, required: bool) -> "dict[str, Any]":

@@ -5,21 +5,26 @@ import asyncio
 import contextlib
 import gc
 import grp
+import json
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import time
 
 from wherry import __version__
 from wherry.api.reply import announce_experimental
 from wherry.api.server import Server
+from wherry.build.cache.space import rules
 from wherry.config import EngineConfig, default_config_path, read_file
+from wherry.distribution.settings import registry_settings
 from wherry.engine import holding
 from wherry.engine.engine import Engine
 from wherry.errors import InvalidArgument, Unavailable, WherryError
 from wherry.linux import heap
+from wherry.network.bridge import parse_bip
 
 log = logging.getLogger("wherryd")
 
@@ -83,6 +88,25 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
     found.add_argument("-s", "--storage-driver", metavar="NAME", help="storage driver (overlay2)")
     found.add_argument("--log-driver", metavar="NAME", help="default log driver (json-file)")
+    found.add_argument(
+        "--default-address-pool",
+        dest="default-address-pools",
+        action="append",
+        type=_pool,
+        metavar="base=CIDR,size=BITS",
+        help="where subnets of networks come from",
+    )
+    found.add_argument("--mtu", type=int, metavar="BYTES", help="MTU of the default bridge's containers")
+    found.add_argument("--fixed-cidr", metavar="CIDR", help="part of the default bridge's subnet for containers")
+    found.add_argument("--cgroup-parent", metavar="PATH", help="cgroup of containers that name none")
+    found.add_argument("--default-shm-size", metavar="SIZE", help="size of /dev/shm (64M)")
+    found.add_argument(
+        "--log-opt", dest="log-opts", action=_Options, metavar="KEY=VALUE", help="option of the default log driver"
+    )
+    found.add_argument("--label", dest="labels", action="append", metavar="KEY=VALUE", help="label of the engine")
+    found.add_argument("--shutdown-timeout", type=int, metavar="SECONDS", help="for containers to stop (15)")
+    found.add_argument("--userns-remap", metavar="USER", help="user namespaces for all containers")
+    found.add_argument("--validate", action="store_true", help="check the configuration, and exit")
     found.add_argument("--register-service", action="store_true", help="install the init script or unit, and exit")
     found.add_argument("--unregister-service", action="store_true", help="remove it, and exit")
     found.add_argument("-v", "--version", action="version", version=f"Wherry version {__version__}")
@@ -97,6 +121,36 @@ def _boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"invalid boolean value {text!r}")
 
 
+def _pool(text: str) -> dict[str, object]:
+    """`base=10.10.0.0/16,size=24`; the values are checked with daemon.json's."""
+    found = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(found) != {"base", "size"} or not found["size"].isdecimal():
+        raise argparse.ArgumentTypeError(f"invalid pool {text!r}: want base=10.10.0.0/16,size=24")
+    return {"base": found["base"], "size": int(found["size"])}
+
+
+class _Options(argparse.Action):
+    """Collects KEY=VALUE."""
+
+    def __call__(
+        self, _parser: object, namespace: argparse.Namespace, value: object, _option: str | None = None
+    ) -> None:
+        key, _, text = str(value).partition("=")
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), key: text})
+
+
+def validate(config: EngineConfig) -> None:
+    """Check what only the engine's parts can judge.
+
+    Raises:
+        InvalidArgument: a setting that would stop the engine at its start.
+    """
+    registry_settings(config)
+    rules(config.builder, os.path.dirname(os.path.abspath(__file__)))
+    if config.bip:
+        parse_bip(config.bip)
+
+
 def configure(argv: list[str]) -> EngineConfig:
     """Join daemon.json and the command line.
 
@@ -107,6 +161,7 @@ def configure(argv: list[str]) -> EngineConfig:
     if "register_service" in given or "unregister_service" in given:
         raise InvalidArgument("--register-service and --unregister-service stand alone")
     path = given.pop("config_file", None)
+    given.pop("validate", None)
     flags = {name.replace("_", "-"): value for name, value in given.items()}
     file = read_file(path or default_config_path(), required=path is not None)
     both = sorted(set(file) & set(flags))
@@ -118,6 +173,7 @@ def configure(argv: list[str]) -> EngineConfig:
     config = EngineConfig()
     config.update(file, path or default_config_path())
     config.update(flags, "flags")
+    validate(config)
     return config
 
 
@@ -131,11 +187,15 @@ def main(argv: list[str] | None = None) -> int:
     except InvalidArgument as error:
         print(f"wherryd: {error}", file=sys.stderr)
         return 1
-    logging.basicConfig(
-        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    if "--validate" in words:
+        for text in config.warnings:
+            print(f"wherryd: warning: {text}", file=sys.stderr)
+        print("configuration OK")
+        return 0
+    _log_to_stderr(config)
+    for text in config.warnings:
+        log.warning("%s", text)
+    _use_proxies(config)
     if os.geteuid() != 0:
         print("wherryd needs to be started with root privileges", file=sys.stderr)
         return 1
@@ -154,6 +214,35 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         held.close()
     return 0
+
+
+class _JsonLines(logging.Formatter):
+    """`log-format: json`, as dockerd writes it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = {
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+            "name": record.name,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+        }
+        if record.exc_info:
+            message["error"] = self.formatException(record.exc_info)
+        return json.dumps(message)
+
+
+def _log_to_stderr(config: EngineConfig) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_JsonLines() if config.log_format == "json" else text)
+    logging.basicConfig(level=logging.DEBUG if config.debug else _LEVELS[config.log_level], handlers=[handler])
+
+
+def _use_proxies(config: EngineConfig) -> None:
+    """Put `proxies` where everything that goes out looks for them; they win over the environment, as dockerd's do."""
+    for key, value in config.proxies.items():
+        name = key.replace("-", "_")
+        os.environ[name] = os.environ[name.upper()] = value
 
 
 async def _serve(config: EngineConfig) -> None:

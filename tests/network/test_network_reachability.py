@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import pytest
 
+from wherry.config import EngineConfig
 from wherry.errors import KernelError
 from wherry.linux import netns, nftables
 from wherry.linux.netlink import Netlink
@@ -35,12 +36,6 @@ HOST, NEIGHBOUR = "192.0.2.1", "192.0.2.2"
 ARRIVES, REFUSED_AFTER = 3.0, 0.3
 
 
-class NoConfig:
-    """daemon.json without a bip."""
-
-    bip = ""
-
-
 class World:
     """A host with bridge and firewall, two containers, and a neighbour that can try anything."""
 
@@ -48,7 +43,7 @@ class World:
         self.roots = Roots(str(directory / "data"), str(directory / "run"))
         self.places: dict[str, int] = {}
         self._lan()
-        self.bridge = Bridge(self.roots, NoConfig())
+        self.bridge = Bridge(self.roots, EngineConfig())
         self.at("host", self.bridge.ensure)
         self.firewall = Firewall(self.roots.scope, [Protected(self.bridge.link_name, self.bridge.subnet)])
         self.at("host", self.firewall.rebuild)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from wherry.config import EngineConfig
 from wherry.errors import Forbidden, InvalidArgument, KernelError, PortUnavailable, WherryError
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
@@ -37,10 +38,11 @@ T = TypeVar("T")
 At = Callable[[Callable[[], T]], T]
 
 
-class Config:
+class Config(EngineConfig):
     """daemon.json's bip."""
 
     def __init__(self, bip: str = "") -> None:
+        super().__init__()
         self.bip = bip
 
 

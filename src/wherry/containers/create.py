@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+from wherry.config import EngineConfig
+from wherry.config_checks import shm_bytes
 from wherry.containers import clock, data, links, merge, names, priming, records, userns, workdir
 from wherry.containers.context import Context
 from wherry.containers.model import Container, Record
@@ -11,9 +13,7 @@ from wherry.errors import InvalidArgument, WherryError
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.proxy import labels
 from wherry.store.atomic import fsync_dir
-from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig
-
-DEFAULT_SHM_SIZE = 64 << 20
+from wherry.wire.containers import CreateRequest, CreateResponse, HostConfig, Ulimit
 
 
 async def create(context: Context, request: CreateRequest, name: str | None) -> CreateResponse:
@@ -37,6 +37,7 @@ async def create(context: Context, request: CreateRequest, name: str | None) -> 
         )
     image = context.resolve_image(request.image)
     config = merge.merge(request, merge.settings_of(image.raw_config))
+    host.cgroup_parent = host.cgroup_parent or context.config.cgroup_parent
     warnings = validate(config, host, context.machine)
     workdir.check(context, image.chain_ids, config.working_dir)
     ids = userns.resolve(host, context.config.userns_remap)
@@ -111,12 +112,15 @@ def _reserve(context: Context, wanted: str | None, id_: str) -> str:
 
 
 def _fill_defaults(context: Context, host: HostConfig) -> None:
-    host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
-    host.ipc_mode = host.ipc_mode or "private"
+    config = context.config
+    host.shm_size = host.shm_size or shm_bytes(config.default_shm_size)
+    host.ipc_mode = host.ipc_mode or config.default_ipc_mode or "private"
+    host.cgroupns_mode = host.cgroupns_mode or config.default_cgroupns_mode
     host.cgroupns_mode = host.cgroupns_mode or ("private" if context.machine.cgroup_version == "v2" else "host")
-    host.log_config.type = host.log_config.type or context.config.log_driver
+    _fill_ulimits(config, host)
+    host.log_config.type = host.log_config.type or config.log_driver
     if host.log_config.config is None:
-        host.log_config.config = dict(context.config.log_opts)
+        host.log_config.config = dict(config.log_opts)
     host.restart_policy.name = host.restart_policy.name or "no"
     host.network_mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
     host.runtime = host.runtime or "wherry-runtime"
@@ -129,11 +133,23 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
             host.masked_paths = [] if unconfined else masked_paths(context.machine.cpus)
         if host.readonly_paths is None:
             host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
-    if host.init is None and context.config.init:
+    if host.init is None and config.init:
         host.init = True
     if host.console_size is None:
         host.console_size = [0, 0]
     host.oom_kill_disable = bool(host.oom_kill_disable)
+
+
+def _fill_ulimits(config: EngineConfig, host: HostConfig) -> None:
+    """Add the limits of `default-ulimits` that the container does not set itself."""
+    own = {limit.name for limit in host.ulimits or []}
+    added = [
+        Ulimit(name=name, hard=limit["Hard"], soft=limit["Soft"])
+        for name, limit in config.default_ulimits.items()
+        if name not in own
+    ]
+    if added:
+        host.ulimits = [*(host.ulimits or []), *added]
 
 
 def _name_by_id(context: Context, host: HostConfig) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from wherry.containers import asked, clock, data, health, links, logs, merge
 from wherry.containers.context import Context
 from wherry.containers.model import Container
+from wherry.containers.spec.security import SecurityOptions
 from wherry.runtime.cgroups.features import features
 from wherry.wire.network_settings import network_settings as wire_settings
 
@@ -39,7 +40,7 @@ def inspect(context: Context, container: Container, *, size: bool = False) -> di
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": SecurityOptions.parse(record.host_config.security_opt).apparmor_asked,
         "ExecIDs": [e.id for e in container.execs.values() if e.running] or None,
         "HostConfig": {**_host_config(container), "Links": links.shown(context.registry, record)},
         "GraphDriver": _graph(context, container),

@@ -47,10 +47,10 @@ def _profile_text(context: Context, host: HostConfig) -> str | None:
     if asked is None:
         if host.privileged:
             return None
-        if not context.config.seccomp_profile:
-            return ""
-        with open(context.config.seccomp_profile, encoding="utf-8") as file:
-            asked = file.read(1 << 20)
+        asked = context.config.seccomp_profile
+        if asked not in ("", "builtin", "unconfined"):
+            with open(asked, encoding="utf-8") as file:
+                asked = file.read(1 << 20)
     if asked == "unconfined":
         return None
     if asked in ("", "builtin"):

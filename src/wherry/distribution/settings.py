@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from yarl import URL
 
+from wherry.config import EngineConfig
 from wherry.errors import InvalidArgument
 
 HUB = "docker.io"
@@ -195,3 +196,14 @@ def _mirror(text: str) -> URL:
     if url.query_string or url.fragment:
         raise InvalidArgument(f"invalid mirror: query or fragment at end of the URI {text!r}")
     return url
+
+
+def registry_settings(config: EngineConfig) -> Settings:
+    """Return what an engine's configuration says of registries.
+
+    Raises:
+        InvalidArgument: see `Settings`.
+    """
+    # one pause fewer than attempts; further ones are as long as the last
+    delays = tuple(DELAYS[min(number, len(DELAYS) - 1)] for number in range(config.max_download_attempts - 1))
+    return Settings(config.registry_mirrors, config.insecure_registries, config.registries, delays=delays)

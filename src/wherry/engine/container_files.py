@@ -30,6 +30,10 @@ class ContainerFiles:
         self._gateway = gateway
         self._linked = linked
 
+    def _host(self) -> str:
+        """What `host-gateway` means."""
+        return self._config.host_gateway_ip or self._gateway()
+
     def hosts(self, container: Container, endpoints: Sequence[Endpoint], *, same_namespace: bool = False) -> str:
         """Write /etc/hosts; with the host's network, the host's own is the beginning."""
         record = container.record
@@ -41,7 +45,7 @@ class ContainerFiles:
             record.config.hostname,
             [address for endpoint in endpoints for address in (endpoint.address, endpoint.address6) if address],
             domainname=record.config.domainname,
-            extra=[*parse_extra_hosts(record.host_config.extra_hosts or [], self._gateway()), *self._linked(container)],
+            extra=[*parse_extra_hosts(record.host_config.extra_hosts or [], self._host()), *self._linked(container)],
             base=base,
         )
 

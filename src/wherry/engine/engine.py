@@ -13,7 +13,7 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
-from wherry.distribution.settings import Settings
+from wherry.distribution.settings import registry_settings
 from wherry.engine import machine, storage
 from wherry.engine.build import Build
 from wherry.engine.containers import Containers
@@ -49,7 +49,7 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.roots = config.roots
-        self._registries = Settings(config.registry_mirrors, config.insecure_registries, config.registries)
+        self._registries = registry_settings(config)
         self.events = Events()
         self._spawner: Spawner | None = None
         self.helpers = Helpers(self.roots, self._spawn, self._adopt, storage.remove_small_tree)
@@ -74,13 +74,14 @@ class Engine:
             self._layers_mounted,
             self._to_be_deleted,
         )
+        self._storage.images.limit(self.config.max_concurrent_downloads, self.config.max_concurrent_uploads)
         self.events.keep(self._storage.journal)
         self._storage.build_cache.rules = rules(self.config.builder, roots.data)
         await self._storage.images.recover()
         self._context = Context(
             roots=roots,
             config=self.config,
-            machine=machine.look(),
+            machine=machine.look(self.config.init_path),
             resolve_image=self._storage.images.resolve,
             layers=self._storage.overlay,
             volumes=self._storage.volumes,
@@ -126,7 +127,14 @@ class Engine:
             self.build.usage,
             lambda: [record for record, _ in self._storage.build_cache.records().values()],
         )
-        self.system = System(self._context, lambda: self._storage.images.count, self._registries.describe, disk_usage)
+        self.system = System(
+            self._context,
+            lambda: self._storage.images.count,
+            self._registries.describe,
+            disk_usage,
+            lambda: self.events.watching,
+            lambda: self.networks.troubles,
+        )
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
         self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))

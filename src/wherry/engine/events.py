@@ -120,6 +120,11 @@ class Events:
         """The database has everything up to that number (or never will)."""
         self._waiting = [item for item in self._waiting if item[0] > last]
 
+    @property
+    def watching(self) -> int:
+        """How many clients follow the stream."""
+        return len(self._watchers)
+
     def close(self) -> None:
         """End every stream, and hand what is not written yet to the database."""
         self._flush()

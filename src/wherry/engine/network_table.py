@@ -35,8 +35,10 @@ class NetworkTable:
 
     def __init__(self, roots: Roots, config: EngineConfig) -> None:
         self._roots = roots
-        self.bridge = Bridge(roots, config, icc=config.icc)
+        self.bridge = Bridge(roots, config)
         self.plain = {name: PlainNetwork(roots, name) for name in ("host", "none")}
+        self._config = config
+        self._defaults = [(pool["base"], pool["size"]) for pool in config.default_address_pools]
         self._by_name: dict[str, BridgeNetwork | ChildNetwork] = {}
         self._claimed: set[str] = set()
         self._making = threading.Lock()
@@ -44,7 +46,12 @@ class NetworkTable:
             if spec.name in self._by_name:
                 log.error("two networks are called %s; %s is left as it is", spec.name, spec.id[:12])
                 continue
-            self._by_name[spec.name] = _build(spec)
+            self._by_name[spec.name] = self._build(spec)
+
+    def _build(self, spec: NetworkSpec) -> BridgeNetwork | ChildNetwork:
+        if spec.driver != "bridge":
+            return ChildNetwork(spec)
+        return BridgeNetwork(spec, forwards=self._config.ip_forward)
 
     def __iter__(self) -> Iterator[Network]:
         return iter([self.bridge, *self.plain.values(), *self._by_name.values()])
@@ -150,8 +157,8 @@ class NetworkTable:
                 _check_link(spec, self.addressed)
             with Netlink() as netlink, device.one_chooser():
                 subnets = [pool.subnet for network in self.addressed for pool in network.spec.chosen]
-                choose_pools(spec, device.in_use(netlink), subnets, self._roots.data)
-                network = _build(spec)
+                choose_pools(spec, device.in_use(netlink), subnets, self._roots.data, self._defaults)
+                network = self._build(spec)
                 catalogue.save(self._roots, spec)
                 try:
                     network.ensure()
@@ -212,10 +219,6 @@ class NetworkTable:
                 network.sweep()
             except WherryError as error:
                 log.warning("network %s: %s", network.name, error)
-
-
-def _build(spec: NetworkSpec) -> BridgeNetwork | ChildNetwork:
-    return BridgeNetwork(spec) if spec.driver == "bridge" else ChildNetwork(spec)
 
 
 def _check_link(spec: NetworkSpec, others: Sequence[Addressed]) -> None:

@@ -53,9 +53,11 @@ class Networks:
         self._publish = publish
         self.table = NetworkTable(roots, config)
         self.host_ports = HostPorts()
+        self._defaults = config.default_network_opts
         self._asks = config.publish_policy == "host-firewall"
         self.firewall = Firewall(roots.scope, asks=self._asks)
         self._host_watchers: list[Watcher] = []
+        self.troubles: list[str] = []
         self._watchers: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,11 +83,21 @@ class Networks:
                 published[container.id] = container.network.translated
         self.firewall.rebuild(published)
         self.table.sweep()
+        self._look_at_others()
+
+    def _look_at_others(self) -> None:
+        """Note what other programs' firewalls keep from containers, and log what is new; blocking."""
         try:
-            for chain in self.firewall.obstacles():
-                log.warning("the firewall chain %s drops forwarded packets: containers reach nothing through it", chain)
+            found = [
+                f"the firewall chain {chain} drops forwarded packets: containers reach nothing through it"
+                for chain in self.firewall.obstacles()
+            ]
         except KernelError as error:
-            log.warning("other programs' chains cannot be looked at: %s", error)
+            found = [f"other programs' firewall chains cannot be looked at: {error}"]
+        for text in found:
+            if text not in self.troubles:
+                log.warning("%s", text)
+        self.troubles = found
 
     async def reconcile(self) -> None:
         """After adoption: end what a connect or disconnect was in the midst of when the engine was killed."""
@@ -98,7 +110,7 @@ class Networks:
 
     def watch(self) -> None:
         """Begin to put our table back whenever somebody flushes the ruleset, and to follow the uplink."""
-        guard, uplink = Guard(self.firewall), UplinkWatch()
+        guard, uplink = Guard(self.firewall, self._look_at_others), UplinkWatch()
         follower = Watcher(lambda: uplink, lambda: self.table.follow(uplink), "the uplink")
         self._host_watchers += [guard, follower]
         guard.start()
@@ -243,6 +255,9 @@ class Networks:
         Raises:
             InvalidArgument, Forbidden, Conflict, NotFound, NotSupported: in dockerd's words; nothing is left.
         """
+        defaults = self._defaults.get(request.driver or "bridge")
+        if defaults:
+            request.options = {**defaults, **(request.options or {})}
         spec = parse_create(request)
         self.table.claim(spec.name)
         loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from wherry.build.ports import Output, Task, Terminal
+from wherry.config_checks import shm_bytes
 from wherry.containers import launch, strays
 from wherry.containers.context import Context
 from wherry.containers.groups import cgroup_path
@@ -225,7 +226,7 @@ def _record(task: Task, context: Context, *, tty: bool = False) -> Record:
     host.privileged = task.insecure
     host.cgroupns_mode = host.cgroupns_mode or ("private" if context.machine.cgroup_version == "v2" else "host")
     host.ipc_mode = "private"
-    host.shm_size = host.shm_size or 64 << 20
+    host.shm_size = host.shm_size or shm_bytes(context.config.default_shm_size)
     if not task.insecure:
         host.masked_paths, host.readonly_paths = masked_paths(context.machine.cpus), list(READONLY_PATHS)
     config = Config(user=task.user, env=task.env, working_dir=task.cwd, tty=tty)

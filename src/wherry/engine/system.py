@@ -10,9 +10,11 @@ from typing import Any
 
 import wherry
 from wherry import __version__
-from wherry.config import LOG_DRIVERS
+from wherry.config_checks import LOG_DRIVERS
 from wherry.containers.context import Context
+from wherry.engine import host_report
 from wherry.engine.disk_usage import DiskUsage
+from wherry.runtime.cgroups.features import features
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
@@ -26,6 +28,8 @@ class System:
         image_count: says how many images there are.
         registries: gives Docker's `RegistryConfig`.
         disk_usage: what `df` asks.
+        watching: says how many clients follow the event stream.
+        troubles: says what hinders the network, in words, for `Warnings`.
     """
 
     def __init__(
@@ -34,11 +38,15 @@ class System:
         image_count: Callable[[], int],
         registries: Callable[[], dict[str, object]],
         disk_usage: DiskUsage,
+        watching: Callable[[], int],
+        troubles: Callable[[], list[str]],
     ) -> None:
         self._context = context
         self._image_count = image_count
         self._registries = registries
         self._disk_usage = disk_usage
+        self._watching = watching
+        self._troubles = troubles
         self._id = _machine_id()
 
     async def ping(self) -> str:
@@ -85,6 +93,8 @@ class System:
     async def info(self) -> dict[str, Any]:
         """Docker's info JSON."""
         context, machine = self._context, self._context.machine
+        has, forwarding = features(), host_report.forwards_ipv4()
+        listeners = context.config.hosts or [f"unix://{context.roots.socket}"]
         statuses = [container.status for container in context.registry]
         return {
             "ID": self._id,
@@ -101,23 +111,16 @@ class System:
                 "Authorization": None,
                 "Log": sorted(LOG_DRIVERS),
             },
-            "MemoryLimit": True,
-            "SwapLimit": True,
-            "CpuCfsPeriod": True,
-            "CpuCfsQuota": True,
-            "CPUShares": True,
-            "CPUSet": True,
-            "PidsLimit": True,
-            "IPv4Forwarding": True,
+            **host_report.limits(machine, has),
+            "IPv4Forwarding": forwarding,
             "Debug": context.config.debug,
             "NFd": len(os.listdir("/proc/self/fd")),
-            "OomKillDisable": machine.cgroup_version != "v2",
-            "NGoroutines": 1,
+            "NGoroutines": host_report.threads(),
             "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "LoggingDriver": context.config.log_driver,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": "2" if machine.cgroup_version == "v2" else "1",
-            "NEventsListener": 0,
+            "NEventsListener": self._watching(),
             "KernelVersion": os.uname().release,
             "OperatingSystem": _os_release("PRETTY_NAME"),
             "OSVersion": _os_release("VERSION_ID"),
@@ -129,9 +132,7 @@ class System:
             "MemTotal": machine.memory,
             "GenericResources": None,
             "DockerRootDir": context.roots.data,
-            "HttpProxy": "",
-            "HttpsProxy": "",
-            "NoProxy": "",
+            **host_report.proxies(os.environ),
             "Name": socket.gethostname(),
             "Labels": context.config.labels,
             "ExperimentalBuild": context.config.experimental,
@@ -149,11 +150,9 @@ class System:
             "LiveRestoreEnabled": context.config.live_restore,
             "Isolation": "",
             "InitBinary": machine.tini or "",
-            "SecurityOptions": [
-                "name=seccomp,profile=builtin",
-                *(["name=userns"] if context.config.userns_remap else []),
-            ],
-            "Warnings": None,
+            "SecurityOptions": host_report.security_options(context.config, machine),
+            **host_report.network_settings(context.config),
+            "Warnings": host_report.warnings(machine, has, listeners, self._troubles(), forwarding=forwarding),
         }
 
 

@@ -97,8 +97,14 @@ class Images:
         self._at = -1
         self._emptying: asyncio.Task[None] | None = None
         self._gates = Gates()
+        self._uploads = push.AT_ONCE
         self._places = Uploads(database)
         self._compressed: push.Compressed = {}
+
+    def limit(self, downloads: int, uploads: int) -> None:
+        """Set how many layers are fetched and sent at a time; before the first pull."""
+        self._gates = Gates(downloads)
+        self._uploads = uploads
 
     @property
     def stores(self) -> Stores:
@@ -234,6 +240,7 @@ class Images:
             platform=platform,
             places=self._places,
             compressed=self._compressed,
+            at_once=self._uploads,
         )
 
     async def fetch_blob(self, source: "Origin", descriptor: Descriptor, tell: "Tell") -> None:

@@ -45,6 +45,7 @@ async def push(
     platform: Platform | None = None,
     places: "Places | None" = None,
     compressed: "Compressed | None" = None,
+    at_once: int = AT_ONCE,
 ) -> list[tuple[Reference, str]]:
     """Push one tag, or all tags of a repository where `name` has none.
 
@@ -55,6 +56,7 @@ async def push(
         platform: only the image of this platform.
         places: where uploads are that broke off, of earlier pushes.
         compressed: what plain layers became when they were compressed for earlier pushes.
+        at_once: how many layers are sent at a time.
 
     Returns:
         what was pushed, and the digests of the manifests or indexes.
@@ -79,7 +81,7 @@ async def push(
             settings, name, credential, sources=(p for found in sources.values() for p in found), places=places
         ) as there,
     ):
-        run = _Push(stores, there, sources, lease, {} if compressed is None else compressed, progress)
+        run = _Push(stores, there, sources, lease, {} if compressed is None else compressed, progress, at_once)
         try:
             for plan in plans:
                 pushed += [(plan.name, await run.one(plan))]
@@ -172,7 +174,9 @@ class _Push:
         lease: Lease,
         compressed: Compressed,
         progress: Progress,
+        at_once: int,
     ) -> None:
+        self._at_once = at_once
         self.made: set[str] = set()
         self._compressed = compressed
         self._stores = stores
@@ -190,7 +194,7 @@ class _Push:
             self._progress({"status": "Preparing", "progressDetail": {}, "id": short})
         # a blob that is there twice is sent once
         layers = {layer.digest: layer for _, manifest in plan.manifests for layer in manifest.layers}
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate = asyncio.Semaphore(self._at_once)
         packed: dict[str, Descriptor] = {}
 
         async def send(descriptor: Descriptor) -> int:

@@ -17,13 +17,20 @@ from wherry.network.spec import NetworkSpec
 from wherry.wire.networks import EndpointWish, IpamPool, ipam_shown
 
 
-def choose_pools(spec: NetworkSpec, taken: Sequence[str], others: Iterable[str], seed: str) -> None:
+def choose_pools(
+    spec: NetworkSpec,
+    taken: Sequence[str],
+    others: Iterable[str],
+    seed: str,
+    defaults: Sequence[tuple[str, int]] = (),
+) -> None:
     """Fill in `spec.chosen`: the pools that were asked for, and ours for a family without one.
 
     Args:
         taken: what the host uses; ours keep away from it.
         others: subnets of this engine's networks; nobody's may overlap them.
         seed: for IPv6, see `choose_subnet6`.
+        defaults: the pools of `choose_subnet`.
 
     Raises:
         Forbidden: a pool that was asked for is another network's, in Docker's words.
@@ -42,7 +49,7 @@ def choose_pools(spec: NetworkSpec, taken: Sequence[str], others: Iterable[str],
         subnet = choose_subnet6(avoid, seed)
         chosen.append(IpamPool(subnet, gateway=Pool(subnet).gateway))
     if 4 not in families:
-        subnet = choose_subnet(avoid)
+        subnet = choose_subnet(avoid, defaults)
         chosen.append(IpamPool(subnet, gateway=Pool(subnet).gateway))
     spec.chosen = chosen
 

@@ -1,32 +1,36 @@
 """Bridge networks: the default one (a bridge of this engine's own, that chooses its subnet) and those of users."""
 
 import secrets
-from ipaddress import IPv4Interface
-from typing import Any, Protocol
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
 
+from wherry.config import EngineConfig
 from wherry.errors import Forbidden, InvalidArgument, KernelError
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import Link, addresses, get_link, links
 from wherry.network import device, uplink
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
-from wherry.network.ipam import choose_subnet, overlaps
+from wherry.network.ipam import Pool, choose_subnet, choose_subnet6, overlaps
 from wherry.network.records import load_record
-from wherry.network.spec import NetworkSpec
+from wherry.network.spec import MTU, NetworkSpec
 from wherry.paths import Roots
 from wherry.wire.networks import IpamPool
 
 NAME = "bridge"
 
 
-class BridgeConfig(Protocol):
-    """What of daemon.json matters here: `bip` is the bridge's address (`10.9.0.1/24`), or empty."""
-
-    bip: str
-
-
 class BridgeNetwork(Addressed):
-    """A bridge network, with its device on the host."""
+    """A bridge network, with its device on the host.
+
+    Args:
+        spec: see `Addressed`.
+        forwards: whether the engine switches the host's IP forwarding on (`ip-forward`).
+    """
+
+    def __init__(self, spec: NetworkSpec, *, forwards: bool = True) -> None:
+        super().__init__(spec)
+        self._forwards = forwards
 
     @property
     def link_name(self) -> str:
@@ -46,9 +50,15 @@ class BridgeNetwork(Addressed):
         with Netlink() as netlink:
             self.follow(uplink.find(netlink).mtu)
             device.ensure(netlink, self.link_name, self.gateways)
-        device.forward()
+        self._forward()
+
+    def _forward(self) -> bool:
+        """Have the host forward what the network speaks; tells whether it did not forward IPv4 before."""
+        if not self._forwards:
+            return False
         if self.subnet6:
             device.forward(ipv6=True)
+        return device.forward()
 
     def follow(self, mtu: int) -> None:
         """Take the uplink's MTU for containers that start from now on, unless one was asked for."""
@@ -83,27 +93,34 @@ class Bridge(BridgeNetwork):
     Args:
         roots: name the bridge, and say where its record is kept.
         config: the engine's settings.
-        icc: whether its containers may talk to each other.
 
     Raises:
         StoreCorrupt, NewerSchema: its record cannot be read.
+        InvalidArgument: `bip` is no address of a bridge.
     """
 
     default = True
 
-    def __init__(self, roots: Roots, config: BridgeConfig, *, icc: bool = True) -> None:
+    def __init__(self, roots: Roots, config: EngineConfig) -> None:
         self._link_name = roots.bridge
-        self._bip = _parse_bip(config.bip) if config.bip else None
+        self._bip = parse_bip(config.bip or _first_of(config.fixed_cidr)) if config.bip or config.fixed_cidr else None
+        self._range = config.fixed_cidr if config.bip else ""
+        self._subnet6 = config.fixed_cidr_v6
+        self._seed = roots.data
+        self._defaults = [(pool["base"], pool["size"]) for pool in config.default_address_pools]
         self._record = load_record(roots, NAME)
         prefix = "com.docker.network.bridge"
         options = {
             f"{prefix}.default_bridge": "true",
-            f"{prefix}.enable_icc": "true" if icc else "false",
-            f"{prefix}.enable_ip_masquerade": "true",
-            f"{prefix}.host_binding_ipv4": "0.0.0.0",
+            f"{prefix}.enable_icc": "true" if config.icc else "false",
+            f"{prefix}.enable_ip_masquerade": "true" if config.ip_masq else "false",
+            f"{prefix}.host_binding_ipv4": config.ip or "0.0.0.0",
             f"{prefix}.name": self._link_name,
         }
-        super().__init__(NetworkSpec(self._record.id, NAME, self._record.created, options=options))
+        if config.mtu:
+            options[MTU] = str(config.mtu)
+        spec = NetworkSpec(self._record.id, NAME, self._record.created, ipv6=config.ipv6, options=options)
+        super().__init__(spec, forwards=config.ip_forward)
 
     @property
     def link_name(self) -> str:
@@ -122,10 +139,13 @@ class Bridge(BridgeNetwork):
         with Netlink() as netlink, device.one_chooser():
             interface = self._choose(netlink, device.find(netlink, self._link_name))
             self.follow(uplink.find(netlink).mtu)
-            device.ensure(netlink, self._link_name, [str(interface)])
-        was_off = device.forward()
-        self.spec.chosen = [IpamPool(str(interface.network), gateway=str(interface.ip))]
-        self.set_pools(self.spec.chosen)
+            chosen = [IpamPool(str(interface.network), self._range, str(interface.ip))]
+            if self.spec.ipv6:
+                chosen.append(self._choose6(netlink, device.find(netlink, self._link_name)))
+            self.spec.chosen = chosen
+            self.set_pools(chosen)
+            device.ensure(netlink, self._link_name, self.gateways)
+        was_off = self._forward()
         settings = {"address": str(interface)}
         if was_off or self._record.settings.get("forwarding_was_off"):
             settings["forwarding_was_off"] = "1"
@@ -144,18 +164,24 @@ class Bridge(BridgeNetwork):
         taken = device.in_use(netlink, but=index)
         if kept and not overlaps(str(IPv4Interface(kept).network), taken):
             return IPv4Interface(kept)
-        subnet, length = choose_subnet(taken).split("/")
+        subnet, length = choose_subnet(taken, self._defaults).split("/")
         return IPv4Interface(f"{IPv4Interface(subnet).ip + 1}/{length}")
+
+    def _choose6(self, netlink: Netlink, link: Link | None) -> IpamPool:
+        subnet = self._subnet6
+        if not subnet:
+            subnet = choose_subnet6(device.in_use(netlink, but=link.index if link else -1), self._seed)
+        return IpamPool(subnet, gateway=Pool(subnet).gateway)
 
     def remove(self) -> None:
         super().remove()
-        self._pool = None
+        self._pool = self._pool6 = None
 
     def _ipam_options(self) -> dict[str, str] | None:
         return None
 
     def _options(self) -> dict[str, str]:
-        return {**self.spec.options, "com.docker.network.driver.mtu": str(self.mtu)}
+        return {**self.spec.options, MTU: str(self.mtu)}
 
 
 def exists(name: str) -> bool:
@@ -168,7 +194,20 @@ def exists(name: str) -> bool:
         return True
 
 
-def _parse_bip(text: str) -> IPv4Interface:
+def _first_of(subnet: str) -> str:
+    """The bridge's address where only `fixed-cidr` is given: the first of it, as dockerd takes it."""
+    if not subnet:
+        return ""
+    network = IPv4Network(subnet)
+    return f"{network.network_address + 1}/{network.prefixlen}"
+
+
+def parse_bip(text: str) -> IPv4Interface:
+    """Read the default bridge's address.
+
+    Raises:
+        InvalidArgument: it is no address of a bridge.
+    """
     try:
         interface = IPv4Interface(text)
     except ValueError as error:

@@ -6,7 +6,7 @@ survives a crash says what was, and a second truth has to be reconciled with the
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from wherry.errors import Forbidden, InvalidArgument, WherryError
@@ -19,14 +19,21 @@ _DEFAULT_POOLS = [(f"172.{second}.0.0/16", 16) for second in range(17, 32)] + [(
 _IPV6_LENGTH = 64
 
 
-def choose_subnet(taken: Iterable[str]) -> str:
-    """Give the first of Docker's default pools that overlaps nothing in `taken` (networks or addresses, as text).
+def choose_subnet(taken: Iterable[str], pools: Sequence[tuple[str, int]] = ()) -> str:
+    """Give the first subnet of the default pools that overlaps nothing in `taken` (networks or addresses, as text).
+
+    Args:
+        pools: (network, prefix length of each subnet of it), as `default-address-pools` sets them; Docker's without.
 
     Raises:
         WherryError: all are taken, in Docker's words.
     """
     return _first_free(
-        (candidate for base, length in _DEFAULT_POOLS for candidate in IPv4Network(base).subnets(new_prefix=length)),
+        (
+            candidate
+            for base, length in pools or _DEFAULT_POOLS
+            for candidate in IPv4Network(base).subnets(new_prefix=length)
+        ),
         taken,
         "IPv4",
     )

@@ -20,16 +20,25 @@ class SecurityOptions:
         no_new_privileges: set-uid programs gain nothing.
         seccomp: a profile's JSON text, `unconfined`, or None: ours.
         apparmor: a profile's name, or empty (not asked, or `unconfined`).
+        apparmor_asked: what the option says (`unconfined` too), or empty.
         systempaths_unconfined: nothing is masked or read-only.
         writable_cgroups: the cgroup file system is writable.
     """
 
-    __slots__ = ("apparmor", "no_new_privileges", "seccomp", "systempaths_unconfined", "writable_cgroups")
+    __slots__ = (
+        "apparmor",
+        "apparmor_asked",
+        "no_new_privileges",
+        "seccomp",
+        "systempaths_unconfined",
+        "writable_cgroups",
+    )
 
     def __init__(self) -> None:
         self.no_new_privileges = False
         self.seccomp: str | None = None
         self.apparmor = ""
+        self.apparmor_asked = ""
         self.systempaths_unconfined = False
         self.writable_cgroups = False
 
@@ -63,6 +72,7 @@ class SecurityOptions:
         elif name == "seccomp":
             self.seccomp = value
         elif name == "apparmor":
+            self.apparmor_asked = value
             self.apparmor = "" if value == "unconfined" else value
         elif name == "systempaths" and value == "unconfined":
             self.systempaths_unconfined = True
