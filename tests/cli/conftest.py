@@ -16,8 +16,12 @@ from tests.e2e.dockerd import ALONE, Dockerd
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# dockerd warns at each `run` of a host that does not forward, which a machine does not before an engine told it to
+_FORWARDING = ("unshare", "-n", "sh", "-c", 'echo 1 >/proc/sys/net/ipv4/ip_forward; exec "$@"', "sh")
+
+
 class Docker(Dockerd):
-    """A running dockerd without network.
+    """A running dockerd without network, in a network namespace of its own that forwards.
 
     Attributes:
         directory: where it lies, with the files that command lines name.
@@ -25,7 +29,7 @@ class Docker(Dockerd):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, *ALONE)
+        super().__init__(directory, *ALONE, enter=_FORWARDING)
         self.directory = directory
         self.env = {
             **os.environ,
