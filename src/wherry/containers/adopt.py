@@ -21,7 +21,9 @@ START_DEADLINE = 60.0
 
 
 async def adopt_all(context: Context) -> list[Container]:
-    """Load every container and adopt those whose monitor lives.
+    """Load every container and adopt those whose monitor lives; what each holds of the networks is taken back first.
+
+    Nothing is started again before the caller sets `context.adopted`: it might get what is another's.
 
     Returns:
         The containers that their restart policy wants started now.
@@ -31,18 +33,26 @@ async def adopt_all(context: Context) -> list[Container]:
     """
     os.makedirs(context.roots.containers, mode=0o710, exist_ok=True)
     os.makedirs(context.roots.sandboxes, mode=0o700, exist_ok=True)
+    context.adopted.clear()
     await strays.quiet(context)
     for id_ in sorted(os.listdir(context.roots.containers)):
         container = _load(context, id_)
         if container is not None:
             context.registry.add(container)
+    lost = {container.id: why for container in context.registry if (why := _reserve(context, container))}
     for container in context.registry:
         try:
             await _recover(context, container)
+            if container.running and container.id in lost:
+                _tell_lost(context, container, lost[container.id])
         except WherryError as error:
             # one container that cannot be taken over or cleaned up must not keep the others from being served
             log.error("container %s: %s", container.id[:12], error)
     await _sweep(context)
+    for container in context.registry:
+        if not container.running:
+            # what it had is given back by now
+            await container.settled.wait()
     return [c for c in context.registry if restart.starts_with_engine(c)]
 
 
@@ -62,6 +72,32 @@ def _load(context: Context, id_: str) -> Container | None:
     container = Container(record)
     health.recover(container, context.roots.sandbox(id_), directory)
     return container
+
+
+def _reserve(context: Context, container: Container) -> str:
+    """Take back the addresses and ports that a sandbox has, whether it still lives or not; else why that cannot be."""
+    run = context.roots.sandbox(container.id)
+    if not os.path.isdir(run):
+        return ""
+    held = _read_json(f"{run}/launch.json")
+    if held is None:
+        return f"{run}/launch.json cannot be read"
+    try:
+        container.network = context.restore(container, held)
+    except (WherryError, KeyError, TypeError, ValueError) as error:
+        # another has them, which cannot be unless somebody wrote into the run root, or a network is gone
+        return str(error) if isinstance(error, WherryError) else f"{run}/launch.json: {error!r}"
+    return ""
+
+
+def _tell_lost(context: Context, container: Container, why: str) -> None:
+    """A living container's place on its networks is not known: say so where people look."""
+    container.network_lost = True
+    container.error = f"the network of this container is lost ({why}): restart it"
+    log.error("container %s: %s", container.id[:12], container.error)
+    for endpoint in (_read_json(f"{context.roots.sandbox(container.id)}/launch.json") or {}).get("endpoints") or []:
+        told = {"container": container.id, "name": endpoint.get("network", ""), "type": endpoint.get("kind", "")}
+        context.publish("network", "disconnect", endpoint.get("network_id", ""), told)
 
 
 async def _recover(context: Context, container: Container) -> None:
@@ -121,13 +157,6 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     container.record.started_once = True
     container.record.restart_count = int(state.get("restart_count") or 0)
     sweep_temporary(run)
-    held = _read_json(f"{run}/launch.json")
-    if held is not None:
-        try:
-            container.network = context.restore(container, held)
-        except WherryError as error:
-            # its addresses are another's by now, which cannot be unless somebody wrote into the run root
-            log.error("container %s: network: %s", container.id[:12], error)
     if state["status"] in ("running", "paused"):
         recover(container, state["status"])
         container.pid = state["init"]["pid"]
@@ -149,14 +178,21 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
 
 
 async def _settled_state(monitor: Monitor) -> dict[str, Any]:
-    """Ask for the state, and wait until a start that was under way has come to its end."""
-    async with asyncio.timeout(START_DEADLINE):
-        while True:
-            reply = await monitor.request("state")
-            state: dict[str, Any] = reply["state"]
-            if state["status"] != "starting":
-                return state
-            await asyncio.sleep(0.01)
+    """Ask for the state, and wait until a start that was under way has come to its end.
+
+    Raises:
+        MonitorLost: it comes to none.
+    """
+    try:
+        async with asyncio.timeout(START_DEADLINE):
+            while True:
+                reply = await monitor.request("state")
+                state: dict[str, Any] = reply["state"]
+                if state["status"] != "starting":
+                    return state
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise MonitorLost(f"the start did not come to an end within {START_DEADLINE:.0f} seconds") from None
 
 
 def _end_of(context: Context, container: Container, state: dict[str, Any]) -> ExitRecord:

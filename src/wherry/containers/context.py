@@ -102,6 +102,9 @@ class Context:
         self.registry = Registry()
         self.execs: dict[str, Exec] = {}
         self.closing = False
+        self.adopted = asyncio.Event()
+        """Not set while an engine takes over what lives: nothing is started again meanwhile."""
+        self.adopted.set()
         self.start_again: Callable[[Container], Awaitable[None]] = _unwired
         self.check_service: Callable[[Service], None] = _no_services
         """Raises when no container of that service may be created."""

@@ -91,6 +91,8 @@ def status_text(container: Container, now: int) -> str:
         since = clock.ago(container.started_at, now)
         if container.status == "paused":
             return f"Up {since} (Paused)"
+        if container.network_lost:
+            return f"Up {since} (network lost)"
         state = health.status(container)
         if state == "none":
             return f"Up {since}"

@@ -112,6 +112,8 @@ class Container:
         self.error = ""
         self.monitor: Monitor | None = None
         self.network: SandboxNetwork | None = None
+        self.network_lost = False
+        """It runs, and an engine that came later could not take its place on its networks back."""
         # where it was last: name to id
         self.past_networks: dict[str, str] = {}
         self.netns_fd: int | None = None

@@ -70,6 +70,7 @@ def schedule(context: Context, container: Container, *, failed: bool = False) ->
 
 async def _later(context: Context, container: Container) -> None:
     await asyncio.sleep(container.restart_delay)
+    await context.adopted.wait()
     if container.status != "restarting":
         return
     try:

@@ -96,7 +96,7 @@ def _check(container: Container) -> None:
 
 async def _start(context: Context, container: Container, source: checkpoints.Source | None = None) -> None:
     container.error = ""
-    container.stopping = container.ailing = False
+    container.stopping = container.ailing = container.network_lost = False
     joined: dict[str, int] = {}
     opened = mounting.Opened()
     # taken before anything can fail: a start that comes to nothing is the end of who waited for it

@@ -185,7 +185,7 @@ class Attachments:
 
         Raises:
             NetworkNotFound: a network was removed from under it.
-            Forbidden: an address is another's.
+            Forbidden, PortUnavailable: an address or a port is another's. Nothing is taken then.
         """
         if saved.get("kind") != "bridge":
             mode = saved.get("mode", "new")
@@ -198,8 +198,16 @@ class Attachments:
         # one endpoint alone is what versions before 0.2 wrote
         values = saved["endpoints"] if "endpoints" in saved else [saved["endpoint"]]
         endpoints = [Endpoint.from_json(value) for value in values]
-        for endpoint in endpoints:
-            self._table.addressed_by(endpoint.network_id).reserve(endpoint)
         ports = [PublishedPort.from_json(port) for port in saved["ports"]]
-        self._host_ports.reserve(container.id, ports)
+        taken: list[Endpoint] = []
+        try:
+            for endpoint in endpoints:
+                self._table.addressed_by(endpoint.network_id).reserve(endpoint)
+                taken.append(endpoint)
+            self._host_ports.reserve(container.id, ports)
+        except WherryError:
+            for endpoint in taken:
+                self._wiring.release(endpoint, lived=False)
+            self._host_ports.release(container.id, ports)
+            raise
         return self._sandbox(container, endpoints, [HeldPort(port) for port in ports])

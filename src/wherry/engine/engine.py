@@ -137,6 +137,7 @@ class Engine:
         )
         self._sweeper = loop.create_task(self._empty_trash())
         self._trash.set()
+        self._context.adopted.set()
         self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))
 
     async def close(self) -> None:

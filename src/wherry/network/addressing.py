@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 from typing import Any
 
-from wherry.errors import Conflict, Forbidden, InvalidArgument
+from wherry.errors import Conflict, Forbidden, InvalidArgument, WherryError
 from wherry.linux.rtnetlink import pack_mac
 from wherry.network.endpoint import Endpoint
 from wherry.network.ipam import Pool, choose_subnet, choose_subnet6, derive_mac, overlaps
@@ -225,12 +225,17 @@ class Addressed:
 
         Raises:
             InvalidArgument: its address is not of this subnet.
-            Forbidden: the address is another's.
+            Forbidden: the address is another's. Nothing is taken then.
         """
         if endpoint.address:
             self._addresses.reserve(endpoint.address, endpoint.container_id)
         if endpoint.address6 and self._pool6 is not None:
-            self._pool6.reserve(endpoint.address6, endpoint.container_id)
+            try:
+                self._pool6.reserve(endpoint.address6, endpoint.container_id)
+            except WherryError:
+                if endpoint.address:
+                    self._addresses.release(endpoint.address, endpoint.container_id)
+                raise
         self._endpoints[endpoint.container_id] = endpoint
 
     def release(self, container_id: str) -> Endpoint | None:
