@@ -14,7 +14,8 @@ YAML, read with the safe loader; a key that is not known is refused by name. Tim
     log: {level: info, access: true}
     audit: {file: /var/log/wherry-registry/audit.log}
     gc: {interval: 1h, delay: 1h, upload_delay: 24h, untagged: keep}
-    limits: {blob: 0, catalog: 1000}
+    limits: {blob: 0, catalog: 1000, connections: 0, connections_per_address: 0}
+    timeouts: {head: 30s, body: 60s, idle: 75s}
     metrics: true
     shutdown_timeout: 30s
     accounts: {sign_up: off, …}         see accounts/settings.py
@@ -111,15 +112,50 @@ class Gc(Struct, forbid_unknown_fields=True):
 
 
 class Limits(Struct, forbid_unknown_fields=True):
-    """Ceilings; 0 is none."""
+    """Ceilings; 0 is none for `blob`.
+
+    Of connections, 0 is as many as the limit of descriptors allows: a third of it, 16384 at most; for one address
+    half of that, 1024 at most. Each worker has its own.
+    """
 
     blob: Amount = 0
     catalog: int = 1000
+    connections: int = 0
+    connections_per_address: int = 0
 
     @property
     def blob_bytes(self) -> int:
         """Largest blob."""
         return size(self.blob)
+
+
+class Timeouts(Struct, forbid_unknown_fields=True):
+    """How long a client is waited for.
+
+    Attributes:
+        head_text: for a request's line and headers, in all.
+        body_text: while it sends nothing of a body, or takes nothing of an answer.
+        idle_text: for the next request on a connection.
+    """
+
+    head_text: Amount = field(default="30s", name="head")
+    body_text: Amount = field(default="60s", name="body")
+    idle_text: Amount = field(default="75s", name="idle")
+
+    @property
+    def head(self) -> float:
+        """Seconds."""
+        return seconds(self.head_text)
+
+    @property
+    def body(self) -> float:
+        """Seconds."""
+        return seconds(self.body_text)
+
+    @property
+    def idle(self) -> float:
+        """Seconds."""
+        return seconds(self.idle_text)
 
 
 class Settings(Struct, forbid_unknown_fields=True):
@@ -137,6 +173,7 @@ class Settings(Struct, forbid_unknown_fields=True):
     audit: AuditSettings = field(default_factory=AuditSettings)
     gc: Gc = field(default_factory=Gc)
     limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     metrics: bool = True
     shutdown_timeout_text: Amount = field(default="30s", name="shutdown_timeout")
     accounts: AccountSettings = field(default_factory=AccountSettings)
@@ -202,6 +239,11 @@ def read(path: str | None, **flags: Any) -> Settings:
 def _check(settings: Settings) -> None:
     _ = (settings.endpoint, settings.shutdown_timeout, settings.limits.blob_bytes)
     _ = (settings.gc.interval, settings.gc.delay, settings.gc.upload_delay)
+    for name in ("head", "body", "idle"):
+        if not 1 <= getattr(settings.timeouts, name) <= 86_400:
+            raise InvalidArgument(f"timeouts.{name}: between 1s and 1d")
+    if min(settings.limits.connections, settings.limits.connections_per_address) < 0:
+        raise InvalidArgument("limits: a number of connections is 0 or more")
     settings.accounts.check()
     if not 1 <= settings.workers <= 64:
         raise InvalidArgument("workers: between 1 and 64")

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+from aiohttp.web import RequestPayloadError
 
 from wherry.registry.metrics import Metrics
 
@@ -64,6 +66,56 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
 
 
+class Seldom:
+    """Says in full once a minute what strangers, or a defect, can make happen thousands of times.
+
+    Args:
+        every: seconds between two full ones of the same kind.
+    """
+
+    def __init__(self, every: float = 60.0) -> None:
+        self._every = every
+        self._last: dict[str, float] = {}
+        self._more: dict[str, int] = {}
+
+    def _is_due(self, kind: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(kind, -self._every) < self._every:
+            self._more[kind] = self._more.get(kind, 0) + 1
+            return False
+        self._last[kind] = now
+        return True
+
+    def warning(self, message: str, **facts: Any) -> None:
+        """Log a line, or count it for the next one.
+
+        Args:
+            message: one of a few fixed ones.
+            facts: of this occurrence.
+        """
+        if self._is_due(message):
+            log.warning(message, extra={**facts, "unsaid": self._more.pop(message, 0)})
+
+    def exception(self, message: str, error: BaseException | None, **facts: Any) -> None:
+        """Log a line for each exception, with its traceback for the first of a place in the code.
+
+        Args:
+            message: what failed.
+            error: why.
+            facts: what leads from an answer to this line.
+        """
+        frame = error.__traceback__ if error is not None else None
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        at = f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame is not None else ""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        full = self._is_due(f"{message} {at}")
+        log.error(message, extra={**facts, "reason": reason, "at": at}, exc_info=error if full else None)
+
+
+SELDOM: Final = Seldom()
+
+
 class AccessLog:
     """Lines of answered requests, written some at a time: one write for each would be a cost of every small request.
 
@@ -86,6 +138,17 @@ class AccessLog:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+
+    def malformed(self, remote: str, status: int, reason: str) -> None:
+        """Add the line of a request that could not be read."""
+        self.write(
+            time=_now(time.time()),
+            level="info",
+            message="malformed request",
+            status=status,
+            remote=remote,
+            reason=reason,
+        )
 
     def flush(self) -> None:
         """Write what waits."""
@@ -137,10 +200,19 @@ def middleware(metrics: Metrics, access: AccessLog | None) -> Any:
         except (ConnectionError, asyncio.CancelledError):
             status = 499  # the client went away
             raise
-        except Exception:
-            log.exception("request failed", extra={"request": id_})
+        except (RequestPayloadError, TransferEncodingError, ContentLengthError) as error:
+            status = 400
+            text = f"the request's body cannot be read: {' '.join(str(error).split())[:120]}"
             return web.json_response(
-                {"errors": [{"code": "UNKNOWN", "message": "internal error", "detail": {"request": id_}}]},
+                {"errors": [{"code": "UNSUPPORTED", "message": text, "detail": {}}]},
+                status=400,
+                headers={"X-Request-Id": id_},
+            )
+        except Exception as error:  # noqa: BLE001 — whatever it is, the answer says where to look
+            SELDOM.exception("request failed", error, request=id_)
+            text = f"{request.method[:16]} {_path(request)} failed: the registry's log has more under request {id_}"
+            return web.json_response(
+                {"errors": [{"code": "UNKNOWN", "message": text, "detail": {"request": id_}}]},
                 status=500,
                 headers={"X-Request-Id": id_},
             )

@@ -21,6 +21,7 @@ from wherry.registry.api.dispatch import Dispatcher
 from wherry.registry.audit import FileAudit, NoAudit
 from wherry.registry.board import Board
 from wherry.registry.config import Settings, Tls
+from wherry.registry.listener import Listener
 from wherry.registry.observe import AccessLog, configure, middleware
 from wherry.registry.place import open_database, open_driver
 from wherry.registry.service import Service
@@ -31,7 +32,6 @@ SERVICE: Final[web.AppKey[Service]] = web.AppKey("service", Service)
 """Where handlers of further routes find the service."""
 
 _READ_BUFFER: Final = 256 << 10
-_KEEPALIVE: Final = 75.0
 _BACKLOG: Final = 1024
 _DRAIN_STEP: Final = 0.02
 _PUBLISH: Final = 0.5
@@ -198,17 +198,24 @@ async def serve(
         log.info("metadata caught up", extra={"repositories": changed})
     access = AccessLog() if settings.log.access else None
     app = create_app(service, access, extensions)
-    runner = web.AppRunner(
-        app,
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)  # for what is left when `_drained` has waited
+    await runner.setup()
+    assert runner.server is not None
+    listener = Listener(
+        runner.server,
+        sock,
+        settings.limits,
+        settings.timeouts,
+        context=context,
+        proxies=settings.accounts.networks,
+        malformed=access.malformed if access is not None else None,
         access_log=None,
         auto_decompress=False,  # a body is stored as it came
         read_bufsize=_READ_BUFFER,
-        keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=2.0,  # for what is left when `_drained` has waited
     )
-    await runner.setup()
-    site = web.SockSite(runner, sock, ssl_context=context, backlog=_BACKLOG)
-    await site.start()
+    # read before the listener's end closes it
+    host, port = sock.getsockname()[:2]
+    listener.start()
     tasks = []
     if collect and settings.gc.interval > 0:
         tasks.append(asyncio.create_task(collect_forever(service)))
@@ -216,7 +223,6 @@ async def serve(
         tasks.append(asyncio.create_task(_publish_forever(service)))
     gc.collect()
     gc.freeze()
-    host, port = sock.getsockname()[:2]
     log.info("serving", extra={"address": f"{host}:{port}", "root": settings.root, "tls": context is not None})
     try:
         await stop.wait()
@@ -226,7 +232,7 @@ async def serve(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await site.stop()
+        listener.stop()
         await _drained(service, settings.shutdown_timeout)
         await runner.cleanup()
         if access is not None:

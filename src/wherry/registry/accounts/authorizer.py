@@ -168,3 +168,11 @@ def host_of(request: BaseRequest) -> str:
         return "localhost"
     plain = all(char.isascii() and (char.isalnum() or char in "-._:[]") for char in host)
     return host if plain and parts.hostname and parts.netloc == host else "localhost"
+
+
+def netloc_of(url: str) -> str:
+    """Host and port of a URL, in lower case; "" where it has none, or is not one."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""

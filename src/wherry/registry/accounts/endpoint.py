@@ -15,6 +15,7 @@ from wherry.registry.accounts.service import Accounts
 from wherry.registry.accounts.standing import allowed
 from wherry.registry.api.replies import reply_error, reply_json
 from wherry.registry.errors import Challenge
+from wherry.registry.forms import read_form
 from wherry.registry.names import repository_name
 
 _SCOPES_MAX: Final = 64
@@ -49,8 +50,7 @@ class _Endpoint:
         try:
             if (request.content_length or 0) > _FORM_MAX:
                 raise InvalidArgument("the form is too large")
-            form = await request.post()
-            fields = {key: value for key, value in form.items() if isinstance(value, str)}
+            fields = await read_form(request)
             if fields.get("grant_type", "password") != "password":
                 return web.json_response({"error": "unsupported_grant_type"}, status=400)
             _check_service(fields)

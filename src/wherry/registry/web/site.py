@@ -16,12 +16,13 @@ from markupsafe import Markup
 from wherry.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unauthorized, WherryError
 from wherry.registry.access import PULL
 from wherry.registry.accounts import roles
-from wherry.registry.accounts.authorizer import host_of
+from wherry.registry.accounts.authorizer import host_of, netloc_of
 from wherry.registry.accounts.callers import ANYBODY, Known
 from wherry.registry.accounts.people import Account
 from wherry.registry.accounts.service import Accounts
 from wherry.registry.accounts.standing import Standing
 from wherry.registry.errors import TooManyRequests, answer_for
+from wherry.registry.forms import read_form
 from wherry.registry.observe import CALLER, REQUEST_ID, log, route_of
 from wherry.registry.search import Search
 from wherry.registry.service import Service
@@ -151,17 +152,17 @@ class Site:
             InvalidArgument: it cannot be read.
         """
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != urlsplit(self.url(request)).netloc:
+        if origin is not None and netloc_of(origin) != netloc_of(self.url(request)):
             raise Forbidden("The form came from another site.")
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise Forbidden("The form came from another site.")
         try:
-            posted = await request.post()
-        except ValueError:
+            posted = await read_form(request)
+        except InvalidArgument:
             raise InvalidArgument("The form cannot be read.") from None
         if len(posted) > _FIELDS_MAX:
             raise InvalidArgument("The form has too many fields.")
-        fields = {key: value.replace("\0", "") for key, value in posted.items() if isinstance(value, str)}
+        fields = {key: value.replace("\0", "") for key, value in posted.items()}
         given = fields.pop("form_token", "")
         if visitor.fresh or not hmac.compare_digest(given.encode(), visitor.form_token.encode()):
             raise Forbidden("The form is too old, or came from another site. Go back, reload the page and try again.")
