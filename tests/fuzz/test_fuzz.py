@@ -38,7 +38,7 @@ ROUND = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-TARGETS = 5
+TARGETS = 6
 
 
 def for_a_while(check: Callable[[], None]) -> None:

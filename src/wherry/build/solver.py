@@ -82,7 +82,7 @@ class Solver:
         self._salt = salt
         self._gate = gate or asyncio.Semaphore(AT_ONCE)
         self._offers = offers
-        self._offered: dict[str, list[str]] = {}
+        self._offered: set[str] = set()
         self._tasks: dict[str, asyncio.Future[Result]] = {}
         self._steps: dict[str, Step] = {}
         self.records: dict[str, Record] = {}
@@ -228,7 +228,7 @@ class Solver:
         self.keys[vertex.digest] = keys
         self.records[vertex.digest] = record
         if record.id in self._offered:
-            pass  # it is ours when its layer has come: `keep`
+            pass  # it answers for no other build: `keep`
         elif not cached or len(keys) > 1:
             await self._cache.put(keys, record)
         else:
@@ -242,23 +242,23 @@ class Solver:
         if record is None and self._offers is not None:
             record = self._offers.find(key, base)
             if record is not None:
-                self._offered[record.id] = self._offers.keys(key)
+                self._offered.add(record.id)
         return record
 
     async def keep(self) -> None:
-        """Write down what came from imported caches, as far as its layers have come."""
-        for digest, record in self.records.items():
-            keys = self._offered.get(record.id)
-            if keys is not None and (settled := self._executor.settled(record)) is not None:
-                await self._cache.put(dict.fromkeys([*self.keys[digest], *keys]), settled)
+        """Hold the layers that came from imported caches, for the next build that names these caches."""
+        for record in self.records.values():
+            if record.id in self._offered and (settled := self._executor.settled(record)) is not None:
+                await self._cache.hold(settled)
 
     def all_keys(self) -> dict[str, list[str]]:
-        """Every key that the steps are known by, also those that this build did not need, by digest of the vertex."""
+        """Every key that the steps are known by, also those that this build did not need, by digest of the vertex.
+
+        All of them were computed here. What else an imported cache calls its steps by is not passed on.
+        """
         known = self._cache.keys_of({record.id for record in self.records.values()})
         return {
-            digest: list(
-                dict.fromkeys([*self.keys[digest], *known.get(record.id, ()), *self._offered.get(record.id, ())])
-            )
+            digest: list(dict.fromkeys([*self.keys[digest], *known.get(record.id, ())]))
             for digest, record in self.records.items()
         }
 

@@ -1,5 +1,8 @@
 """What imported caches offer to one build: steps by their keys, layers that are fetched only when somebody needs them.
 
+An offer is good for the build that named the cache and for no other: whoever wrote the cache chose its keys, and could
+have chosen those of another project's steps.
+
 Nothing of it is believed beyond what the caller said by naming the cache: a blob must have its digest, its content its
 diff id. Where one has not, or does not come at all, the whole offer is withdrawn and the build does its steps itself.
 """
@@ -61,11 +64,6 @@ class Offers:
             return Record(id_, None, "", below.chain, found.description, "regular", found.created, now)
         chain = below.on_top(found.layer).chain
         return Record(id_, found.layer, chain, below.chain, found.description, "regular", found.created, now)
-
-    def keys(self, key: str) -> list[str]:
-        """All keys of the step that has this one."""
-        found = self._steps.get(key)
-        return found.keys if found is not None else []
 
     async def bring(self, layer: LayerRecord) -> None:
         """Make a layer's blob be here.

@@ -1,8 +1,9 @@
 """What steps have made before: found again by what they do and what they stand on, never by when.
 
 A key is a digest of content: the operation's definition, the chain of the layers below, the files that it takes. Only
-a step that this engine has carried out itself, or a cache that the caller imports by name, puts a record here; an image
-that was pulled never does (CVE-2024-24557).
+steps that this engine has carried out itself are found here, and never those of a pulled image (CVE-2024-24557) or of
+an imported cache. The layers of an imported cache are held (`hold`) under names that no step asks for, so that the next
+build that names the cache does not fetch them again.
 
 A record holds its layer: its snapshot and its blob are not collected. When all of them are larger than the limit, those
 that were not used for the longest time go.
@@ -27,6 +28,7 @@ from wherry.store.images import LayerRecord
 EMPTY = ""
 """The `chain` of a step that changed nothing."""
 _SOON = 0.5
+_HELD = "imported:"
 _ENCODER = msgspec.json.Encoder()
 _ALL = Space()
 
@@ -101,6 +103,16 @@ class Cache:
         entries = dict.fromkeys(keys, record)
         self._records.update(entries)
         await self._write(entries)
+
+    async def hold(self, record: Record) -> None:
+        """Hold the layer of a record that an imported cache has brought. No key leads to it."""
+        if record.layer is not None:
+            name = f"{_HELD}{record.chain}"
+            known = self._records.get(name)
+            now = time.time_ns()
+            if known is not None:
+                record = msgspec.structs.replace(known, used_at=now, uses=known.uses + 1)
+            await self.put([name], record)
 
     def touch(self, keys: Iterable[str]) -> None:
         """Count a use. It is written down a moment later, with those of the next steps: a crash loses a count."""
@@ -177,7 +189,7 @@ class Cache:
         """The keys of some records, by their id."""
         found: dict[str, list[str]] = {}
         for key, record in self._records.items():
-            if record.id in ids:
+            if record.id in ids and not key.startswith(_HELD):
                 found.setdefault(record.id, []).append(key)
         return found
 
