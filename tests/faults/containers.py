@@ -99,13 +99,13 @@ def drop(arguments: dict[str, Any]) -> None:
 
 
 def change(arguments: dict[str, Any]) -> None:
-    """Give it another policy and a limit."""
+    """Give it another policy, with a count."""
 
     async def body() -> None:
         context = await _adopted(arguments["root"])
         container = context.registry.find(arguments["name"])
         begin()
-        await update.update(context, container, UpdateRequest(restart_policy=RestartPolicy("no"), cpu_shares=300))
+        await update.update(context, container, UpdateRequest(restart_policy=RestartPolicy("on-failure", 7)))
 
     asyncio.run(body())
 

@@ -114,11 +114,11 @@ def test_update(injector: Injector, tmp_path: Path, kind: str) -> None:
     seen = set()
     for _, outcome in injector.every(kind, "tests.faults.containers:change", case.arguments(), case.prepare):
         host = case.found()["web"].record.host_config
-        values = (host.restart_policy.name, host.cpu_shares)
+        values = (host.restart_policy.name, host.restart_policy.maximum_retry_count)
         seen.add(values)
         if outcome.ended == "returned":
-            assert values == ("no", 300), outcome.hit
+            assert values == ("on-failure", 7), outcome.hit
         elif kind == "full":
             full(outcome)
     assert ("always", 0) in seen
-    assert seen <= {("always", 0), ("no", 300)}
+    assert seen <= {("always", 0), ("on-failure", 7)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cgroups import needs
 from wherry.errors import NotRunning
 from wherry.runtime.cgroups import open_cgroup
 
@@ -136,6 +137,7 @@ def test_no_descriptor_leaks_into_the_container(with_bench: Run) -> None:
     with_bench(test)
 
 
+@needs("memory")
 def test_out_of_memory(with_bench: Run) -> None:
     """A container that the kernel killed for want of memory says so, whichever of its processes it was."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cgroups import needs
 from tests.runtime.conftest import Box
 from wherry.errors import (
     CommandNotExecutable,
@@ -131,14 +132,31 @@ def test_a_failing_network_takes_the_child_along(box: Box) -> None:
 def test_cgroup_holds_the_process_and_is_mounted_read_only(box: Box, tmp_path: Path) -> None:
     """The container sees its own cgroup as the root, and cannot write there."""
     cgroup = open_cgroup(f"/wherry-test-{os.getpid()}-{tmp_path.name}"[:60])
-    box.config["linux"]["resources"] = {"pids": {"limit": 17}}
     try:
         launched = box.start("sh", "-c", "sleep 60 & wait", cgroup=cgroup)
         assert launched.pid in cgroup.pids()
+        code, output = box.join(
+            launched, "sh", "-c", "cat /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs; true"
+        )
+        assert code == 0
+        assert "\n1\n" in f"\n{output}"
+        assert "Read-only" in box.join(launched, "sh", "-c", "mkdir /sys/fs/cgroup/*/x /sys/fs/cgroup/x 2>&1; true")[1]
+    finally:
+        box.close()
+        cgroup.kill()
+        cgroup.remove()
+
+
+@needs("pids")
+def test_a_limit_is_seen_inside(box: Box, tmp_path: Path) -> None:
+    """The container can look its limits up."""
+    cgroup = open_cgroup(f"/wherry-test-{os.getpid()}-{tmp_path.name}"[:60])
+    box.config["linux"]["resources"] = {"pids": {"limit": 17}}
+    try:
+        launched = box.start("sh", "-c", "sleep 60 & wait", cgroup=cgroup)
         code, output = box.join(launched, "sh", "-c", "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max; true")
         assert code == 0
         assert "17" in output
-        assert "Read-only" in box.join(launched, "sh", "-c", "mkdir /sys/fs/cgroup/*/x /sys/fs/cgroup/x 2>&1; true")[1]
     finally:
         box.close()
         cgroup.kill()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cgroups import branches, needs, unified
 from tests.runtime.conftest import RuntimeCommand, busybox_root
 from wherry.linux.files import write_atomic
 from wherry.runtime.default_spec import default_spec
@@ -85,13 +86,27 @@ def test_life_of_a_container(runtime: RuntimeCommand, bundle: Bundle, tmp_path: 
     assert runtime("resume", "box").returncode == 0
     assert document["pid"] in json.loads(runtime("ps", "--format", "json", "box").stdout)
     assert [item["id"] for item in json.loads(runtime("list", "--format", "json").stdout)] == ["box"]
-    assert runtime("update", "--pids-limit", "33", "box").returncode == 0
     assert runtime("kill", "box", "SIGKILL").returncode == 0
     until(lambda: status(runtime, "box") == "stopped")
     assert "container not running" in runtime("kill", "box").stderr
     assert runtime("delete", "box").returncode == 0
     assert "container does not exist" in runtime("state", "box").stderr
     assert runtime("delete", "--force", "box").returncode == 0
+
+
+@needs("pids")
+def test_update_changes_a_limit(runtime: RuntimeCommand, bundle: Bundle) -> None:
+    """The new limit is in the cgroup of the container."""
+    bundle.args("sleep", "60")
+    with open(os.devnull, "w") as null:
+        create = ("create", "--bundle", str(bundle.path), "box")
+        subprocess.run([*runtime.words, *create], check=True, stdin=null, stdout=null, stderr=null)
+    assert runtime("start", "box").returncode == 0
+    assert runtime("update", "--pids-limit", "33", "box").returncode == 0
+    pid = json.loads(runtime("state", "box").stdout)["pid"]
+    paths = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    (path,) = (path for _, names, path in paths if names == ("" if unified() else "pids"))
+    assert [(top / "pids.max").read_text() for top in branches(path) if (top / "pids.max").exists()] == ["33\n"]
 
 
 def test_run_gives_the_exit_code_and_leaves_nothing(runtime: RuntimeCommand, bundle: Bundle) -> None:
