@@ -4,7 +4,7 @@ export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run test lint bench compat fuzz clean
+.PHONY: install peers run test lint bench compat fuzz worlds clean
 
 install:
 	@sh scripts/install.sh "$(VENV)"
@@ -35,6 +35,10 @@ bench: peers
 
 compat: peers
 	@$(BIN)/python -m tests.compat.run
+
+# README's two commands on bare Debian 12 and 13, each with cgroup v1 and v2; `make worlds WORLD=trixie-v2 T=tests/e2e`
+worlds: install
+	@scripts/worlds $(if $(T),--tests "$(T)") $(WORLD)
 
 # ten minutes of random input for what reads strangers' bytes
 fuzz: install

@@ -1,0 +1,56 @@
+"""What `make worlds` reads out of a world's output."""
+
+import pytest
+from tests import cgroups, worlds
+
+LINES = """\
+@world kernel 6.1.0
+@world run 0 124
+@world docker-cli 26.1.5
+@world docker.io 26.1.5
+1 passed, 1 error in 0.50s
+noise 3 passed
+==== 1200 passed, 9 skipped in 1501.20s (0:25:01) ====
+"""
+
+
+def told(lines: str) -> worlds.Outcome:
+    """The outcome of a world that printed these lines."""
+    outcome = worlds.Outcome("bookworm-v2")
+    for line in lines.splitlines(keepends=True):
+        outcome.read(line)
+    return outcome
+
+
+def test_a_green_world() -> None:
+    """Both commands ended with 0; the counts are those of the last run of pytest."""
+    outcome = told(LINES + "@world test 0 1510\n")
+    assert outcome.green
+    assert str(outcome) == (
+        "bookworm-v2: green: 1200 passed, 9 skipped; make run 124 s, tests 1510 s; "
+        "kernel 6.1.0, docker 26.1.5, dockerd 26.1.5"
+    )
+
+
+@pytest.mark.parametrize("more", ["", "@world test 1 1510\n", "@world test 10 5\n"])
+def test_a_world_that_is_not(more: str) -> None:
+    """A command failed, or the world ended before it."""
+    assert not told(LINES + more).green
+    assert "NOT GREEN" in str(told(LINES + more))
+
+
+def test_a_world_that_leaves_something_is_not_green() -> None:
+    """What is left is named."""
+    outcome = told(LINES + "@world test 0 1510\n")
+    outcome.left = ["link:wh0"]
+    assert not outcome.green
+    assert str(outcome).endswith("; left on this machine: link:wh0")
+
+
+def test_a_v1_world_needs_v1_controllers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with cgroup v2 alone cannot show them; v2 can be shown everywhere."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for unified in (True, False):
+        monkeypatch.setattr(cgroups, "unified", lambda answer=unified: answer)
+        assert bool(worlds.possible("trixie-v1")) == unified
+        assert not worlds.possible("trixie-v2")
