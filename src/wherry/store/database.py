@@ -5,6 +5,9 @@ Writes are functions that run on the writer thread; those that wait together sha
 in a savepoint of its own, so that one's error undoes that one only. A write is durable when its await returns.
 Reads go through a connection of their own and see every write that was awaited.
 
+The writer thread opens, uses and closes its connection. No cursor leaves it, neither as a result nor in the frames of
+an error: a cursor that another thread frees resets its statement while the connection is in use.
+
 A transaction that could not be made durable (a full disk) is undone, and yet the next start may find it in the log:
 until a later one has been written over it nothing may be taken away that it speaks of (`doubtful`, `settle`).
 """
@@ -15,6 +18,7 @@ import queue
 import sqlite3
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from errno import ENOSPC
@@ -101,21 +105,23 @@ class Database:
             _prepare(self._reader, path)
             self._reader.execute("PRAGMA query_only=ON")
             self._reading = threading.Lock()
-            self._thread = threading.Thread(target=self._run, name="database", daemon=True)
-            self._writer = _connect(path)
+            opened: Future[None] = Future()
+            self._thread = threading.Thread(target=self._run, args=(opened,), name="database", daemon=True)
+            self._thread.start()
+            opened.result()
         except BaseException:
             self._reader.close()
             raise
-        self._thread.start()
 
     async def write(self, change: Write[T]) -> T:
         """Run `change(connection)` in a transaction on the writer thread and return what it returned, once durable.
 
-        `change` only executes statements: no commit, no rollback, and nothing that takes long. Cancelling the await
-        does not undo it.
+        `change` only executes statements: no commit, no rollback, and nothing that takes long. It returns values, never
+        a cursor. Cancelling the await does not undo it.
 
         Raises:
             Unavailable: the database is closed.
+            TypeError: `change` returned a cursor; it is undone.
         """
         return await asyncio.wrap_future(self.submit(change))
 
@@ -150,7 +156,13 @@ class Database:
         self._thread.join()
         self._reader.close()
 
-    def _run(self) -> None:
+    def _run(self, opened: "Future[None]") -> None:
+        try:
+            self._writer = _connect(self.path, shared=False)
+        except BaseException as error:  # noqa: BLE001 (the constructor gets it)
+            opened.set_exception(error)
+            return
+        opened.set_result(None)
         ending = False
         while not ending:
             batch = [self._queue.get()]
@@ -172,8 +184,9 @@ class Database:
                     continue
                 connection.execute("SAVEPOINT change")
                 try:
-                    outcomes.append((future, change(connection), None))
+                    outcomes.append((future, _value(change(connection)), None))
                 except BaseException as error:  # noqa: BLE001 (the waiter gets it)
+                    traceback.clear_frames(error.__traceback__)
                     connection.execute("ROLLBACK TO change")
                     outcomes.append((future, None, error))
                 connection.execute("RELEASE change")
@@ -196,6 +209,13 @@ class Database:
                 future.set_result(result)
             else:
                 future.set_exception(failed)
+
+
+def _value(result: T) -> T:
+    """What a change may return."""
+    if isinstance(result, sqlite3.Cursor):
+        raise TypeError("a change of the database returned a cursor: it belongs to the writer thread")
+    return result
 
 
 def _overwrite(connection: sqlite3.Connection) -> None:
@@ -240,8 +260,9 @@ def recover(path: str) -> str:
     return aside
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+def _connect(path: str, *, shared: bool = True) -> sqlite3.Connection:
+    """Open a connection; one that is not shared works in this thread only."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=not shared, timeout=30)
     try:
         # in WAL mode only FULL makes a commit survive a power failure
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):

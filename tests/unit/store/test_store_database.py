@@ -4,9 +4,11 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from wherry.build.cache.store import Cache, Record
 from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
 from wherry.store import database as databases
 from wherry.store.database import Database, open_database, open_or_recover
@@ -167,3 +169,39 @@ def test_leases(database: Database) -> None:
         assert set(Leases(database)._held) == {"kept"}
 
     asyncio.run(run())
+
+
+def test_no_cursor_leaves_the_writer_thread(database: Database) -> None:
+    """A change that returns one is undone and refused; an error that a change raises carries none in its frames."""
+    with pytest.raises(TypeError, match="cursor"):
+        asyncio.run(database.write(lambda connection: connection.execute("INSERT INTO leases VALUES ('a', 1)")))
+    assert database.read("SELECT * FROM leases") == []
+
+    def fails(connection: sqlite3.Connection) -> None:
+        rows = connection.execute("SELECT 1 UNION SELECT 2")
+        raise ValueError(next(rows))
+
+    with pytest.raises(ValueError, match="1") as caught:
+        asyncio.run(database.write(fails))
+    frame = caught.value.__traceback__
+    while frame is not None:
+        assert not [value for value in frame.tb_frame.f_locals.values() if isinstance(value, sqlite3.Cursor)]
+        frame = frame.tb_next
+
+
+def test_many_writers_of_the_build_cache(database: Database) -> None:
+    """Thousands of parallel writes and removals: none fails with SQLite's "bad parameter or other API misuse"."""
+    cache = Cache(database, cast(Any, None))
+
+    async def one(name: int) -> None:
+        for number in range(100):
+            await cache.put([f"{name}-{number}"], Record(f"{name}", None, "", "", ""))
+            if number % 2:
+                await cache.drop([f"{name}-{number}"])
+
+    async def run() -> None:
+        await asyncio.gather(*(one(name) for name in range(16)))
+
+    for _ in range(5):
+        asyncio.run(run())
+    assert database.read("SELECT count(*) FROM build_cache") == [(16 * 50,)]

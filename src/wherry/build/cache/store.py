@@ -10,6 +10,7 @@ that were not used for the longest time go.
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from wherry.errors import InvalidArgument
 from wherry.images import rfc3339
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
-from wherry.store.database import Database
+from wherry.store.database import Database, Write
 from wherry.store.images import LayerRecord
 
 EMPTY = ""
@@ -143,9 +144,11 @@ class Cache:
         gone = list(keys)
         for key in gone:
             self._records.pop(key, None)
-        await self._database.write(
-            lambda connection: connection.executemany("DELETE FROM build_cache WHERE key = ?", [(key,) for key in gone])
-        )
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM build_cache WHERE key = ?", [(key,) for key in gone])
+
+        await self._database.write(change)
 
     # -- what is held
 
@@ -298,9 +301,13 @@ class Cache:
         return gone, freed
 
 
-def _writing(entries: dict[str, Record]) -> Any:
+def _writing(entries: dict[str, Record]) -> Write[None]:
     rows = [(key, _ENCODER.encode(record).decode()) for key, record in entries.items()]
-    return lambda connection: connection.executemany("INSERT OR REPLACE INTO build_cache VALUES (?, ?)", rows)
+
+    def change(connection: sqlite3.Connection) -> None:
+        connection.executemany("INSERT OR REPLACE INTO build_cache VALUES (?, ?)", rows)
+
+    return change
 
 
 def moment(nanoseconds: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -36,6 +37,7 @@ class Database:
             if found is None:
                 db.execute(t.changes.insert().values(id=1, schema=t.SCHEMA, number=0))
         # asked for with every request: one prepared statement on an open connection takes a few microseconds
+        self._probing = threading.Lock()
         self._probe = sqlite3.connect(path, check_same_thread=False, isolation_level=None) if path else None
 
     def close(self) -> None:
@@ -47,7 +49,8 @@ class Database:
     def number(self) -> int:
         """How many changes there were. What was read after asking is at least as new."""
         if self._probe is not None:
-            return int(self._probe.execute(_NUMBER).fetchone()[0])
+            with self._probing:
+                return int(self._probe.execute(_NUMBER).fetchone()[0])
         with self._engine.connect() as db:
             return int(db.execute(sql.text(_NUMBER)).scalar_one())
 
