@@ -11,6 +11,7 @@ from wherry.containers import mounting, namespaces, pipes, upper
 from wherry.containers.clock import rfc3339
 from wherry.containers.context import Context
 from wherry.containers.model import Container
+from wherry.containers.spec.mounts import depth
 from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, WherryError
 
 PATIENCE = 10.0
@@ -172,7 +173,7 @@ async def _view(context: Context, container: Container) -> AsyncIterator[tuple[J
             root = context.layers.mounts(container.record.chain_ids, f"{data}/upper", f"{data}/work")
             view = {
                 "root_mounts": [mount.to_json() for mount in root],
-                "mounts": [mount.to_json() for mount in opened.mounts],
+                "mounts": [m.to_json() for m in sorted(opened.mounts, key=lambda mount: depth(mount.destination))],
                 "sources": opened.sources,
                 "place": context.roots.sandboxes,
             }

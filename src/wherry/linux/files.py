@@ -153,8 +153,12 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
                     found = open_in_root(here, part, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
                 except FileExistsError:
                     # a link to nothing: go on with where it points
-                    target = os.readlink(part, dir_fd=here)
-                    os.close(here)
+                    try:
+                        target = os.readlink(part, dir_fd=here)
+                    except OSError:
+                        break  # a racer has exchanged or removed the link since: begin again
+                    finally:
+                        os.close(here)
                     base = [] if target.startswith("/") else parts[:index]
                     parts = base + [p for p in target.split("/") if p not in ("", ".")] + parts[index + 1 :]
                     break

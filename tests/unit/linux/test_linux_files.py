@@ -62,6 +62,27 @@ def test_directories_are_made_inside(root: tuple[Path, int], path: str) -> None:
     assert sorted(os.listdir(top.parent)) == ["root"]
 
 
+def test_a_link_that_is_exchanged_meanwhile_is_looked_at_again(
+    root: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A racer puts a directory in the place of a link to nothing, between finding and reading it."""
+    top, fd = root
+    (top / "place").symlink_to("/gone")
+    readlink = os.readlink
+
+    def exchanged(path: str, *, dir_fd: int) -> str:
+        monkeypatch.setattr(os, "readlink", readlink)
+        (top / "place").unlink()
+        (top / "place").mkdir()
+        return readlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", exchanged)
+    before = len(os.listdir("/proc/self/fd"))
+    os.close(make_directories(fd, "/place/deep"))
+    assert (top / "place/deep").is_dir()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_files_are_made_inside_and_kept(root: tuple[Path, int], tmp_path: Path) -> None:
     """A file that is there is opened as it is; a link to nothing outside is made inside or refused."""
     top, fd = root

@@ -102,6 +102,11 @@ def _clean(path: str) -> str:
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
+def depth(destination: str) -> int:
+    """Sort key that puts outer mounts before inner ones; on one depth, sorted() keeps the user's order."""
+    return _clean(destination).count("/")
+
+
 def mounts(request: "SpecRequest", security: SecurityOptions) -> list[dict[str, Any]]:
     """`mounts` of the configuration: the kernel's file systems, then what is the user's and ours, outer before inner.
 
@@ -121,8 +126,7 @@ def mounts(request: "SpecRequest", security: SecurityOptions) -> list[dict[str, 
             if mount["destination"] not in stay and "ro" not in options:
                 options.append("ro")
     inner: list[dict[str, Any]] = [*own, *files]
-    # sorted() is stable: on one depth the order is the user's
-    return [*base, *sorted(inner, key=lambda mount: _clean(str(mount["destination"])).count("/"))]
+    return [*base, *sorted(inner, key=lambda mount: depth(str(mount["destination"])))]
 
 
 def _replaced(destination: str, theirs: set[str]) -> bool:
