@@ -32,8 +32,12 @@ def test_attack_31_content_that_is_not_its_digest(pulls: Pulls) -> None:
     other = there.add("a", "3", layer("y"))
     there.put("a", "4", {**liar, "layers": other["layers"]})
     assert "expected sha256:" in pulls.refused(f"{there.name}/a:4")
+    config = there.blobs[liar["config"]["digest"]]
     there.blobs[liar["config"]["digest"]] = b"{}" + b" " * (liar["config"]["size"] - 2)
     assert "unexpected digest" in pulls.refused(f"{there.name}/a:2")
+    there.blobs[liar["config"]["digest"]] = config
+    for tag in "123":
+        assert pulls.pull(f"{there.name}/a:{tag}")  # unharmed they are taken
 
 
 def test_attack_31_more_than_promised_without_a_length(pulls: Pulls) -> None:
@@ -57,6 +61,8 @@ def test_attack_31_more_than_promised_without_a_length(pulls: Pulls) -> None:
 
     there.before = endless
     assert "sends more than" in pulls.refused(f"{there.name}/a:1")
+    there.before = None
+    assert pulls.pull(f"{there.name}/a:1")
 
 
 def test_attack_31_a_manifest_that_is_another(pulls: Pulls) -> None:
@@ -77,6 +83,9 @@ def test_attack_31_a_manifest_that_is_another(pulls: Pulls) -> None:
 
     there.before = lie
     assert "verification failed" in pulls.refused(f"{there.name}/a:2")
+    there.before = None
+    assert pulls.pull(f"{there.name}/a:2")
+    assert pulls.pull(f"{there.name}/a@{digest(there.manifests['a:1'][1])}")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,10 @@ def test_attack_32_a_digest_that_is_none(pulls: Pulls, bad: str) -> None:
     for tag in ("layer", "config", "index"):
         pulls.refused(f"{there.name}/a:{tag}")
     assert not any("/blobs/" in path for path in there.paths())
+    raw = there.manifests["a:1"][1]
+    entry = {"mediaType": documents.OCI_MANIFEST, "digest": digest(raw), "size": len(raw)}
+    there.put("a", "good", {"schemaVersion": 2, "manifests": [entry]}, documents.OCI_INDEX)
+    assert pulls.pull(f"{there.name}/a:good")
 
 
 def test_attack_33_a_document_that_is_two(pulls: Pulls) -> None:
@@ -113,6 +126,11 @@ def test_attack_33_a_document_that_is_two(pulls: Pulls) -> None:
     entry = {"mediaType": documents.DOCKER_MANIFEST, "digest": digest(raw), "size": len(raw)}
     there.put("a", "index", {"schemaVersion": 2, "manifests": [entry]}, documents.OCI_INDEX)
     pulls.refused(f"{there.name}/a:index")
+    good = {"schemaVersion": 2, "manifests": [{**entry, "mediaType": documents.OCI_MANIFEST}]}
+    there.put("a", "good", good, documents.OCI_INDEX)
+    there.put("a", "plain", manifest)
+    for tag in ("plain", "good"):
+        assert pulls.pull(f"{there.name}/a:{tag}")
 
 
 def test_attack_35_documents_without_end(pulls: Pulls) -> None:
@@ -130,6 +148,8 @@ def test_attack_35_documents_without_end(pulls: Pulls) -> None:
         media_type = documents.OCI_INDEX
     for tag in ("huge", "deep", "twice", "text", "nested7"):
         pulls.refused(f"{there.name}/a:{tag}")
+    for tag in ("0", "nested0"):
+        assert pulls.pull(f"{there.name}/a:{tag}")
 
 
 def test_what_is_no_image_is_refused(pulls: Pulls) -> None:
@@ -146,3 +166,4 @@ def test_what_is_no_image_is_refused(pulls: Pulls) -> None:
     there.put("a", "v1", {"schemaVersion": 1}, "application/vnd.docker.distribution.manifest.v1+prettyjws")
     assert "schema 1 support has been removed" in pulls.refused(f"{there.name}/a:v1")
     assert not any("/blobs/" in path for path in there.paths())
+    assert pulls.pull(f"{there.name}/a:1")

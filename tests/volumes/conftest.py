@@ -1,9 +1,11 @@
 """A real engine for the tests of data: shared where a test leaves it as it found it, its own where it is killed."""
 
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,19 @@ def layer(entries: Shape, owner: int = 0) -> bytes:
                 entry.size, entry.mode = len(content), 0o640
                 archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+@pytest.fixture
+def sentinel() -> Iterator[Path]:
+    """Give a file of the host that has a name no container knows; it must not change."""
+    path = Path("/tmp/wherry-cp-sentinel")
+    path.mkdir(exist_ok=True)
+    (path / "secret").write_text("untouched")
+    before = sorted(os.listdir("/"))
+    try:
+        yield path
+        assert (path / "secret").read_text() == "untouched"
+        assert os.listdir(path) == ["secret"]
+        assert sorted(os.listdir("/")) == before
+    finally:
+        shutil.rmtree(path)

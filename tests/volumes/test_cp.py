@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.harness import BIN, Done, EngineProcess, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.root
 
@@ -244,52 +247,6 @@ def test_line_13_account_files_that_never_end(engine: EngineProcess, here: Path,
 # -- section B of the list of attacks
 
 
-def _rounds(default: int) -> int:
-    return int(os.environ.get("WHERRY_RACE_ROUNDS", default))
-
-
-@pytest.fixture
-def sentinel() -> Iterator[Path]:
-    """Give a file of the host that has a name no container knows; it must not change."""
-    path = Path("/tmp/wherry-cp-sentinel")
-    path.mkdir(exist_ok=True)
-    (path / "secret").write_text("untouched")
-    before = sorted(os.listdir("/"))
-    try:
-        yield path
-        assert (path / "secret").read_text() == "untouched"
-        assert os.listdir(path) == ["secret"]
-        assert sorted(os.listdir("/")) == before
-    finally:
-        shutil.rmtree(path)
-
-
-_RACER = """
-mkdir -p /r/real /r/dir; echo inside > /r/real/secret
-ln -s {target} /r/evil
-while :; do mv /r/dir /r/keep; mv /r/evil /r/dir; mv /r/dir /r/evil; mv /r/keep /r/dir; done
-"""
-
-
-def test_line_19_a_directory_becomes_a_link_while_it_is_copied(
-    engine: EngineProcess, sentinel: Path, tmp_path: Path
-) -> None:
-    """CVE-2018-15664: the racer turns a directory into a link to the host's; nothing of the host is read or written."""
-    script = _RACER.format(target=f"../../../../../../..{sentinel}")
-    engine.docker("run", "-d", "--name", "cc", "busybox", "sh", "-c", script)
-    (tmp_path / "secret").write_text("attack")
-    for number in range(_rounds(12)):
-        out = tmp_path / f"out{number}"
-        engine.docker("cp", "cc:/r/dir", str(out), check=False)
-        stolen = [path for path in out.rglob("*") if path.is_file() and path.read_text() == "untouched"]
-        assert not stolen
-        shutil.rmtree(out, ignore_errors=True)
-        if out.is_symlink():
-            out.unlink()
-        engine.docker("cp", str(tmp_path / "secret"), "cc:/r/dir/secret", check=False)
-        assert (sentinel / "secret").read_text() == "untouched"
-
-
 def test_line_20_libraries_and_codecs_of_the_container_are_not_loaded(
     engine: EngineProcess, sentinel: Path, tmp_path: Path
 ) -> None:
@@ -388,23 +345,12 @@ def _zstd(data: bytes) -> bytes:
     return zstandard.compress(data)
 
 
-def test_line_23_the_place_of_a_volume_is_raced(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
-    """CVE-2026-41568: while a stopped container's view is made, another one turns the place of its volume, which is in
-    a shared volume, into links to the host."""
-    racer = f"""
-mkdir -p /s/place; ln -s /../../../../../..{sentinel} /s/evil
-while :; do mv /s/place /s/keep; mv /s/evil /s/place; mv /s/place /s/evil; mv /s/keep /s/place; done
-"""
-    engine.docker("run", "-d", "--name", "racer", "-v", "shared:/s", "busybox", "sh", "-c", racer)
-    engine.docker("create", "--name", "cc", "-v", "shared:/s", "-v", "data:/s/place/deep", "busybox", "true")
-    (tmp_path / "f").write_text("attack")
-    for number in range(_rounds(8)):
-        engine.docker("cp", str(tmp_path / "f"), "cc:/s/place/deep/f", check=False)
-        engine.docker("cp", "cc:/s/place", str(tmp_path / f"out{number}"), check=False)
-        assert os.listdir(sentinel) == ["secret"]
-    stolen = [path for path in tmp_path.rglob("secret") if path.is_file()]
-    assert not stolen
-    assert not engine.mounts()
+def test_a_stopped_containers_nested_volumes_are_seen_whole(engine: EngineProcess, here: Path) -> None:
+    """A volume below another one is reached, whichever was named first; the docker command names them in any order."""
+    mounts = ("--mount", "type=volume,src=inner,dst=/s/deep", "--mount", "type=volume,src=outer,dst=/s")
+    engine.docker("create", "--name", "cc", *mounts, "busybox", "true")
+    engine.docker("cp", f"{here}/src/plain", "cc:/s/deep/f")
+    assert engine.docker("run", "--rm", "-v", "inner:/i", "busybox", "cat", "/i/f").out == "plain\n"
 
 
 def test_line_24_a_hostile_engine_writes_nowhere_else(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.harness import EngineProcess, children, until
+from tests.races import race, swapping
 from tests.volumes.conftest import Shape
 
 pytestmark = pytest.mark.root
@@ -91,15 +92,27 @@ def test_line_7_the_place_of_a_mount_is_raced_in_a_shared_volume(engine: EngineP
     others are started that have a volume, a bind and a tmpfs mounted below it. No file and no mount is ever outside."""
     outside = tmp_path / "outside"
     outside.mkdir()
-    racer = f"""
-mkdir -p /s/place; ln -s /../../../../../../..{outside} /s/evil
-while :; do mv /s/place /s/keep; mv /s/evil /s/place; mv /s/place /s/evil; mv /s/keep /s/place; done
-"""
-    engine.docker("run", "-d", "--name", "racer", "-v", "shared:/s", "busybox", "sh", "-c", racer)
+    engine.docker("run", "--rm", "-v", "shared:/s", "busybox", "ln", "-s", f"/../../../../../../..{outside}", "/s/evil")
+    shared = Path(engine.docker("volume", "inspect", "-f", "{{.Mountpoint}}", "shared").out.strip())
+    (shared / "place").mkdir()
     flags = ("-v", "shared:/s", "-v", "data:/s/place/v/deep", "-v", f"{tmp_path}:/s/place/b", "--tmpfs", "/s/place/t")
-    for _ in range(int(os.environ.get("WHERRY_RACE_ROUNDS", "12"))):
-        engine.docker("run", "--rm", *flags, "busybox", "true", check=False)
+    command = ("run", "--rm", *flags, "busybox", "cut", "-d", " ", "-f", "2", "/proc/mounts")
+    there = engine.docker(*command).out.split()
+    assert {"/s/place/v/deep", "/s/place/b", "/s/place/t"} <= set(
+        there
+    )  # without a racer they are where they should be
+
+    def attempt() -> Iterator[str]:
+        done = engine.docker(*command, check=False)
         assert os.listdir(outside) == []
+        for mounted in done.out.split():
+            if mounted.startswith(("/s/place/", "/s/evil/")):
+                yield "directory"
+            elif str(outside) in mounted:
+                yield "link"
+
+    with swapping(shared / "place", shared / "evil"):
+        race(attempt, ("directory", "link"), rounds=int(os.environ.get("WHERRY_RACE_ROUNDS", "12")))
     assert not engine.mounts()
     assert str(outside) not in Path("/proc/self/mountinfo").read_text()
 
