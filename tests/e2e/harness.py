@@ -168,7 +168,8 @@ class EngineProcess:
             self.process = None
         subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
         for family in ("ip", "ip6", "bridge"):
-            subprocess.run(["nft", "delete", "table", family, self.roots.scope], check=False, capture_output=True)
+            for table in (self.roots.scope, f"{self.roots.scope}-marks"):
+                subprocess.run(["nft", "delete", "table", family, table], check=False, capture_output=True)
         for top in branches(self.roots.scope):
             for state in top.glob("**/freezer.state"):
                 with contextlib.suppress(OSError):

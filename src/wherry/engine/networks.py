@@ -17,6 +17,7 @@ from wherry.engine.network_table import Network, NetworkTable
 from wherry.engine.rewiring import Rewiring
 from wherry.engine.sandboxes import AttachedSandbox, Relay
 from wherry.errors import ContainerNotFound, InvalidArgument, KernelError, NetworkNotFound, WherryError
+from wherry.linux.nftables import RulesetWatch
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
@@ -28,6 +29,8 @@ from wherry.network.spec import parse_create
 from wherry.network.uplink import UplinkWatch
 from wherry.paths import Roots
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, EndpointWish, NetworkCreate
+
+_LOOK_SECONDS = 2.0  # dockerd changes rules with each container: one look for many changes
 
 log = logging.getLogger("wherry.network")
 
@@ -88,6 +91,7 @@ class Networks:
     def _look_at_others(self) -> None:
         """Note what other programs' firewalls keep from containers, and log what is new; blocking."""
         try:
+            self.firewall.pass_docker()
             found = [
                 f"the firewall chain {chain} drops forwarded packets: containers reach nothing through it"
                 for chain in self.firewall.obstacles()
@@ -110,10 +114,12 @@ class Networks:
 
     def watch(self) -> None:
         """Begin to put our table back whenever somebody flushes the ruleset, and to follow the uplink."""
-        guard, uplink = Guard(self.firewall, self._look_at_others), UplinkWatch()
+        guard, uplink = Guard(self.firewall), UplinkWatch()
         follower = Watcher(lambda: uplink, lambda: self.table.follow(uplink), "the uplink")
-        self._host_watchers += [guard, follower]
+        others = Watcher(RulesetWatch, self._look_at_others, "other programs' firewall rules", settle=_LOOK_SECONDS)
+        self._host_watchers += [guard, follower, others]
         guard.start()
+        others.start()
         follower.start(act=True)
 
     async def close(self, *, remove: bool) -> None:

@@ -17,8 +17,9 @@ maps. A published port is one map element; adding one, and finding one, costs th
 - **Only what was published**: what enters a bridge from elsewhere (another network's bridge, too) must belong to a
   known connection or have been translated; a neighbour that routes to the container's address gets nothing.
 - **Internal networks** have no way in or out. Where `icc` is off a table of family bridge keeps the ports apart.
-- **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (dockerd,
-  ufw) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules.
+- **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (ufw,
+  firewalld) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules. Only dockerd
+  keeps a chain for others: what this table judges is marked, and a rule in that chain lets it pass (`docker_user`).
 
 What a start waits for, a port's element, is one message to the kernel. Rules are written by libnftables, which reads
 those of everybody first, and of which old versions crash on sets that newer ones wrote. Whenever somebody else has
@@ -38,11 +39,13 @@ from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
 from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements
 from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
+from wherry.network import docker_user
 from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_bridges
+from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_bridges, render_marks
 
 _FAMILIES = ("ip", "ip6")
+_MARKED = {"iptables": "ip", "ip6tables": "ip6"}
 _OURS = "wherry"  # how the tables of all engines begin
 _UNREADABLE = (
     "this machine's libnftables cannot read the ruleset: another program wrote a named set in the format of a newer "
@@ -82,6 +85,7 @@ class Firewall:
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
         self._ipv6 = False
         self._apart = False
+        self._marks: set[str] = set()  # iptables commands whose DOCKER-USER has our rule
         self._lock = threading.Lock()
 
     def rebuild(self, published: Mapping[str, Sequence[PublishedPort]] | None = None) -> None:
@@ -170,7 +174,9 @@ class Firewall:
         chains = (*CHAINS, *ASKING_CHAINS) if self._asks else CHAINS
         flush = [f"flush chain {family} {self._table} {chain}" for family in tables for chain in chains]
         try:
-            self._run("\n".join([*flush, *self._rules(), self._bridges()]), "change the firewall table")
+            self._run(
+                "\n".join([*flush, *self._rules(), self._bridges(), *self._marking()]), "change the firewall table"
+            )
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -188,6 +194,15 @@ class Firewall:
     @property
     def _all_passages(self) -> list[Passage]:
         return [one for some in self._passages.values() for one in some]
+
+    def _marking(self) -> list[str]:
+        lines = []
+        for command, family in _MARKED.items():
+            if command in self._marks:
+                lines += _fresh(family, f"{self._table}-marks")
+                mark = docker_user.MARK
+                lines.append(render_marks(self._table, self._networks, mark, ipv6=family == "ip6"))
+        return lines
 
     def _bridges(self) -> str:
         """The table of family bridge, which kernels may lack: named only where it is needed, or was."""
@@ -230,6 +245,32 @@ class Firewall:
         self.rebuild()
         return True
 
+    def pass_docker(self) -> None:
+        """Get this engine's packets past dockerd's FORWARD policy DROP, as far as that is there; blocking.
+
+        To be called at the start and when somebody changed the host's rules.
+
+        Raises:
+            KernelError: the kernel cannot mark packets.
+        """
+        with self._lock:
+            listing = self._run("list chains", "look for dockerd's chains")
+            commands = [name for name in _MARKED if name == "iptables" or self._ipv6]
+            there = f"chain {docker_user.CHAIN}" in listing
+            wanted = {name for name in commands if (there or docker_user.is_legacy(name)) and docker_user.admit(name)}
+            missing = any(f"table {_MARKED[name]} {self._table}-marks {{" not in listing for name in wanted)
+            if wanted == self._marks and not missing:
+                return
+            self._marks = wanted
+            try:
+                self._run("\n".join([*self._no_marks(), *self._marking()]), "mark what this engine forwards")
+            except KernelError:
+                self._marks = set()
+                raise
+
+    def _no_marks(self) -> list[str]:
+        return [line for family in _FAMILIES for line in _fresh(family, f"{self._table}-marks")]
+
     def obstacles(self) -> list[str]:
         """Name the chains of others that let no forwarded packet through but what they allow: none reaches a container.
 
@@ -246,15 +287,29 @@ class Firewall:
 
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
-            return find_obstacles(listing, self._table, rules)
+            found = find_obstacles(listing, self._table, rules)
+            return [one for one in found if not (one == docker_user.DROPS and "iptables" in self._marks)]
 
     def remove_table(self) -> None:
         """Delete the table with all that is published; none there is fine."""
         with self._lock:
             self._published.clear()
             tables = [line for family in _FAMILIES for line in _fresh(family, self._table)]
-            self._run("\n".join(tables), "remove the firewall table")
+            self._run("\n".join([*tables, *self._no_marks()]), "remove the firewall table")
+            self._leave_docker()
             self._forget_bridges()
+
+    def _leave_docker(self) -> None:
+        """Take our rule out of dockerd's chains, unless another engine's packets need it."""
+        self._marks = set()
+        listing = self._run("list chains", "look for dockerd's chains")
+        for command, family in _MARKED.items():
+            others = any(
+                words[:2] == ["table", family] and words[2].startswith(_OURS) and words[2].endswith("-marks")
+                for words in map(str.split, listing.splitlines())
+            )
+            if not others and (f"chain {docker_user.CHAIN}" in listing or docker_user.is_legacy(command)):
+                docker_user.withdraw(command)
 
     def close(self) -> None:
         """Let go of the way to the kernel; the table stays."""
@@ -280,7 +335,7 @@ class Firewall:
         self._ipv6 = any(network.subnet6 for network in self._networks)
         fresh = [line for family in _FAMILIES for line in _fresh(family, self._table)]
         published = [render_elements(self._table, ports, asks=self._asks) for ports in self._published.values()]
-        text = "\n".join([*fresh, *self._rules(), self._bridges(), *published])
+        text = "\n".join([*fresh, *self._rules(), self._bridges(), *self._marking(), *published])
         self._run(text, "build the firewall table")
 
     def _run(self, commands: str, what: str) -> str:

@@ -93,15 +93,13 @@ class Guard(Watcher):
 
     Args:
         firewall: whose table it is.
-        then: what else is to be looked at after a change; blocking.
     """
 
-    def __init__(self, firewall: Restorable, then: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, firewall: Restorable) -> None:
         def look() -> None:
             if firewall.restore():
                 _log.warning("the firewall ruleset was flushed by somebody: published ports were put back")
             else:
                 firewall.reconsider()
-            then()
 
         super().__init__(RulesetWatch, look, "the firewall ruleset", settle=_SETTLE_SECONDS)

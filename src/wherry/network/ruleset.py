@@ -74,6 +74,22 @@ table bridge {table} {{
 }}
 """
 
+# Packets that the forward chain above judges carry a mark while they are in the hook: see `docker_user`. A packet that
+# leaves through another bridge gets none: whether that bridge admits it is its owner's decision.
+_MARKS = """\
+table {family} {table}-marks {{
+  chain marked {{
+    type filter hook forward priority filter - 1; policy accept;
+    oifname {every} meta mark set meta mark | {mark:#x}
+    iifname {every} meta oifkind != "bridge" meta mark set meta mark | {mark:#x}
+  }}
+  chain unmarked {{
+    type filter hook forward priority filter + 1; policy accept;
+    meta mark & {mark:#x} == {mark:#x} meta mark set meta mark & {others:#x}
+  }}
+}}
+"""
+
 
 class Protected:
     """One bridge network as the firewall sees it.
@@ -168,6 +184,17 @@ def render(
         forward=_lines(forward),
         leaving=_lines(leaving),
     )
+
+
+def render_marks(table: str, networks: Sequence[Protected], mark: int, *, ipv6: bool) -> str:
+    """Write the table that marks what this engine's forward chain judges.
+
+    Args:
+        mark: one bit.
+    """
+    every = _set([f'"{network.bridge}"' for network in networks] or [f'"{table[:15]}"'])
+    family, others = "ip6" if ipv6 else "ip", 0xFFFFFFFF & ~mark
+    return _MARKS.format(family=family, table=table, every=every, mark=mark, others=others)
 
 
 def render_bridges(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = ()) -> str:
