@@ -161,6 +161,11 @@ def test_immutable_tags_stay(shared: Registry, table: dict[str, Any], who: str) 
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     answer = shared.put(IMMUTABLE, f"{digest}?tag=v-{who}", table["second"], **credential)
     assert answer.status == 403
+    # deleting it and pushing anew is a third way
+    first = hashlib.sha256(json.dumps(table["first"]).encode()).hexdigest()
+    for reference in (f"v-{who}", f"sha256:{first}"):
+        assert shared.ask("DELETE", f"/v2/{IMMUTABLE}/manifests/{reference}", **credential).status == 403
+    assert shared.ask("GET", f"/v2/{IMMUTABLE}/manifests/v-{who}", user="alice").json == table["first"]
 
 
 def test_a_robot_is_for_its_repository(shared: Registry, table: dict[str, Any]) -> None:

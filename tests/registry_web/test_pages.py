@@ -192,6 +192,8 @@ def test_life_of_a_repository(site: Registry) -> None:
     assert site.ask("GET", "/v2/alice/boat/tags/list").status == 200
     assert "<strong>red</strong>" in Visit(site).get("/r/alice/boat").text
 
+    assert alice.send("/r/alice/boat/-/tag/one/delete").status == 403  # its tags are immutable
+    assert alice.send("/r/alice/boat/-/settings", **{**changed, "immutable": ""}).status == 303
     assert alice.send("/r/alice/boat/-/tag/one/delete").status == 303
     assert site.ask("GET", "/v2/alice/boat/tags/list").json["tags"] == ["two"]
     assert alice.send("/r/alice/boat/-/delete", confirm="alice/float").status == 400

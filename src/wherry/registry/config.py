@@ -18,6 +18,8 @@ YAML, read with the safe loader; a key that is not known is refused by name. Tim
     timeouts: {head: 30s, body: 60s, idle: 75s}
     metrics: true
     shutdown_timeout: 30s
+    without_accounts: false             listen on more than loopback although there are none
+    hosts: []                           names, besides local ones, of a registry without accounts on loopback
     accounts: {sign_up: off, …}         see accounts/settings.py
 """
 
@@ -176,6 +178,8 @@ class Settings(Struct, forbid_unknown_fields=True):
     timeouts: Timeouts = field(default_factory=Timeouts)
     metrics: bool = True
     shutdown_timeout_text: Amount = field(default="30s", name="shutdown_timeout")
+    without_accounts: bool = False
+    hosts: list[str] = field(default_factory=list)
     accounts: AccountSettings = field(default_factory=AccountSettings)
 
     @property

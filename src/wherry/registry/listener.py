@@ -157,7 +157,7 @@ class _Guarded(RequestHandler):
         if request.headers.get("Expect", "100-continue").lower() != "100-continue":
             self._listener.malformed(self._connection, 417, "unknown expectation")
             return web.Response(status=417, text="417: unknown expectation")
-        return await self._listener.server.request_handler(request)
+        return await self._listener.handle(request)
 
     def handle_error(
         self,
@@ -188,6 +188,7 @@ class Listener:
 
     Args:
         server: of the application's runner, set up.
+        handle: answers a request.
         sock: the listening socket, not blocking.
         limits, timeouts: of the configuration.
         context: for TLS; None speaks plain HTTP.
@@ -199,6 +200,7 @@ class Listener:
     def __init__(
         self,
         server: web.Server,
+        handle: Handle,
         sock: socket.socket,
         limits: Limits,
         timeouts: Timeouts,
@@ -209,6 +211,7 @@ class Listener:
         **options: Any,
     ) -> None:
         self.server = server
+        self.handle = handle
         self._sock = sock
         self._context = context
         self._proxies = proxies

@@ -34,6 +34,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, Any]:
     serve = add_command(commands, "serve", "answer clients", _serve)
     serve.add_argument("--addr", metavar="HOST:PORT", help=f"where to listen (default {config.DEFAULT_ADDRESS})")
     serve.add_argument("--workers", type=int, metavar="N", help="processes that serve (default 1)")
+    serve.add_argument(
+        "--without-accounts",
+        action="store_true",
+        default=None,
+        help="listen on more than loopback although there are no accounts: anybody may push",
+    )
+    serve.add_argument("--worker-parent", type=int, default=0, help=argparse.SUPPRESS)
     serve.add_argument("--worker-socket", type=int, help=argparse.SUPPRESS)
     serve.add_argument("--worker-board", type=int, help=argparse.SUPPRESS)
     serve.add_argument("--worker-number", type=int, default=0, help=argparse.SUPPRESS)
@@ -64,12 +71,16 @@ def add_command(commands: Any, name: str, text: str, run: Command) -> argparse.A
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from wherry.registry import server, workers
+    from wherry.registry.accounts.service import has_accounts
     from wherry.registry.board import Board
+    from wherry.registry.door import check_listening
 
     if args.worker_socket is not None:
+        workers.end_with_parent(args.worker_parent)
         board = Board(args.worker_board, args.worker_number)
         server.run(settings, socket.socket(fileno=args.worker_socket), collect=args.worker_number == 0, board=board)
         return 0
+    check_listening(settings, has_accounts=has_accounts(settings))
     if settings.tls is not None:
         server.tls_context(settings.tls)  # refused here, and not by every worker in turn
     sock = server.listen(settings)
@@ -143,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     args.command_line = list(arguments)
     try:
-        flags = {key: getattr(args, key, None) for key in ("root", "addr", "workers")}
+        flags = {key: getattr(args, key, None) for key in ("root", "addr", "workers", "without_accounts")}
         return int(args.run(args, config.read(args.config, **flags)))
     except WherryError as error:
         print(f"wherry-registry: {error}", file=sys.stderr)

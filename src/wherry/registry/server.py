@@ -21,6 +21,7 @@ from wherry.registry.api.dispatch import Dispatcher
 from wherry.registry.audit import FileAudit, NoAudit
 from wherry.registry.board import Board
 from wherry.registry.config import Settings, Tls
+from wherry.registry.door import Door, Handle
 from wherry.registry.listener import Listener
 from wherry.registry.observe import AccessLog, configure, middleware
 from wherry.registry.place import open_database, open_driver
@@ -175,6 +176,8 @@ async def serve(
     board: Board | None = None,
     authorizer: Authorizer | None = None,
     extensions: Sequence[Extension] = (),
+    file: str = "",
+    join: Callable[[], tuple[Authorizer | None, Sequence[Extension]]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then let requests under way end. SIGHUP reads the certificate anew.
 
@@ -185,6 +188,8 @@ async def serve(
         board: where workers show one another what they counted.
         authorizer: who may do what.
         extensions: as `create_app` takes them.
+        file: whose appearance says that there are accounts; "" if there are, or never will be.
+        join: gives authorizer and extensions then.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -192,7 +197,6 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     service = create_service(settings, authorizer, board)
     context = tls_context(settings.tls) if settings.tls else None
-    loop.add_signal_handler(signal.SIGHUP, _reload, service, context)
     changed = await asyncio.to_thread(service.repositories.catch_up)
     if changed:
         log.info("metadata caught up", extra={"repositories": changed})
@@ -201,8 +205,25 @@ async def serve(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)  # for what is left when `_drained` has waited
     await runner.setup()
     assert runner.server is not None
+    runners = [runner]
+
+    async def close() -> Handle:
+        assert join is not None
+        found, further = await asyncio.to_thread(join)
+        if found is None:
+            raise InvalidArgument("the accounts are gone again")
+        service.authorizer = found  # from here on requests under way ask it, too
+        successor = web.AppRunner(create_app(service, access, further), access_log=None)
+        await successor.setup()
+        runners.append(successor)
+        assert successor.server is not None
+        return successor.server.request_handler
+
+    door = Door(runner.server.request_handler, file, close)
+    loop.add_signal_handler(signal.SIGHUP, _reload, service, context, door)
     listener = Listener(
         runner.server,
+        door.answer,
         sock,
         settings.limits,
         settings.timeouts,
@@ -234,7 +255,8 @@ async def serve(
                 await task
         listener.stop()
         await _drained(service, settings.shutdown_timeout)
-        await runner.cleanup()
+        for one in runners:
+            await one.cleanup()
         if access is not None:
             access.flush()
         await asyncio.to_thread(service.close)
@@ -247,16 +269,18 @@ async def _drained(service: Service, timeout: float) -> None:
         await asyncio.sleep(_DRAIN_STEP)
 
 
-def _reload(service: Service, context: ssl.SSLContext | None) -> None:
+def _reload(service: Service, context: ssl.SSLContext | None, door: Door) -> None:
     tls = service.settings.tls
     try:
         if context is not None and tls is not None:
             context.load_cert_chain(tls.certificate, tls.key)
         if isinstance(service.audit, FileAudit):
             service.audit.reopen()
-        log.info("reloaded")
+        log.info("certificate and audit log opened anew; the configuration is read at a start only")
     except (OSError, ssl.SSLError) as error:
         log.error("not reloaded", extra={"reason": str(error)})
+    task = asyncio.get_running_loop().create_task(door.look())
+    task.add_done_callback(lambda done: done.exception())
 
 
 def run(settings: Settings, sock: socket.socket, *, collect: bool = True, board: Board | None = None) -> None:
@@ -265,7 +289,24 @@ def run(settings: Settings, sock: socket.socket, *, collect: bool = True, board:
     heap.keep_flat()
     os.umask(0o077)
 
+    from wherry.registry.accounts.service import accounts_file
     from wherry.registry.web.join import joined  # accounts, search, pages; it imports this module
 
     authorizer, extensions = joined(settings)
-    asyncio.run(serve(settings, sock, collect=collect, board=board, authorizer=authorizer, extensions=extensions))
+    if authorizer is None:
+        may = "pull" if settings.read_only else "push"
+        log.warning(
+            "this registry has no accounts: anybody who reaches it may %s", may, extra={"address": settings.addr}
+        )
+    asyncio.run(
+        serve(
+            settings,
+            sock,
+            collect=collect,
+            board=board,
+            authorizer=authorizer,
+            extensions=extensions,
+            file=accounts_file(settings) if authorizer is None else "",
+            join=lambda: joined(settings),
+        )
+    )

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Final
 
+from wherry.linux.process import PR_SET_PDEATHSIG, prctl
 from wherry.registry.board import create
 
 _FASTEST: Final = 1.0
@@ -66,12 +67,24 @@ def supervise(arguments: list[str], sock: socket.socket, count: int) -> int:
             worker.process.wait()
 
 
+def end_with_parent(parent: int) -> None:
+    """In a worker: end, as with SIGTERM, when the supervisor is killed: nobody would end or replace it any more.
+
+    Args:
+        parent: the supervisor.
+    """
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(1)  # it was killed before that
+
+
 class _Worker:
     def __init__(self, arguments: list[str], sock: socket.socket, board: int, number: int) -> None:
         self.number = number
         self.began = time.monotonic()
         command = [sys.executable, "-m", "wherry.registry", *arguments]
         command += [f"--worker-socket={sock.fileno()}", f"--worker-board={board}", f"--worker-number={number}"]
+        command += [f"--worker-parent={os.getpid()}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self.process = subprocess.Popen(command, pass_fds=(sock.fileno(), board), env=environment)
 

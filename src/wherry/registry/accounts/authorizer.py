@@ -11,7 +11,7 @@ from wherry.registry.access import CATALOG, DELETE, OVERWRITE, PULL, PUSH, Calle
 from wherry.registry.accounts import roles
 from wherry.registry.accounts.bearer import SERVICE
 from wherry.registry.accounts.callers import ANYBODY, Callers, Known
-from wherry.registry.accounts.standing import Memory, Standing, allowed
+from wherry.registry.accounts.standing import FIXED, Memory, Standing, allowed
 from wherry.registry.errors import Challenge, NameUnknown
 
 DENIED: Final = "requested access to the resource is denied"
@@ -74,7 +74,7 @@ class AccountsAuthorizer:
             raise NotSupported(
                 f"the operation is unsupported: this registry does not allow: {', '.join(sorted(refused))}"
             )
-        assert isinstance(caller, Known)  # `identify` made it
+        caller = _known(caller)
         if actions == {CATALOG}:
             if caller is ANYBODY:
                 # clients send credentials only when they are asked; a token for nobody lists what is public
@@ -97,6 +97,11 @@ class AccountsAuthorizer:
         if actions == {PULL}:
             # the same for what is not there and for what is not theirs
             raise NameUnknown("repository name not known to registry", name=repository)
+        if DELETE in actions and standing.immutable and standing.administers:
+            raise Forbidden(
+                "the repository's tags are immutable: they cannot be deleted until its settings say otherwise",
+                name=repository,
+            )
         raise Forbidden(DENIED, name=repository)
 
     async def may(self, caller: Caller, repository: str, action: str) -> bool:
@@ -105,13 +110,13 @@ class AccountsAuthorizer:
             return False
         if action == CATALOG:
             return True
-        assert isinstance(caller, Known)
+        caller = _known(caller)
         standing = await self.standing(caller, repository)
         return action in allowed(standing, caller.robot, repository) & _within(caller, standing, repository)
 
     async def visible(self, caller: Caller, names: Sequence[str]) -> list[str]:
         """Those of `names` that it may know of."""
-        assert isinstance(caller, Known)
+        caller = _known(caller)
         found = await self._shelves.visible(caller, names)
         if caller.robot is None:
             return found
@@ -121,7 +126,7 @@ class AccountsAuthorizer:
         """What the user behind a caller may do: for an operator's robot, everything."""
         found = await self._memory.standing(caller.account, repository)
         if caller.robot is not None and caller.robot.maker is None:
-            actions = roles.ALL - {OVERWRITE} if found.immutable else roles.ALL
+            actions = roles.ALL - FIXED if found.immutable else roles.ALL
             return Standing(roles.OWNER, actions, found.public, found.known, found.immutable)
         return found
 
@@ -146,6 +151,11 @@ class AccountsAuthorizer:
 
     def _insufficient(self, request: BaseRequest, scope: str) -> Challenge:
         return Challenge("authentication required", self.challenge(request, scope, "insufficient_scope"))
+
+
+def _known(caller: Caller) -> Known:
+    # one who came before the first account was made is nobody in particular
+    return caller if isinstance(caller, Known) else ANYBODY
 
 
 def _within(caller: Known, standing: Standing, repository: str) -> frozenset[str]:

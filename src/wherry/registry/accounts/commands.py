@@ -21,8 +21,8 @@ from wherry.registry.accounts import roles
 from wherry.registry.accounts.database import Database
 from wherry.registry.accounts.passwords import hash_password
 from wherry.registry.accounts.people import Account, People
-from wherry.registry.accounts.robots import Robots
-from wherry.registry.accounts.service import audit_path, database_url
+from wherry.registry.accounts.robots import Robots, token_scope
+from wherry.registry.accounts.service import audit_path, database_url, has_accounts
 from wherry.registry.accounts.sessions import Sessions
 from wherry.registry.audit import FileAudit
 from wherry.registry.config import Settings
@@ -72,9 +72,19 @@ def _password_flag(parser: argparse.ArgumentParser) -> None:
 
 
 class _Open:
-    """The database and the audit log, for one command."""
+    """The database and the audit log, for one command.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the configuration.
+        make: the first account may be made: it closes a registry that was everybody's.
+
+    Raises:
+        NotFound: there are none, and the command makes none.
+    """
+
+    def __init__(self, settings: Settings, *, make: bool = False) -> None:
+        if not make and not has_accounts(settings):
+            raise NotFound("this registry has no accounts")
         self.database = Database(database_url(settings))
         self.people = People(self.database)
         self.robots = Robots(self.database)
@@ -117,7 +127,7 @@ def _read_password(args: argparse.Namespace) -> str:
 def _user_add(args: argparse.Namespace, settings: Settings) -> int:
     roles.account_name(args.name)
     password = _read_password(args)
-    with _Open(settings) as opened:
+    with _Open(settings, make=True) as opened:
         opened.people.add_user(args.name, password, admin=args.admin)
         opened.tell("user.add", user=args.name, admin=args.admin)
     return 0
@@ -146,6 +156,8 @@ def _user_admin(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _user_ls(_: argparse.Namespace, settings: Settings) -> int:
+    if not has_accounts(settings):
+        return 0
     with _Open(settings) as opened:
         last = ""
         while page := opened.people.users(last):
@@ -163,7 +175,15 @@ def _user_invite(_: argparse.Namespace, settings: Settings) -> int:
 
 
 def _token(args: argparse.Namespace, settings: Settings) -> int:
-    with _Open(settings) as opened:
+    if args.list and not has_accounts(settings):
+        return 0
+    adds = not args.list and args.revoke is None
+    if adds and args.repository is not None and args.actions is not None:
+        # before a database is made, which would close a registry that was everybody's
+        roles.robot_actions(args.actions.split(","))
+        token_scope(args.repository)
+        roles.robot_word(args.name or "robot")
+    with _Open(settings, make=adds and args.repository is not None and not args.user) as opened:
         if args.list:
             return _list_tokens(opened.robots)
         if args.revoke is not None:

@@ -50,6 +50,17 @@ class Robot(Struct, frozen=True):
         return 0 < self.expires <= time.time()
 
 
+def token_scope(repository: str) -> str:
+    """Return the namespace of what a token is for: a repository, or `namespace/*`.
+
+    Raises:
+        InvalidArgument, NameInvalid: it is neither.
+    """
+    if repository.endswith("/*"):
+        return roles.account_name(repository[:-2])
+    return namespace_of(names.repository_name(repository))
+
+
 _COLUMNS = [t.robots.c[name] for name in Robot.__struct_fields__]
 
 
@@ -77,10 +88,7 @@ class Robots:
         Raises:
             NameInUse, InvalidArgument, NameInvalid.
         """
-        if repository.endswith("/*"):
-            namespace = roles.account_name(repository[:-2])
-        else:
-            namespace = namespace_of(names.repository_name(repository))
+        namespace = token_scope(repository)
         if lifetime < 0:
             raise InvalidArgument("a token's lifetime is not negative")
         secret = PREFIX + secrets.token_urlsafe(32)

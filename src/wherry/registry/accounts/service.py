@@ -145,6 +145,13 @@ def database_url(settings: Settings) -> str:
     return settings.accounts.database or f"sqlite:///{os.path.abspath(settings.root)}/accounts.db"
 
 
+def accounts_file(settings: Settings) -> str:
+    """The file whose presence says that there are accounts; "" where the configuration says it."""
+    if settings.accounts.enabled is not None or settings.accounts.database:
+        return ""
+    return os.path.join(os.path.abspath(settings.root), "accounts.db")
+
+
 def has_accounts(settings: Settings) -> bool:
     """Whether the registry has accounts: as set, else since the first one was made.
 

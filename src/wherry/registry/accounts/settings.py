@@ -1,7 +1,7 @@
 """The key `accounts` of the configuration file.
 
 accounts:
-  enabled: true                 without it: as soon as the first user was added
+  enabled: true                 without it: as soon as the first user was added, which closes a running server, too
   database: ""                  SQLAlchemy URL; SQLite below the root if empty
   url: ""                       how clients reach the server (https://registry.example.com); else what they sent
   sign_up: off                  off, invitation or open

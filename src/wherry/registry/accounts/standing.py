@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sql
 from msgspec import Struct
 
-from wherry.registry.access import OVERWRITE, PULL
+from wherry.registry.access import DELETE, OVERWRITE, PULL
 from wherry.registry.accounts import people, roles
 from wherry.registry.accounts import tables as t
 from wherry.registry.accounts.database import Database
@@ -21,6 +21,8 @@ from wherry.registry.accounts.sessions import Session, Sessions, hash_secret
 from wherry.registry.accounts.shelves import namespace_of
 
 _REMEMBERED: Final = 20_000
+FIXED: Final = frozenset((OVERWRITE, DELETE))
+"""What nobody does where tags are immutable: who deletes a tag can push another image by its name."""
 
 
 class Standing(Struct, frozen=True):
@@ -143,7 +145,7 @@ class Memory:
         actions = roles.ACTIONS[role]
         immutable = row is not None and bool(row.immutable)
         if immutable:
-            actions -= {OVERWRITE}
+            actions -= FIXED
         return Standing(role, actions, public, row is not None, immutable)
 
     @staticmethod

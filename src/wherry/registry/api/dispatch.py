@@ -12,9 +12,10 @@ from aiohttp import web
 
 from wherry.errors import NotFound, NotSupported, WherryError
 from wherry.registry import names
-from wherry.registry.access import Caller
+from wherry.registry.access import Caller, Open
 from wherry.registry.api import blobs, listing, manifests, uploads
 from wherry.registry.api.replies import headers, reply_error
+from wherry.registry.door import check_page
 from wherry.registry.errors import RangeInvalid, answer_for
 from wherry.registry.observe import CALLER, REQUEST_ID, log, route_of
 from wherry.registry.service import Service
@@ -78,6 +79,7 @@ class Dispatcher:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         service = self._service
+        check_page(request, service.settings, has_accounts=not isinstance(service.authorizer, Open))
         caller = await service.authorizer.identify(request)
         request[CALLER] = caller.name
         path = request.rel_url.raw_path[4:]

@@ -223,6 +223,8 @@ async def delete_tag(site: Site, request: web.Request, visitor: Visitor, name: s
     """One tag; the image stays where another tag points at it."""
     standing = await _administers(site, visitor, name)
     _may_delete(site)
+    if standing.immutable:
+        raise Forbidden("The tags of this repository are immutable. An administrator can change that in its settings.")
     digest, _ = await site.service.run(site.service.repositories.resolve, name, tag)
     if request.method == "POST":
         await site.form(request, visitor)
