@@ -4,7 +4,7 @@ export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run test lint bench compat fuzz worlds clean
+.PHONY: install peers run unit test test-all lint bench compat fuzz worlds clean
 
 install:
 	@sh scripts/install.sh "$(VENV)"
@@ -21,8 +21,21 @@ lint: install
 	@$(BIN)/ruff format --check src tests scripts bench
 	@$(BIN)/mypy
 
+# under a minute, and without root
+unit:
+	@sh scripts/install.sh "$(VENV)" unit
+	@$(BIN)/python -m pytest -q tests/unit tests/test_architecture.py tests/test_security.py
+
 test: peers lint
 	@$(BIN)/python -m pytest
+
+# everything, in hours: the long tests, each test with its largest number of rounds, all rows of the comparison
+test-all: peers lint
+	@WHERRY_FULL=1 WHERRY_FAULT_STEPS=all WHERRY_KILLS=200 WHERRY_STORM=100 WHERRY_MANY=200 \
+		WHERRY_NAMES_CONTAINERS=200 WHERRY_POLICIES=500 WHERRY_POLICY_KILLS=20 WHERRY_RACE_ROUNDS=200 \
+		WHERRY_STRESS_SECONDS=300 WHERRY_BIG_LAYER=2147483648 WHERRY_FUZZ_SECONDS=600 \
+		$(BIN)/python -m pytest --long
+	@$(BIN)/python -m tests.compat.run
 
 bench: peers
 	@$(BIN)/python bench/run.py

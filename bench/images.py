@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import peer as peers
 from run import Ours, children, docker, pss, timed, wherry
@@ -138,7 +138,7 @@ def make_image(ours: Ours, path: Path) -> tuple[int, int]:
     return files, size
 
 
-def _split(source: "io.BufferedReader | tarfile.ExFileObject") -> tuple[int, int, list[io.BytesIO]]:
+def _split(source: IO[bytes]) -> tuple[int, int, list[io.BytesIO]]:
     entries: list[tuple[tarfile.TarInfo, bytes]] = []
     with tarfile.open(fileobj=source, mode="r|*") as tar:
         for info in tar:

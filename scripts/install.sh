@@ -2,7 +2,9 @@
 # Makes a checkout ready: Debian packages that are missing, the virtual environment, the locked dependencies.
 # It needs nothing but a bare Debian 12 or 13. Idempotent, and quiet when there is nothing to do.
 #
-#   install.sh VENV [peers]     with `peers`: also what only the tests and the benchmark need
+#   install.sh VENV             what Wherry needs
+#   install.sh VENV peers       also what only the tests and the benchmark need
+#   install.sh VENV unit        only what the tests need that run without root
 #
 # PYTHON names the interpreter of the environment; the default is Debian's.
 set -eu
@@ -33,6 +35,7 @@ steadily() {
 }
 
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps haproxy"
+[ "$extra" != unit ] || need="python3-venv git libseccomp2"
 if [ "$extra" = peers ]; then
     need="$need docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils iptables"
     # the browser, and what the driver of the browser needs beside it

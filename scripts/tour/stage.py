@@ -17,7 +17,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent.parent
 BIN = HERE / ".venv" / "bin"
-STATE = HERE / ".wherry-run"
+# images are kept there for the next tour
+STATE = Path(os.environ.get("WHERRY_TOUR_STATE") or HERE / ".wherry-run")
 
 
 class Stage:
@@ -44,7 +45,7 @@ class Stage:
         Raises:
             SystemExit: it does not start.
         """
-        STATE.mkdir(exist_ok=True)
+        STATE.mkdir(parents=True, exist_ok=True)
         self.engine = execute(
             STATE / "wherryd.log",
             *("wherryd", "--data-root", str(STATE / "data"), "--exec-root", str(self.socket.parent)),

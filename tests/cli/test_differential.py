@@ -71,8 +71,7 @@ def test_same_words_as_docker(docker: Docker) -> None:
     """Every command line does through wherry what it does through docker, with the words of its version 28."""
     version = docker.run("docker", "version", "--format", "{{.Client.Version}}").stdout.decode()
     major = int(version.partition(".")[0])
-    if major < COMPARABLE:
-        pytest.skip(f"the command's words are those of docker {WORDING}; this is {version}")
+    assert major >= COMPARABLE, f"the command's words are those of docker {WORDING}; this is {version}"
     setup = (
         "docker run -d --name a1 -l x=y -l b=c -e FOO=bar busybox sh -c 'echo hi; sleep 0.05; echo err >&2; sleep 600'"
     )

@@ -1,7 +1,6 @@
-"""Debian's Compose (the first on Debian 12, the second on Debian 13) brings up an application of several services."""
+"""The suite's Compose brings up an application of several services."""
 
 import json
-import os
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 
 from tests.e2e.harness import Done, EngineProcess, until
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = pytest.mark.root
 
 DOCKERFILE = """\
 FROM busybox

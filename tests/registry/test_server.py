@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.registry import conformance
 from tests.registry.harness import Client, Registry, digest_of
 
 COMMAND = [sys.executable, "-m", "wherry.registry"]
@@ -295,9 +296,10 @@ def test_skopeo_reads_the_layout_from_the_disk(registry: Registry) -> None:
     assert json.loads(over.stdout) == json.loads(direct.stdout)
 
 
-@pytest.mark.skipif("WHERRY_CONFORMANCE" not in os.environ, reason="WHERRY_CONFORMANCE names no conformance binary")
+@pytest.mark.root
+@pytest.mark.long
 def test_conformance(serve: Callable[..., Process], tmp_path: Path) -> None:
-    """The distribution specification's own suite (its main branch), all workflows on: no failure, at most 4 skips."""
+    """The distribution specification's own suite, all workflows on: no failure, at most 4 skips."""
     server = serve()
     environment = {
         **os.environ,
@@ -307,7 +309,7 @@ def test_conformance(serve: Callable[..., Process], tmp_path: Path) -> None:
         "OCI_RESULTS_DIR": str(tmp_path / "results"),
     }
     done = subprocess.run(
-        [os.environ["WHERRY_CONFORMANCE"]], env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+        [conformance.program()], env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
     )
     counts = {}
     for line in done.stdout.splitlines():

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import EngineProcess, running
 from tests.registry_accounts.serving import PASSWORD, Registry
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

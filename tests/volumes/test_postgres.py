@@ -1,7 +1,7 @@
 """A database whose data is in a volume: killed in every way, no transaction that was confirmed is lost.
 
 The first run makes an image tree of Debian's package with mmdebstrap, which takes a minute and stays in the test cache:
-`WHERRY_POSTGRES=1 pytest tests/volumes/test_postgres.py`.
+`pytest --long tests/volumes/test_postgres.py`.
 """
 
 import os
@@ -21,10 +21,7 @@ exec postgres -D {HOME}/data -k {HOME}/run -c listen_addresses=
 _CLIENT = "PATH=$(echo /usr/lib/postgresql/*/bin):$PATH; exec"
 _CLIENTS = 4
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(not os.environ.get("WHERRY_POSTGRES"), reason="takes minutes: WHERRY_POSTGRES=1 runs it"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 
 class Database:
