@@ -23,7 +23,7 @@ from wherry.distribution.settings import registry_settings
 from wherry.engine import holding
 from wherry.engine.engine import Engine
 from wherry.errors import InvalidArgument, Unavailable, WherryError
-from wherry.linux import heap
+from wherry.linux import heap, loopwatch
 from wherry.network.bridge import parse_bip
 
 log = logging.getLogger("wherryd")
@@ -207,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"wherryd: {error}", file=sys.stderr)
         return 1
     try:
-        asyncio.run(_serve(config))
+        loopwatch.run(_serve(config))
     except WherryError as error:
         log.critical("%s", error)
         return 1
@@ -276,6 +276,7 @@ async def _serve(config: EngineConfig) -> None:
     gc.freeze()
     heap.trim()
     _tell_systemd("READY=1")
+    loopwatch.pauses().clear()
     await stop.wait()
     log.info("stopping")
     _tell_systemd("STOPPING=1")

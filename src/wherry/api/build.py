@@ -13,10 +13,12 @@ from wherry.build.contexts.sent import Stat
 from wherry.build.executor import Settings
 from wherry.build.request import Request
 from wherry.errors import InvalidArgument, NotSupported, WherryError
+from wherry.linux.loopwatch import read_aside
 from wherry.wire.build import BuildRequest
 
 _STATS = msgspec.json.Decoder(list[Stat])
 _STATS_LIMIT = 1 << 30
+_PIECE = 1 << 20
 _LIMITS = {
     "memory": "Memory",
     "memswap": "MemorySwap",
@@ -142,12 +144,41 @@ async def context(call: Call) -> Reply:
     Answers `{"id", "wanted": [places in the list]}`; those files are sent by PUT, one behind the other.
     """
     key = required(call.text("key"), "the name of a directory is needed")
-    try:
-        stats = _STATS.decode(await call.body(_STATS_LIMIT))
-    except msgspec.MsgspecError as error:
-        raise InvalidArgument(f"invalid build context: {error}") from None
+    stats = await read_aside(read_stats, await call.body(_STATS_LIMIT))
     session = await call.engine.build.sent.begin(key, stats)
     return json_reply({"id": session.id, "wanted": session.wanted})
+
+
+def read_stats(data: bytes) -> list[Stat]:
+    """Read what a directory holds, some at a time: nothing else works while the decoder does.
+
+    Raises:
+        InvalidArgument: it is not that.
+    """
+    found: list[Stat] = []
+    start = 0
+    try:
+        while (end := _boundary(data, start + _PIECE)) >= 0:
+            found += _STATS.decode((b"[" if start else b"") + data[start:end] + b"]")
+            start = end + 1
+        rest = (b"[" if start else b"") + data[start:]
+        if len(rest) > 2 * _PIECE:
+            raise InvalidArgument("invalid build context: not written as it should be")
+        return found + _STATS.decode(rest)
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(f"invalid build context: {error}") from None
+
+
+def _boundary(data: bytes, start: int) -> int:
+    """Where one entry ends, at or after `start`: the place of its comma; -1 where none does."""
+    while (at := data.find(b'"],["', start)) >= 0:
+        before = at
+        while before and data[before - 1] == 0x5C:
+            before -= 1
+        if (at - before) % 2 == 0:  # a quote with a backslash before it is inside a name
+            return at + 2
+        start = at + 1
+    return -1
 
 
 async def contents(call: Call) -> Reply:

@@ -13,6 +13,7 @@ from aiohttp.web import BaseRequest, RequestPayloadError
 from wherry.api.facade import Engine, Filters
 from wherry.api.reply import JSON, Stream
 from wherry.errors import InvalidArgument
+from wherry.linux.loopwatch import read_aside
 from wherry.wire.decode import decode
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Call:
         if not self.has_body:
             return None
         self.check_content_type()
-        return decode(await self.body(), type_)
+        return await read_aside(lambda raw: decode(raw, type_), await self.body())
 
     def check_content_type(self) -> None:
         """Refuse a body that does not say it is JSON (browsers send forms and text without asking).

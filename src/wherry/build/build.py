@@ -39,8 +39,9 @@ from wherry.images.model import Image
 from wherry.images.remove import collect
 from wherry.images.stores import Stores
 from wherry.images.tag import target as tag_target
+from wherry.linux.loopwatch import aside
 from wherry.oci import platform as platforms
-from wherry.oci.reference import Reference, parse_normalized
+from wherry.oci.reference import parse_normalized
 from wherry.store.images import LayerRecord
 
 DOCKERFILE_LIMIT = 2 << 20
@@ -126,7 +127,7 @@ class Build:
         self._find_image = find_image or builder.find_image
         self.offers = offers or Offers(builder.stores)
         self._platform = platforms.parse(request.platform) if request.platform else None
-        self.names = [parse_tag(tag) for tag in request.tags]
+        self.names = [tag_target(tag) for tag in request.tags]
         self.held: Held
         self.solver: Solver
         self._work: Executor
@@ -170,12 +171,12 @@ class Build:
 
     async def _run(self, narrate: Narrate | None, stack: AsyncExitStack) -> Built:
         request = self.request
-        self.document = self._read()
+        self.document = await aside(self._read)
         self.shared, found = await self._plan()
         self._work = self._executor()
-        self.converted = convert(found, self.shared, self.around)
+        self.converted = await aside(convert, found, self.shared, self.around)
         if request.style == "buildkit":
-            self._warn()
+            await self._warn()
         try:
             return await self._solve(narrate, stack)
         except CacheBroken as error:
@@ -304,7 +305,7 @@ class Build:
             epoch=self.request.settings.newest is not None,
         )
 
-    def _warn(self) -> None:
+    async def _warn(self) -> None:
         """Tell what lint finds in the stages that are built; it may ask to fail the build."""
         request, around = self.request, self.around
         images = {name: base_image(image) for name, image in around.images.items()}
@@ -318,9 +319,11 @@ class Build:
             images=images,
             all_stages=False,
         )
-        report = lint(self._source, surroundings, request.path)
-        if report.findings:
-            self.sink({"warnings": report.warnings()})
+        report = await aside(lint, self._source, surroundings, request.path)
+        warnings = report.warnings()
+        for first in range(0, len(warnings), 200):
+            self.sink({"warnings": warnings[first : first + 200]})
+            await asyncio.sleep(0)
         failure = report.failure()
         if failure is not None:
             raise failure
@@ -350,7 +353,7 @@ class Build:
 
     async def _plan(self) -> tuple[Globals, Plan]:
         request = self.request
-        program = parse_stages(self.document)
+        program = await aside(parse_stages, self.document)
         here = platforms.host()
         shared = Globals(
             build_args=request.build_args,
@@ -359,13 +362,15 @@ class Build:
             target=request.target,
             escape=self.document.escape,
         )
-        shared.declare(program.meta_args)
+        await aside(shared.declare, program.meta_args)
         self._epoch(shared)
         images: dict[str, Image] = {}
         contexts: dict[str, Image | Vertex] = {}
         triggers: dict[int, list[str]] = {}
         while True:
-            found = plan(program.stages, shared, target=request.target, contexts=request.contexts, triggers=triggers)
+            found = await aside(
+                plan, program.stages, shared, target=request.target, contexts=request.contexts, triggers=triggers
+            )
             await self._look_up(found, images, contexts)
             known = dict(triggers)
             for index in found.needed:
@@ -481,15 +486,6 @@ async def _settled(work: "asyncio.Future[Any]") -> None:
     await asyncio.wait([work])
     if not work.cancelled():
         work.exception()
-
-
-def parse_tag(text: str) -> Reference:
-    """A name of `-t`.
-
-    Raises:
-        InvalidReference: it is none.
-    """
-    return tag_target(text)
 
 
 def shown(name: str) -> str:

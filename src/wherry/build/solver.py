@@ -8,6 +8,7 @@ Dockerfiles that come to the same, lead to the same keys.
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from wherry.build.progress import Sink, Step
 from wherry.errors import NotFound, WherryError
 from wherry.snapshots.selecting import inside
 
+_RECALL_SECONDS = 0.02
 AT_ONCE = max(2, os.cpu_count() or 1)
 
 
@@ -108,7 +110,10 @@ class Solver:
 
     def recall(self, ends: list[Vertex | None]) -> None:
         """Settle what is known and stands on what is known, without a task or a turn of the loop for each."""
+        until = time.monotonic() + _RECALL_SECONDS
         for vertex in walk(ends):
+            if time.monotonic() > until:
+                return  # the rest is settled a turn of the loop for each
             if vertex.digest not in self._tasks and (result := self._known(vertex)) is not None:
                 done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
                 done.set_result(result)
@@ -207,6 +212,7 @@ class Solver:
         linked = isinstance(op, Files) and op.linked
         fresh = self._fresh(vertex)
         try:
+            await _look(op, inputs)
             keys = [self._key(op, EMPTY_ROOT if linked else base, inputs)]
             record = None if fresh else self._find(keys[0], base)
             slow = ""
@@ -306,11 +312,26 @@ def _taken(op: Operation, index: int, result: Result | None) -> Iterable[str]:
         yield "nothing"
     elif isinstance(result, Root):
         yield result.chain
-    elif isinstance(op, Files):
+    else:
+        for sources, exclude in _asked(op, index):
+            yield result.digest(sources, exclude)
+
+
+def _asked(op: Operation, index: int) -> Iterable[tuple[tuple[str, ...], tuple[tuple[str, bool], ...]]]:
+    """Which files an operation takes of one of its inputs: patterns, and what is left out."""
+    if isinstance(op, Files):
         for action in op.actions:
             if isinstance(action, Copy) and action.input == index:
-                yield result.digest(action.sources, action.exclude)
+                yield action.sources, action.exclude
     elif isinstance(op, Exec):
         for mount in op.mounts:
             if mount.input == index:
-                yield result.digest((mount.source or "/",), ())
+                yield (mount.source or "/",), ()
+
+
+async def _look(op: Operation, inputs: list[Result | None]) -> None:
+    """Have the digests of what an operation takes worked out before its key asks for them."""
+    for index, result in enumerate(inputs):
+        if isinstance(result, Tree):
+            for sources, exclude in _asked(op, index):
+                await result.digested(sources, exclude)

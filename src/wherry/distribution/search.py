@@ -9,6 +9,7 @@ from wherry.distribution.settings import HUB, Settings
 from wherry.distribution.source import Source
 from wherry.distribution.transport import Transport, document, refusal
 from wherry.errors import InvalidArgument, NotFound, Unavailable, WherryError
+from wherry.linux.loopwatch import read_aside
 from wherry.oci import image as documents
 from wherry.oci.reference import Reference
 
@@ -87,7 +88,8 @@ async def _ask(settings: Settings, host: str, words: str, limit: int, credential
                 raise NotFound("Unexpected status code 404", status=404)
             if answer.status != 200:
                 raise await refusal(answer)
-            value = documents.read_json(await document(answer, _BYTES, "search results"), _BYTES, "search results")
+            raw = await document(answer, _BYTES, "search results")
+            value = await read_aside(lambda data: documents.read_json(data, _BYTES, "search results"), raw)
             results = value.get("results") if isinstance(value, dict) else None
             return results if isinstance(results, list) else []
     if len(failures) == 2:

@@ -13,6 +13,7 @@ from wherry.distribution.link import Link
 from wherry.distribution.settings import Endpoint, Settings
 from wherry.distribution.transport import document
 from wherry.errors import DigestMismatch, HostileInput, InvalidReference, NotFound, Unavailable, WherryError
+from wherry.linux.loopwatch import read_aside
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest, Verifier
@@ -190,7 +191,7 @@ class Source:
             link_next: Mapping[str, object] = answer.links.get("next", {})
             following = link_next.get("url")
             raw = await document(answer, _TAGS_BYTES, "tag list")
-            value = documents.read_json(raw, _TAGS_BYTES, "tag list")
+            value = await read_aside(lambda data: documents.read_json(data, _TAGS_BYTES, "tag list"), raw)
             listed = value.get("tags") if isinstance(value, dict) else None
             tags += [tag for tag in listed or () if isinstance(tag, str)]
             if following is None or not listed:

@@ -30,6 +30,7 @@ from wherry.engine.steps import Steps
 from wherry.errors import ImageNotFound, NotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
+from wherry.linux.loopwatch import aside, read_aside
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
 from wherry.oci import platform as platforms
@@ -119,7 +120,7 @@ class Build:
                 finder = self.finder(auths, progress)
                 offers = Offers(self._store.stores)
                 for name in request.cache_from:
-                    self._take_local(name, offers)
+                    await self._take_local(name, offers)
                 build = One(
                     self.builder, request, tree, _nowhere, fetch=sources.fetch, find_image=finder, offers=offers
                 )
@@ -143,13 +144,14 @@ class Build:
             result(say, built.id, build.names)
         self.told(built, build)
 
-    def _take_local(self, name: str, offers: Offers) -> None:
+    async def _take_local(self, name: str, offers: Offers) -> None:
         """Take in the cache that an image holds, if it is here."""
         stores = self._store.stores
         try:
             image = self._store.resolve(name)
             raw = stores.blobs.read(digests.parse(image.record.manifest), documents.MANIFEST_LIMIT)
-            steps = cacheimages.read(image.raw_config, documents.read_manifest(raw)).steps
+            manifest = await read_aside(documents.read_manifest, raw)
+            steps = (await aside(cacheimages.read, image.raw_config, manifest)).steps
         except WherryError:
             return  # one that is not there yet is none, for Docker too
         offers.add(steps, _absent)
@@ -160,7 +162,11 @@ class Build:
             self._events.publish("image", "tag", built.id, {"name": name.familiar()})
 
     async def client(
-        self, wire: BuildRequest, auths: Json, send: Progress, write: Callable[[bytes, int], Awaitable[None]]
+        self,
+        wire: BuildRequest,
+        auths: Json,
+        send: Callable[[Any], None],
+        write: Callable[[bytes, int], Awaitable[None]],
     ) -> None:
         """`POST /wherry/v1/build`; see `build_client.py`. The context is let go of afterwards."""
         try:

@@ -25,6 +25,7 @@ from wherry.images.layers import whole
 from wherry.images.load import discard
 from wherry.images.pull import choose
 from wherry.images.save import blob_member, directory_member, file_member
+from wherry.linux.loopwatch import aside, read_aside
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -149,10 +150,10 @@ class CacheTransfer:
 
     async def _from_directory(self, tree: "Tree", attrs: Mapping[str, str]) -> None:
         await tree.ready()
-        index = documents.read_index(tree.read("index.json", documents.MANIFEST_LIMIT))
+        index = await read_aside(documents.read_index, tree.read("index.json", documents.MANIFEST_LIMIT))
         descriptor = pick(index.manifests, attrs.get("tag", ""), attrs.get("digest", ""))
         raw = _document(tree, descriptor, documents.MANIFEST_LIMIT)
-        manifest = documents.read_manifest(raw, descriptor.media_type)
+        manifest = await read_aside(lambda data: documents.read_manifest(data, descriptor.media_type), raw)
         config = _document(tree, manifest.config, documents.CONFIG_LIMIT)
 
         async def bring(layer: LayerRecord) -> None:
@@ -182,7 +183,7 @@ class CacheTransfer:
         bring: Callable[[LayerRecord], Awaitable[None]],
         attrs: Mapping[str, str],
     ) -> None:
-        contents = cacheimages.read(config, manifest)
+        contents = await aside(cacheimages.read, config, manifest)
         self._offers.add(contents.steps, bring)
         if not _flag(attrs, "mounts"):
             return

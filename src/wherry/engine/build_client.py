@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from wherry.build.agents import Agents
 from wherry.build.assemble import Built
 from wherry.build.build import DOCKERFILE_LIMIT
@@ -31,6 +33,7 @@ from wherry.distribution.credentials import Credential
 from wherry.engine.build_cache import CacheTransfer, checked
 from wherry.engine.build_streams import Came
 from wherry.errors import InvalidArgument, Unavailable, WherryError
+from wherry.linux.loopwatch import aside
 from wherry.oci.reference import parse_normalized
 from wherry.wire.build import BuildRequest, Output
 
@@ -55,7 +58,7 @@ class ClientBuild:
     """
 
     def __init__(
-        self, build: "Build", wire: BuildRequest, auths: Json, send: Callable[[Json], None], write: Write
+        self, build: "Build", wire: BuildRequest, auths: Json, send: Callable[[Json | msgspec.Raw], None], write: Write
     ) -> None:
         self._build = build
         self._wire = wire
@@ -83,7 +86,7 @@ class ClientBuild:
             sources = await stack.enter_async_context(build.sources(request, await self._agent(request, stack)))
             context = await self._context(sources, request)
             if wire.check or wire.call:
-                self._evaluate(request, context)
+                self._send(await aside(self._evaluate, request, context))
                 return
             offers = Offers(build.builder.stores)
             transfer = CacheTransfer(build, offers, self._send, self._credential, stack)
@@ -135,7 +138,7 @@ class ClientBuild:
     def _credential(self, domain: str) -> Credential:
         return self._build.credential(self._auths, domain)
 
-    def _evaluate(self, request: Request, context: "Tree | None") -> None:
+    def _evaluate(self, request: Request, context: "Tree | None") -> msgspec.Raw:
         data = request.dockerfile
         if data is None:
             if context is None:
@@ -151,8 +154,7 @@ class ClientBuild:
                 platform=request.platform,
                 contexts=list(request.contexts),
             )
-            self._send({"call": {"document": value, "text": text}})
-            return
+            return msgspec.Raw(msgspec.json.encode({"call": {"document": value, "text": text}}))
         report = check(
             data,
             request.path,
@@ -163,7 +165,8 @@ class ClientBuild:
             contexts=list(request.contexts),
             ignore=request.ignore,
         )
-        self._send({"check": {**report.document(), "text": report.text(), "error": report.error_text()}})
+        found = {"check": {**report.document(), "text": report.text(), "error": report.error_text()}}
+        return msgspec.Raw(msgspec.json.encode(found))
 
     def _result(self, one: One, built: Built) -> Json:
         names = [str(name) for name in one.names]

@@ -14,6 +14,7 @@ from wherry.config_checks import LOG_DRIVERS
 from wherry.containers.context import Context
 from wherry.engine import host_report
 from wherry.engine.disk_usage import DiskUsage
+from wherry.linux import loopwatch
 from wherry.runtime.cgroups.features import features
 
 API_VERSION = "1.51"
@@ -92,7 +93,7 @@ class System:
 
     async def info(self) -> dict[str, Any]:
         """Docker's info JSON."""
-        context, machine = self._context, self._context.machine
+        context, machine, pauses = self._context, self._context.machine, loopwatch.pauses()
         has, forwarding = features(), host_report.forwards_ipv4()
         listeners = context.config.hosts or [f"unix://{context.roots.socket}"]
         statuses = [container.status for container in context.registry]
@@ -153,6 +154,11 @@ class System:
             "SecurityOptions": host_report.security_options(context.config, machine),
             **host_report.network_settings(context.config),
             "Warnings": host_report.warnings(machine, has, listeners, self._troubles(), forwarding=forwarding),
+            "EventLoop": {
+                "LongestPause": round(pauses.longest * 1e9),
+                "LongestBusy": round(pauses.busiest * 1e9),
+                "LongPauses": pauses.long,
+            },
         }
 
 

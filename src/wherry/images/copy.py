@@ -16,6 +16,7 @@ from wherry.images.indexes import survey
 from wherry.images.pull import Chosen, bring, check
 from wherry.images.resolve import is_id_prefix, resolve_id
 from wherry.images.stores import Progress, Stores
+from wherry.linux.loopwatch import read_aside
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
@@ -132,7 +133,7 @@ async def assemble(stores: Stores, gates: Gates, offered: Offer, progress: Progr
     """
     digest = digests.parse(offered.manifest)
     raw = await asyncio.to_thread(stores.blobs.read, digest, documents.MANIFEST_LIMIT)
-    manifest = documents.read_manifest(raw)
+    manifest = await read_aside(documents.read_manifest, raw)
     check(manifest)
     for layer in manifest.layers:
         if not stores.blobs.exists(layer.verified):

@@ -7,7 +7,8 @@ from wherry.distribution.credentials import Credential
 from wherry.distribution.settings import Settings
 from wherry.distribution.source import Fetched, Source
 from wherry.errors import NotFound, WherryError
-from wherry.images.pull import read_document, translated
+from wherry.images.pull import document_aside, translated
+from wherry.linux.loopwatch import read_aside
 from wherry.oci import image as documents
 from wherry.oci.image import Index, Manifest
 from wherry.oci.reference import Reference
@@ -18,7 +19,7 @@ async def describe(settings: Settings, name: Reference, credential: Credential) 
     async with Source(settings, name, credential) as source:
         try:
             top = await source.manifest(str(name.digest or name.tag))
-            document = read_document(top)
+            document = await document_aside(top)
             media_type = top.media_type or document.media_type
             if isinstance(document, Index):
                 platforms = [_platform(found.platform) for found in document.manifests if found.platform is not None]
@@ -48,7 +49,7 @@ async def manifests(settings: Settings, name: Reference, credential: Credential,
     async with Source(settings, name, credential) as source:
         try:
             top = await source.manifest(str(name.digest or name.tag))
-            document = read_document(top)
+            document = await document_aside(top)
             if not isinstance(document, Index):
                 platform = await _platform_of(source, document) if verbose else None
                 return _described(str(name), top, top.media_type or document.media_type, platform)
@@ -79,7 +80,7 @@ def _described(ref: str, found: Fetched, media_type: str, platform: dict[str, st
 
 async def _platform_of(source: Source, manifest: Manifest) -> dict[str, str]:
     raw = await source.small_blob(manifest.config.verified, manifest.config.size, documents.CONFIG_LIMIT)
-    return _platform(documents.read_config(raw))
+    return _platform(await read_aside(documents.read_config, raw))
 
 
 def _platform(found: Any) -> dict[str, str]:

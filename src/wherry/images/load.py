@@ -13,6 +13,7 @@ from wherry.images.indexes import survey
 from wherry.images.layers import Batch, gather_limited, verify_diff_id, whole
 from wherry.images.members import LIMITS, Member, Members, read_archive
 from wherry.images.stores import Progress, Stores
+from wherry.linux.loopwatch import aside
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
@@ -81,6 +82,8 @@ async def store_images(stores: Stores, images: list[Planned], progress: Progress
         raise
     # parts of an index whose other parts the archive does not have
     discard(stores, {digest for image in images for digest in image.beside}, set())
+    for image in images:
+        await aside(stores.image, str(image.id))  # its configuration is read once, and then kept
     for image in images:
         for name in image.names:
             if old := replaced.get(str(name)):

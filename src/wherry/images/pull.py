@@ -24,6 +24,7 @@ from wherry.images.indexes import NESTING, blobs_of, fitting, survey
 from wherry.images.layers import Batch
 from wherry.images.load import discard
 from wherry.images.stores import Progress, Stores
+from wherry.linux.loopwatch import aside, read_aside
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
 from wherry.oci.image import ImageConfig, Index, Manifest
@@ -89,6 +90,7 @@ async def pull(
         progress({"status": f"Pulling from {name.path}", "id": str(name.digest or name.tag)})
         pulled = await _store(stores, source, gates, name, top, chosen, progress)
     progress({"status": status(name.familiar(), newer=pulled.newer)})
+    await aside(stores.image, pulled.id)  # its configuration is read once, and then kept
     _check_platform(stores, pulled.id, name, platform)
     return pulled
 
@@ -178,7 +180,7 @@ async def choose(source: Source, top: Fetched, wanted: Platform) -> Chosen:
     fetched = top
     indexes: list[Fetched] = []
     for _ in range(NESTING):
-        document = read_document(fetched)
+        document = await document_aside(fetched)
         if isinstance(document, Manifest):
             return Chosen(fetched.raw, fetched.digest, document, indexes)
         indexes.append(fetched)
@@ -197,6 +199,11 @@ def _agreed(told: str, announced: str) -> str:
     if told and announced and told != announced:
         raise InvalidSpec(f"invalid manifest: media type {told[:128]!r} is not the announced {announced[:128]!r}")
     return announced or told
+
+
+async def document_aside(fetched: Fetched) -> Manifest | Index:
+    """`read_document`; a large one beside the event loop."""
+    return await read_aside(lambda _: read_document(fetched), fetched.raw)
 
 
 def read_document(fetched: Fetched) -> Manifest | Index:
@@ -353,7 +360,7 @@ async def _config(stores: Stores, source: Source | None, manifest: Manifest) -> 
         raise NotFound(f"blob {descriptor.digest}: not found")
     else:
         raw = await source.small_blob(descriptor.verified, descriptor.size, documents.CONFIG_LIMIT)
-    config = documents.read_config(raw)
+    config = await read_aside(documents.read_config, raw)
     if len(config.rootfs.diff_ids) != len(manifest.layers):
         raise InvalidSpec(
             f"invalid manifest, layers length mismatch: expected {len(config.rootfs.diff_ids)}, "

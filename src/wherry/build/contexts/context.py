@@ -9,6 +9,7 @@ import msgspec
 from wherry.build.contexts import inmemory
 from wherry.build.ports import RunWorker
 from wherry.errors import HostileInput, KernelError, NotFound
+from wherry.linux.loopwatch import aside
 from wherry.linux.openat import open_in_root
 from wherry.snapshots import selecting
 from wherry.snapshots.overlay import Overlay
@@ -17,6 +18,7 @@ from wherry.snapshots.treeview import Entry, Excluded, IndexView, resolve
 SMALL = 1 << 20
 """Bytes of an archive that is kept in memory."""
 _INDEX_LIMIT = 1 << 30
+_FEW = 100
 _LINE = msgspec.json.Decoder(tuple[str, str, int, int, int, int, int, str, str, str])
 
 
@@ -44,6 +46,12 @@ class Tree:
         if found is None:
             found = self._digests[key] = selecting.digest(self.view, sources, Excluded(exclude))
         return found
+
+    async def digested(self, sources: Sequence[str], exclude: Sequence[tuple[str, bool]]) -> str:
+        """`digest`, beside the event loop where it is not known yet and much is to be looked at."""
+        if len(self.view.entries) > _FEW and (tuple(sources), tuple(exclude)) not in self._digests:
+            return await aside(self.digest, sources, exclude)
+        return self.digest(sources, exclude)
 
     def has(self, pattern: str) -> bool:
         """Whether something fits."""
@@ -118,6 +126,12 @@ def read_index(data: bytes) -> IndexView:
     return IndexView(entries)
 
 
+def _read_index_file(fd: int) -> IndexView:
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(fd), "rb") as file:
+        return read_index(file.read(_INDEX_LIMIT))
+
+
 async def receive(overlay: Overlay, run_worker: RunWorker, chunks: AsyncIterator[bytes]) -> Tree:
     """Take a context that comes as an archive. One that is small and plain stays in memory until a step needs it.
 
@@ -129,7 +143,7 @@ async def receive(overlay: Overlay, run_worker: RunWorker, chunks: AsyncIterator
         head += chunk
         if len(head) > SMALL:
             return await unpack(overlay, run_worker, _again(bytes(head), chunks))
-    found = inmemory.read(bytes(head))
+    found = await aside(inmemory.read, bytes(head))
     if found is None:
         return await unpack(overlay, run_worker, _again(bytes(head), chunks))
     return SmallTree(bytes(head), *found, overlay, run_worker)
@@ -196,9 +210,7 @@ async def unpack(overlay: Overlay, run_worker: RunWorker, source: "AsyncIterator
                     await _feed(run_worker, source, target, index)
             finally:
                 os.close(target)
-            os.lseek(index, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(index), "rb") as file:
-                view = read_index(file.read(_INDEX_LIMIT))
+            view = await aside(_read_index_file, index)
         finally:
             os.close(index)
     except BaseException:

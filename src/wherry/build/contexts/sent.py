@@ -22,6 +22,7 @@ import msgspec
 
 from wherry.build.contexts.context import Tree
 from wherry.errors import HostileInput, InvalidArgument, NotFound
+from wherry.linux.loopwatch import aside
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from wherry.snapshots.remove import remove_tree
 from wherry.snapshots.treeview import DIRECTORY, FILE, LINK, Entry, IndexView
@@ -102,10 +103,10 @@ class SentContexts:
         Raises:
             InvalidArgument, HostileInput: a path that is none.
         """
-        check(stats)
+        await aside(check, stats)
         self._expire()
         key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        slot = self._choose(key, stats)
+        slot = await self._choose(key, stats)
         session = Session(secrets.token_hex(16), slot, stats, [], time.monotonic())
         self._sessions[session.id] = session
         if slot.readers == 0:
@@ -205,11 +206,16 @@ class SentContexts:
                 session.slot.changing = False
                 del self._sessions[id_]
 
-    def _choose(self, key: str, stats: list[Stat]) -> _Slot:
-        slots = self._slots.setdefault(key, [])
-        for slot in slots:
-            if slot.readers and not slot.changing and _same(slot, stats):
+    async def _choose(self, key: str, stats: list[Stat]) -> _Slot:
+        for slot in [slot for slot in self._slots.get(key, ()) if slot.readers and not slot.changing]:
+            slot.readers += 1  # nobody changes it while it is compared
+            try:
+                same = await aside(_same, slot, stats)
+            finally:
+                slot.readers -= 1
+            if same and slot.readers:
                 return slot
+        slots = self._slots.setdefault(key, [])
         for slot in slots:
             if not slot.readers and not slot.changing:
                 return slot

@@ -20,6 +20,7 @@ from wherry.build.progress import Step
 from wherry.distribution.download import Download, parse_url
 from wherry.distribution.settings import Settings
 from wherry.errors import DigestMismatch, InvalidArgument, NotFound
+from wherry.linux.loopwatch import aside
 from wherry.snapshots.copying import is_archive
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.plaintar import write_index
@@ -90,7 +91,7 @@ class Sources:
             Unavailable, NotFound: it cannot be had.
         """
         if is_git(address):
-            return self._without_ignored(await self._checkout(git_source(address), None), dockerfile)
+            return await aside(self._without_ignored, await self._checkout(git_source(address), None), dockerfile)
         if not is_http(address):
             raise InvalidArgument(f"unable to prepare context: unsupported address {address!r}")
         op = http_source(address, directory=False)
@@ -98,8 +99,8 @@ class Sources:
         await self._download(op, f"{path}/{op.name}", None)
         fd = os.open(f"{path}/{op.name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if is_archive(fd):
-                return self._without_ignored(await self.archive(fd), dockerfile)
+            if await aside(is_archive, fd):
+                return await aside(self._without_ignored, await self.archive(fd), dockerfile)
         finally:
             os.close(fd)
         # a Dockerfile alone, under the name by which it is asked for
@@ -125,13 +126,13 @@ class Sources:
         Returns:
             the tree, and the Dockerfile where it is no longer in it.
         """
-        try:
-            matcher = Matcher(read_ignorefile(tree.read(".dockerignore", 4 << 20)))
-        except NotFound:
+        if ".dockerignore" not in tree.view.entries:
             return tree, None
         path = clean(dockerfile)
-        gone = [name for name in (".dockerignore", path) if name in tree.view.entries and matcher.matches(name)]
-        data = tree.read(path, MAX_FILE) if path in gone else None
+        try:
+            gone, data = await aside(_control_files, tree, path)
+        except NotFound:
+            return tree, None  # a link to nothing
         if not gone:
             return tree, None
         await tree.ready()
@@ -177,6 +178,13 @@ class Sources:
         except ValueError:
             moment = 0
         os.utime(path, ns=(moment, moment))
+
+
+def _control_files(tree: Tree, path: str) -> tuple[list[str], bytes | None]:
+    """Which of `.dockerignore` and the Dockerfile the former names, and the latter's content then."""
+    matcher = Matcher(read_ignorefile(tree.read(".dockerignore", 4 << 20)))
+    gone = [name for name in (".dockerignore", path) if name in tree.view.entries and matcher.matches(name)]
+    return gone, tree.read(path, MAX_FILE) if path in gone else None
 
 
 def _indexed(path: str) -> Tree:

@@ -8,14 +8,19 @@ neither `*` nor `?` matches a newline, and brackets are ordinary characters.
 import re
 
 MAX_PATTERN = 4096
-"""Longest pattern; a piece with many `?` is searched by trying every place."""
+"""Longest pattern."""
+
+MAX_WORK = 1 << 23
+"""Length of a value times length of a pattern's longest piece; a piece with many `?` is tried at every place, and no
+other thread works meanwhile."""
 
 
 class Pattern:
     """A compiled pattern.
 
     Raises:
-        ValueError: a backslash escapes something that needs none, or the pattern is longer than `MAX_PATTERN`.
+        ValueError: a backslash escapes something that needs none, or the pattern is longer than `MAX_PATTERN`; later,
+            a value for which it is too long (`MAX_WORK`).
     """
 
     def __init__(self, text: str) -> None:
@@ -71,6 +76,8 @@ class Pattern:
 
 class _Matcher:
     def __init__(self, pieces: list[list[str]], value: str) -> None:
+        if len(value) * max(map(len, pieces)) > MAX_WORK:
+            raise ValueError("too long for a value of this length")
         self.value = value
         self.pieces = pieces
         self._searches = [

@@ -339,7 +339,10 @@ class _Run:
             longest = word.startswith(operator)
             pattern = _pattern(word[1:] if longest else word)
             cut = pattern.prefix if operator == "#" else pattern.suffix
-            return cut(value or "", longest=longest)
+            try:
+                return cut(value or "", longest=longest)
+            except ValueError as error:
+                raise _bad_pattern(word, error) from None
         raise _BadWord(f"unsupported modifier ({shown}) in substitution")
 
     def _replace(self, name: str) -> str:
@@ -355,12 +358,19 @@ class _Run:
         # the size is known to be bounded only after the fact: count first what could come out
         if every and (len(value or "") + 1) * len(replacement) > 4 * MAX_TEXT:
             raise _BadWord(f"the expansion is longer than {MAX_TEXT} characters")
-        return compiled.replace(value or "", replacement, every=every)
+        try:
+            return compiled.replace(value or "", replacement, every=every)
+        except ValueError as error:
+            raise _bad_pattern(pattern, error) from None
 
 
 def _pattern(text: str) -> Pattern:
     try:
         return Pattern(text)
     except ValueError as error:
-        shown = text if len(text) <= 200 else text[:200] + "…"
-        raise _BadWord(f"invalid pattern ({shown}) in substitution: {error}") from None
+        raise _bad_pattern(text, error) from None
+
+
+def _bad_pattern(text: str, error: ValueError) -> _BadWord:
+    shown = text if len(text) <= 200 else text[:200] + "…"
+    return _BadWord(f"invalid pattern ({shown}) in substitution: {error}")

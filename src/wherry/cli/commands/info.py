@@ -81,6 +81,10 @@ def _server_lines(info: "dict[str, Any]") -> "list[str]":
     add(" Experimental:", info.get("ExperimentalBuild", False))
     lines += _registry_lines(info.get("RegistryConfig") or {})
     add(" Live Restore Enabled:", info.get("LiveRestoreEnabled", False))
+    loop = info.get("EventLoop")
+    if loop:
+        busy, pause = loop.get("LongestBusy", 0) / 1e6, loop.get("LongestPause", 0) / 1e6
+        lines.append(f" Longest Pause: {pause:.0f}ms ({busy:.0f}ms of work)")
     if info.get("DefaultAddressPools"):
         lines.append(" Default Address Pools:")
         lines += [f"   Base: {pool['Base']}, Size: {pool['Size']}" for pool in info["DefaultAddressPools"]]
