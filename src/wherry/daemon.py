@@ -23,7 +23,7 @@ from wherry.distribution.settings import registry_settings
 from wherry.engine import holding
 from wherry.engine.engine import Engine
 from wherry.errors import InvalidArgument, Unavailable, WherryError
-from wherry.linux import heap, loopwatch
+from wherry.linux import heap, loopwatch, rooted
 from wherry.network.bridge import parse_bip
 
 log = logging.getLogger("wherryd")
@@ -202,6 +202,8 @@ def main(argv: list[str] | None = None) -> int:
     _raise_descriptor_limit()
     heap.keep_flat()
     try:
+        if rooted.become_root():
+            log.info("this is a chroot: it has become the root of a mount namespace of its own")
         held = holding.hold(config.roots)
     except (WherryError, OSError) as error:
         print(f"wherryd: {error}", file=sys.stderr)
