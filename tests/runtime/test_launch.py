@@ -1,7 +1,10 @@
 """Containers, really started."""
 
+import contextlib
+import errno
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,15 @@ from tests.runtime.conftest import Box
 from wherry.errors import (
     CommandNotExecutable,
     CommandNotFound,
+    Conflict,
     InvalidArgument,
     InvalidSpec,
     KernelError,
+    Paused,
     WherryError,
 )
 from wherry.linux.namespace import namespace_id
-from wherry.runtime.cgroups import open_cgroup
+from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.launch import Stdio
 
 pytestmark = pytest.mark.root
@@ -127,6 +132,71 @@ def test_a_failing_network_takes_the_child_along(box: Box) -> None:
     with pytest.raises(WherryError, match="no address left"):
         box.start("sleep", "60", concurrently=fail)
     assert not Path(f"/proc/{seen[0]}").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESRCH])
+def test_parent_and_child_do_not_wait_for_each_other(box: Box, number: int) -> None:
+    """The parent stumbles over something that is gone while the child waits for its word: it says so at once."""
+    seen: list[int] = []
+
+    def fail(pid: int) -> None:
+        seen.append(pid)
+        raise KernelError("write cgroup.procs", number)
+
+    begun = time.monotonic()
+    with pytest.raises(KernelError, match=r"write cgroup\.procs"):
+        box.start("sleep", "60", concurrently=fail)
+    assert time.monotonic() - begun < 8
+    assert not Path(f"/proc/{seen[0]}").exists()
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path) -> Iterator[Cgroup]:
+    """Give a cgroup below one, neither of which is there yet; both are removed."""
+    top = f"/wherry-test-{os.getpid()}-{tmp_path.name}"[:60]
+    made = open_cgroup(f"{top}/inner")
+    yield made
+    for group in (open_cgroup(top), made):
+        with contextlib.suppress(WherryError):
+            group.freeze(False)
+    made.kill()
+    open_cgroup(top).remove()
+
+
+@pytest.mark.parametrize("which", ["its own", "the one above"])
+def test_a_start_in_a_frozen_cgroup_fails_at_once(box: Box, cgroup: Cgroup, which: str) -> None:
+    """Nobody waits for a child that cannot run; thawed, the next start works."""
+    frozen = cgroup if which == "its own" else open_cgroup(os.path.dirname(cgroup.path))
+    frozen.create(None)
+    frozen.freeze(True)
+    begun = time.monotonic()
+    with pytest.raises(Conflict, match=f"cgroup unexpectedly frozen: {cgroup.path}"):
+        box.start("true", cgroup=cgroup)
+    assert time.monotonic() - begun < 15
+    assert not cgroup.pids()
+    if frozen.exists():
+        frozen.freeze(False)
+    launched = box.start("sleep", "60", cgroup=cgroup)
+    assert cgroup.pids() == [launched.pid]
+
+
+def test_frozen_in_the_midst_of_a_start(box: Box, cgroup: Cgroup) -> None:
+    """Frozen while the parent waits for it, and while another process is to join it: an error, and nothing is left."""
+    seen: list[int] = []
+
+    def freeze(pid: int) -> None:
+        seen.append(pid)
+        cgroup.freeze(True)
+
+    with pytest.raises(Conflict, match="cgroup unexpectedly frozen"):
+        box.start("sleep", "60", cgroup=cgroup, concurrently=freeze)
+    assert not Path(f"/proc/{seen[0]}").exists()
+    launched = box.start("sleep", "60", cgroup=cgroup)
+    cgroup.freeze(True)
+    with pytest.raises(Paused, match="cannot exec in a paused container"):
+        box.join(launched, "true", cgroup=cgroup)
+    cgroup.freeze(False)
+    assert box.join(launched, "echo", "yes", cgroup=cgroup) == (0, "yes\n")
 
 
 def test_cgroup_holds_the_process_and_is_mounted_read_only(box: Box, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ interpreter's lock held (PyDLL), from a process without threads.
 import ctypes
 import errno
 import os
+import select
 
 from wherry.errors import KernelError
 from wherry.linux import signals
@@ -97,9 +98,14 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
     return pid, pidfd.value
 
 
-def reap(pidfd: int) -> int | None:
-    """Wait for the child that `pidfd` holds. Returns its status as `os.waitstatus_to_exitcode` counts it, or None when
-    another part of the process has reaped it already."""
+def reap(pidfd: int, seconds: float | None = None) -> int | None:
+    """Wait for the child that `pidfd` holds, for ever or for some seconds. Returns its status as
+    `os.waitstatus_to_exitcode` counts it, or None when it lives still, or another part of the process has reaped it."""
+    if seconds is not None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(int(seconds * 1000)):
+            return None
     while True:
         try:
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)

@@ -144,6 +144,7 @@ def exec_(args: "Arguments", root: str) -> int:
         target_start_time=container.start_time,
         cgroup=open_existing(container.cgroup),
         seccomp=_seccomp(profile, process, root),
+        ignore_paused=args.has("ignore_paused"),
     )
     if socket and launched.master is not None:
         send_terminal(socket, launched.master)

@@ -8,7 +8,7 @@ import errno
 import gc
 import os
 
-from wherry.errors import KernelError, NotRunning, WherryError
+from wherry.errors import KernelError, NotRunning, Paused, WherryError
 from wherry.linux.clone import clone, reap
 from wherry.linux.files import O_PATH
 from wherry.linux.namespace import NAMESPACES, namespace_id, open_namespace, setns
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wherry.runtime.process_plan import ProcessPlan
 
 _KINDS = ("user", "mount", "network", "ipc", "uts", "cgroup", "time")
+_REAP_SECONDS = 1.0
 _CAPABILITIES_IN_USER_NAMESPACE = (1 << 41) - 1
 
 
@@ -42,6 +43,7 @@ def join(
     cgroup: "Cgroup | None" = None,
     seccomp: bytes | None = None,
     new_session_keyring: bool = True,
+    ignore_paused: bool = False,
 ) -> Launched:
     """Run a process in the namespaces of process 1 of a container. The caller must have no other thread.
 
@@ -53,12 +55,16 @@ def join(
         cgroup: the container's; None: the caller's own.
         seccomp: compiled filter, or None.
         new_session_keyring: join a new session keyring.
+        ignore_paused: in a frozen container wait until it is thawed.
 
     Raises:
         NotRunning: the container is gone.
+        Paused: it is frozen.
         CommandNotFound, CommandNotExecutable, InvalidArgument, HostileInput, KernelError: as `launch`.
     """
     b.warm()
+    if cgroup is not None and not ignore_paused and cgroup.frozen():
+        raise Paused("cannot exec in a paused container (use --ignore-paused to override)")
     target = pidfd_of(target_pid, target_start_time)
     try:
         kinds = [kind for kind in _KINDS if namespace_id(kind, target_pid) != namespace_id(kind)]
@@ -81,7 +87,8 @@ def join(
         raise
     finally:
         os.close(target)
-    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan)
+    watch = sync.Watch(None if ignore_paused else cgroup)
+    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan, watch)
 
 
 def pidfd_of(pid: int, started: int | None) -> int:
@@ -211,7 +218,7 @@ def _cgroup_of(pid: int, cgroup: "Cgroup | None") -> int:
 
 
 def _accompany(
-    pid: int, pidfd: int, channel: sync.ParentSide, cgroup: "Cgroup | None", plan: "ProcessPlan"
+    pid: int, pidfd: int, channel: sync.ParentSide, cgroup: "Cgroup | None", plan: "ProcessPlan", watch: sync.Watch
 ) -> Launched:
     master: int | None = None
     try:
@@ -222,7 +229,7 @@ def _accompany(
         channel.tell(sync.CGROUP)
         executing = False
         while True:
-            message, fd = channel.receive()
+            message, fd = channel.receive(watch)
             if message is None:
                 if not executing:
                     raise WherryError("the process ended before it could execute")
@@ -234,7 +241,8 @@ def _accompany(
             executing = executing or message.get("at") == "exec"
     except BaseException:
         pidfd_send_signal(pidfd, SIGKILL)
-        reap(pidfd)
+        # in a frozen cgroup v1 it dies when that is thawed
+        reap(pidfd, _REAP_SECONDS)
         os.close(pidfd)
         if master is not None:
             os.close(master)

@@ -77,6 +77,8 @@ def launch(
             if set(cgroup.paths) == {""}:
                 # v2: the child is born in its place
                 cgroup.create(plan.resources)
+                # born into a frozen one it would never say a word
+                sync.Watch(cgroup).check()
                 born_in = cgroup.directory_fd()
                 if born_in is not None:
                     opened.append(born_in)
@@ -95,7 +97,9 @@ def launch(
             raise
         finally:
             child.close()
-        return _accompany(_Parent(plan, pid, pidfd, sync.ParentSide(parent)), cgroup, born_in is None, concurrently)
+        return _accompany(
+            _Parent(plan, pid, pidfd, sync.ParentSide(parent), cgroup), cgroup, born_in is None, concurrently
+        )
     except BaseException:
         if cgroup is not None:
             _discard(cgroup)
@@ -150,9 +154,13 @@ class _Birth:
 class _Parent:
     """What the parent knows of the child."""
 
-    __slots__ = ("failed", "master", "pid", "pidfd", "plan", "started", "sync")
+    __slots__ = ("cgroup", "code", "failed", "master", "pid", "pidfd", "plan", "started", "sync")
 
-    def __init__(self, plan: "Plan", pid: int, pidfd: int, channel: sync.ParentSide) -> None:
+    def __init__(
+        self, plan: "Plan", pid: int, pidfd: int, channel: sync.ParentSide, cgroup: "Cgroup | None" = None
+    ) -> None:
+        self.cgroup = cgroup
+        self.code: int | None = None
         self.plan = plan
         self.pid = pid
         self.pidfd = pidfd
@@ -161,19 +169,25 @@ class _Parent:
         self.started = 0
         self.failed = False
 
-    def converse(self) -> bool:
+    def converse(self, looks: int = 0) -> bool:
         """Listen until the child has executed (True), or waits for `start` (False).
+
+        Args:
+            looks: seconds after which a silent child is given up; 0: it may take its time, as long as it is not frozen.
 
         Raises:
             WherryError: the child's error, or that it died.
+            Conflict: somebody has frozen its cgroup.
         """
         executing = False
+        watch = sync.Watch(self.cgroup, looks)
         while True:
-            message, fd = self.sync.receive()
+            message, fd = self.sync.receive(watch)
             if message is None:
                 if executing:
                     return True
-                raise _died(self.pidfd)
+                self.code = reap(self.pidfd)
+                raise _died(self.code)
             if "error" in message:
                 self.failed = True
                 raise sync.raised(message)
@@ -197,7 +211,13 @@ class _Parent:
     def abandon(self) -> None:
         """Kill and reap the child; with process 1 goes its whole pid namespace."""
         pidfd_send_signal(self.pidfd, SIGKILL)
-        reap(self.pidfd)
+        if self.cgroup is not None and self.cgroup.frozen():
+            try:
+                self.cgroup.freeze(False)  # cgroup v1: what is frozen does not die
+            except WherryError:
+                pass
+        # a cgroup above may be frozen: it dies when that is thawed
+        reap(self.pidfd, _REAP_SECONDS)
         os.close(self.pidfd)
         if self.master is not None:
             os.close(self.master)
@@ -213,6 +233,7 @@ def _accompany(
             parent.sync.tell(sync.MAPS)
         if cgroup is not None and place:
             cgroup.create(plan.resources)
+            sync.Watch(cgroup).check()
             cgroup.add(parent.pid)
         parent.sync.tell(sync.CGROUP)
         set_oom_score(parent.pid, plan.process.oom_score_adj)
@@ -229,7 +250,9 @@ def _accompany(
         launched.master = parent.master
         return launched
     except KernelError as error:
-        # when the child fails early, the parent stumbles over its absence: the child's own words say why
+        # when the child fails early, the parent stumbles over its absence: the child's own words say why. One that
+        # waits for a word of ours ends without any
+        parent.sync.say_no_more()
         failure = _words_of_child(parent) if error.errno in _GONE and not parent.failed else None
         parent.abandon()
         raise failure or error from None
@@ -241,18 +264,20 @@ def _accompany(
 
 
 _GONE = frozenset({errno.ESRCH, errno.ENOENT})
+_WORDS_SECONDS = 10
+_REAP_SECONDS = 5.0
 
 
 def _words_of_child(parent: _Parent) -> WherryError | None:
     try:
-        parent.converse()
+        parent.converse(_WORDS_SECONDS)
     except WherryError as error:
-        return error
+        # with status 1 it ends when nobody speaks to it any more
+        return None if parent.code == 1 else error
     return None
 
 
-def _died(pidfd: int) -> WherryError:
-    code = reap(pidfd)
+def _died(code: int | None) -> WherryError:
     how = f"by signal {-code}" if code is not None and code < 0 else f"with status {code}"
     return WherryError(f"the container's first process ended {how} before it could execute")
 

@@ -11,16 +11,21 @@ parent -> child   one byte: M maps are written, C it is in its cgroup, P pivot, 
 import _socket
 import array
 import os
+import select
 from json import dumps, loads
 
-from wherry.errors import KernelError, WherryError, from_wire, to_wire
+from wherry.errors import Conflict, KernelError, WherryError, from_wire, to_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from wherry.runtime.cgroups.base import Cgroup
 
 MAPS, CGROUP, PIVOT, GO = b"M", b"C", b"P", b"G"
 _LIMIT = 65536
+_LOOK_MILLISECONDS = 1000
 
 
 class ParentSide:
@@ -38,8 +43,24 @@ class ParentSide:
         except OSError:
             return
 
-    def receive(self) -> "tuple[dict[str, Any] | None, int | None]":
-        """(message, descriptor). The message is None once the child has executed or ended."""
+    def say_no_more(self) -> None:
+        """Whatever the child waits for, it ends, with what it has to say itself still to be read."""
+        try:
+            self._sock.shutdown(_socket.SHUT_WR)
+        except OSError:
+            return
+
+    def receive(self, stalled: "Callable[[], None] | None" = None) -> "tuple[dict[str, Any] | None, int | None]":
+        """(message, descriptor). The message is None once the child has executed or ended.
+
+        Args:
+            stalled: called each second in which nothing comes; what it raises ends the wait.
+        """
+        if stalled is not None:
+            poll = select.poll()
+            poll.register(self._sock.fileno(), select.POLLIN)
+            while not poll.poll(_LOOK_MILLISECONDS):
+                stalled()
         try:
             data, ancillary = self._take()
         except ConnectionResetError:
@@ -102,6 +123,36 @@ class ChildSide:
 def pair() -> "tuple[_socket.socket, _socket.socket]":
     """A connected pair, close-on-exec."""
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+
+
+class Watch:
+    """Notices a child that cannot go on because somebody has frozen its cgroup: for `ParentSide.receive`."""
+
+    __slots__ = ("_cgroup", "_looks", "_seen")
+
+    def __init__(self, cgroup: "Cgroup | None", looks: int = 0) -> None:
+        """`looks`: how often at most; 0: for ever."""
+        self._cgroup = cgroup
+        self._looks = looks
+        self._seen = 0
+
+    def check(self) -> None:
+        """Raises Conflict when it is frozen."""
+        if self._cgroup is not None and self._cgroup.frozen():
+            raise Conflict(f"container's cgroup unexpectedly frozen: {self._cgroup.path}")
+
+    def __call__(self) -> None:
+        """Raises Conflict when it is frozen, and was a second ago."""
+        if self._looks:
+            self._looks -= 1
+            if not self._looks:
+                raise WherryError("the container's first process does not end")
+        if self._cgroup is None or not self._cgroup.frozen():
+            self._seen = 0
+            return
+        self._seen += 1
+        if self._seen > 1:
+            self.check()
 
 
 def raised(message: "dict[str, Any]") -> WherryError:

@@ -72,6 +72,13 @@ class Cgroup:
         """
         raise NotImplementedError
 
+    def frozen(self) -> bool:
+        """Whether nothing runs in it at present, by its own freezer or by that of a cgroup above."""
+        freezer, unified = self.paths.get("freezer"), self.paths.get("unified") or self.paths.get("")
+        return (freezer is not None and _has(f"{freezer}/freezer.state", "FROZEN", "FREEZING")) or (
+            unified is not None and _has(f"{unified}/cgroup.events", "frozen 1")
+        )
+
     def kill(self) -> None:
         """SIGKILL for every process of the branch and of branches below; none can fork itself out of reach."""
         raise NotImplementedError
@@ -144,6 +151,15 @@ class Cgroup:
     def _await_empty(self, _directory: str, seconds: float) -> None:
         """Wait until the directory may have become empty, at most `seconds`."""
         time.sleep(seconds)
+
+
+def _has(path: str, *lines: str) -> bool:
+    """Whether one of `lines` is a line of a file; a file that is not there has none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return any(line.rstrip("\n") in lines for line in file)
+    except OSError:
+        return False
 
 
 def pids_below(directory: str) -> "list[int]":
