@@ -157,6 +157,8 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     container.record.started_once = True
     container.record.restart_count = int(state.get("restart_count") or 0)
     sweep_temporary(run)
+    if state["status"] == "paused" and state.get("frozen_for"):
+        await _thaw(context, container, state)
     if state["status"] in ("running", "paused"):
         recover(container, state["status"])
         container.pid = state["init"]["pid"]
@@ -175,6 +177,21 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
     health.tell_missed(context, container)
     execs.tell_missed(context, container, state.get("execs") or [])
     exits.exited(context, container, _end_of(context, container, state), unseen=True)
+
+
+async def _thaw(context: Context, container: Container, state: dict[str, Any]) -> None:
+    """Let a container go on that a verb of a killed engine had frozen for its own length."""
+    if container.monitor is None:
+        return
+    try:
+        await container.monitor.request("freeze", on=False)
+    except MonitorLost:
+        raise
+    except WherryError as error:
+        log.warning("container %s, frozen for %s: %s", container.id[:12], state["frozen_for"], error)
+        return
+    state["status"] = "running"
+    context.event(container, "unpause")
 
 
 async def _settled_state(monitor: Monitor) -> dict[str, Any]:

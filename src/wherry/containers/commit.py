@@ -77,7 +77,7 @@ async def commit(
 async def _freeze(context: Context, container: Container) -> bool:
     """Freeze it; False where it has ended, or somebody has frozen it, meanwhile: nothing writes any more."""
     try:
-        await stop.pause(context, container)
+        await stop.pause(context, container, "commit")
     except WherryError:
         if container.status == "running":
             raise

@@ -106,13 +106,13 @@ def _check(container: Container) -> None:
 def start(context: Context, exec_id: str, options: ExecStart) -> Ticket:
     """Check that an exec can start; the ticket starts it on the client's connection.
 
+    One that was started before is found out only there: as dockerd does, the connection is taken over and told.
+
     Raises:
-        ExecNotFound, NotRunning, Conflict: in dockerd's words.
+        ExecNotFound, NotRunning, Paused: in dockerd's words.
     """
     found = find(context, exec_id)
     container = context.registry.find(found.container_id)
-    if found.started:
-        raise Conflict(f"Error: Exec command {exec_id} has already run")
     _check(container)
     config = found.config
     request = stream_request(
@@ -127,6 +127,9 @@ def start(context: Context, exec_id: str, options: ExecStart) -> Ticket:
 
     async def connect(fd: int, tail: bytes) -> None:
         try:
+            if (again := _started(found)) is not None:
+                _say(fd, f"{again}\r\n", framed=not options.tty)
+                return
             await _run(context, container, found, options, {**request, **Ticket.tail(tail)}, {"client": fd})
         except WherryError as error:
             # the head is sent: the reason goes down the stream, as dockerd does
@@ -141,14 +144,21 @@ async def start_detached(context: Context, exec_id: str, options: ExecStart) -> 
     """Start an exec without a client; raises what starting it raises."""
     found = find(context, exec_id)
     container = context.registry.find(found.container_id)
-    if found.started:
-        raise Conflict(f"Error: Exec command {exec_id} has already run")
     _check(container)
+    if (again := _started(found)) is not None:
+        raise again
     request = stream_request(stdin=False, stdout=False, stderr=False, detach_keys="", tty=found.config.tty)
     try:
         await _run(context, container, found, options, request, {})
     except (CommandNotFound, CommandNotExecutable, InvalidArgument, KernelError) as error:
         raise InvalidArgument(failure_text(error)) from None
+
+
+def _started(found: Exec) -> WherryError | None:
+    """What dockerd says of an exec that was started before."""
+    if found.running:
+        return InvalidArgument(f"Error: Exec command {found.id} is already running")
+    return Conflict(f"Error: Exec command {found.id} has already run") if found.started else None
 
 
 async def _run(

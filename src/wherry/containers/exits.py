@@ -159,7 +159,8 @@ def exited(context: Context, container: Container, record: ExitRecord, *, unseen
     # also when its policy starts it again: who waits, waits for this exit
     resolve_waiters(container)
     monitor, container.monitor = container.monitor, None
-    task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again))
+    removed = container.record.host_config.auto_remove and not container.kept
+    task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again, removed))
     context.keep(task)
 
 
@@ -172,18 +173,20 @@ def tell(context: Context, container: Container, record: ExitRecord, *, unseen: 
     context.event(container, "die", happened, execDuration=str(ran), exitCode=str(record.code))
 
 
-async def _after_exit(context: Context, container: Container, monitor: Monitor | None, again: bool) -> None:
+async def _after_exit(
+    context: Context, container: Container, monitor: Monitor | None, again: bool, removed: bool
+) -> None:
     if again:
         await settle(context, container, monitor)
         restart.schedule(context, container)
-    elif container.record.host_config.auto_remove and not _holds_ports(container):
+    elif removed and not _holds_ports(container):
         # whoever waits for the removal waits for the container's directory, not for the kernel's clean-up
         settling = asyncio.ensure_future(settle(context, container, monitor))
         await remove.remove_exited(context, container)
         await settling
     else:
         await settle(context, container, monitor)
-        if container.record.host_config.auto_remove:
+        if removed:
             await remove.remove_exited(context, container)
 
 

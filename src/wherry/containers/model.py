@@ -132,6 +132,8 @@ class Container:
         """Set while nothing is left to do after an exit: the monitor is gone, addresses and ports are given back."""
         self.settled.set()
         self.stopping = False
+        self.kept = False
+        """It is being stopped in order to be started again: this end is not what `--rm` waits for."""
         self.ailing = False
         """It is being ended because it is unhealthy."""
         self.restart_delay = 0.0

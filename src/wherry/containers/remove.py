@@ -29,7 +29,7 @@ async def remove(context: Context, container: Container, *, force: bool = False,
         if not await restart.cancel(container) and container.running:
             context.event(container, "kill", signal="9")
             await settle.kill_and_wait(container)
-    if container.record.host_config.auto_remove and container.status == "exited":
+    if container.record.host_config.auto_remove and container.status == "exited" and not container.kept:
         # the exit has already begun the removal
         removed: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
         container.removal_waiters.append(removed)

@@ -48,9 +48,8 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
         AlreadyInState: it does not run.
     """
     number = _asked_signal(container, signal, "cannot stop container:")
-    if await restart.cancel(container):
-        await restart.want(context, container, "stopped")
-        settle.resolve_waiters(container)
+    if await _stop_restarting(context, container):
+        context.event(container, "stop")
         return
     if not container.running:
         raise AlreadyInState(f"container {container.id} is already stopped")
@@ -58,6 +57,15 @@ async def stop(context: Context, container: Container, timeout: int | None = Non
     seconds = timeout if timeout is not None else container.record.config.stop_timeout
     await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
     context.event(container, "stop")
+
+
+async def _stop_restarting(context: Context, container: Container) -> bool:
+    """End a container that waits for its next start; whether it did. As dockerd, which lets no signal be heard of."""
+    if not await restart.cancel(container):
+        return False
+    await restart.want(context, container, "stopped")
+    settle.resolve_waiters(container)
+    return True
 
 
 async def shut_down(context: Context, container: Container) -> None:
@@ -115,9 +123,12 @@ async def kill(context: Context, container: Container, signal: str) -> None:
         NotRunning: in dockerd's words.
     """
     number = _asked_signal(container, signal or "SIGKILL", "cannot kill container:")
+    ends = number in (signals.SIGKILL, parse_signal(container.record.config.stop_signal or "SIGTERM"))
+    if container.status == "restarting" and ends and await _stop_restarting(context, container):
+        return
     if not container.running:
         raise NotRunning(f"cannot kill container: {container.name}: container {container.id} is not running")
-    if number in (signals.SIGKILL, parse_signal(container.record.config.stop_signal or "SIGTERM")):
+    if ends:
         # as dockerd: a container that the user ended is not started again by its policy
         container.stopping = True
         await restart.want(context, container, "stopped")
@@ -134,20 +145,23 @@ async def restart_container(context: Context, container: Container, timeout: int
     if container.running:
         number = _asked_signal(container, signal, "Cannot restart container")
         seconds = timeout if timeout is not None else container.record.config.stop_timeout
-        removal, container.record.host_config.auto_remove = container.record.host_config.auto_remove, False
+        container.kept = True
         try:
             await _stop(context, container, number, DEFAULT_TIMEOUT if seconds is None else seconds)
         finally:
-            container.record.host_config.auto_remove = removal
+            container.kept = False
         context.event(container, "stop")
-    else:
-        await restart.cancel(container)
+    elif await restart.cancel(container):
+        context.event(container, "stop")
     await start(context, container)
     context.event(container, "restart")
 
 
-async def pause(context: Context, container: Container) -> None:
+async def pause(context: Context, container: Container, verb: str = "") -> None:
     """Freeze every process of the container.
+
+    Args:
+        verb: for whose length alone it is frozen: whatever becomes of the engine, it does not stay so.
 
     Raises:
         NotRunning, Paused: in dockerd's words.
@@ -156,7 +170,7 @@ async def pause(context: Context, container: Container) -> None:
         raise Paused(f"Container {container.id} is already paused")
     if container.status != "running" or container.monitor is None:
         raise NotRunning(f"container {container.id} is not running")
-    await container.monitor.request("freeze", on=True)
+    await container.monitor.request("freeze", on=True, verb=verb)
     if container.status == "paused":
         raise Paused(f"Container {container.id} is already paused")
     move(container, "paused")

@@ -412,15 +412,15 @@ class Monitor:
             self._sandbox.thaw_killed(self._loop, lambda: self._init is init)
         return {}
 
-    def _freeze(self, on: bool) -> None:
+    def _freeze(self, on: bool, verb: str = "") -> None:
         self._sandbox.freeze(on)
-        self._record.update(status="paused" if on else "running")
+        self._record.update(status="paused" if on else "running", frozen_for=verb if on else "")
         if self._health is not None:
             self._health.pause(on)
 
     def _op_freeze(self, message: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
         self._undisturbed()
-        self._freeze(bool(message["on"]))
+        self._freeze(bool(message["on"]), str(message.get("verb") or ""))
         return {}
 
     def _undisturbed(self) -> "tuple[int, int]":

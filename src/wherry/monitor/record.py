@@ -4,6 +4,7 @@ state.json  {"v", "id", "status": "starting|running|paused|stopped", "monitor": 
              "init": {"pid", "start_time"} | null, "started_at": ns, "exit": {…} | null, "netns_fd": n | null,
              "cgroup", "endpoints": […],
              "execs": [{"exec_id", "pid", "start_time", "code": n | null, "finished_at": ns once there is a code}],
+             "frozen_for": the verb that has it paused for its own length only (`commit`), or empty,
              "restart_count": how often a policy has started it again, this time included}
 exit.json   {"v", "code", "signal": n | null, "oom", "started_at": ns, "finished_at": ns, "pid": n | null,
              "error": {"class", "message", "facts"} | null, "restart_count"}
