@@ -3,11 +3,12 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import docker as docker_py
 import pytest
 
-from tests.build.conftest import Context, tar_of
+from tests.build.conftest import CLASSIC, Context, tar_of
 from tests.e2e.harness import EngineProcess
 
 pytestmark = pytest.mark.root
@@ -160,3 +161,15 @@ def test_dockerignore_hides_itself_and_the_dockerfile(context: Context) -> None:
             (context.directory / ".dockerignore").write_text(ignore)
             context.docker(dockerfile, "-t", "hidden")
             assert context.run("hidden", "cat", "/list").split() == left
+
+
+@pytest.mark.parametrize("size", [5, 512, 70_000])
+def test_a_dockerfile_from_elsewhere_or_from_stdin(context: Context, tmp_path: Path, size: int) -> None:
+    """The archives that the docker command makes then end behind the last file's bytes, without padding."""
+    context.write("hello.txt", "x" * size)
+    dockerfile = f"FROM busybox\nCOPY . /c/\n# {size}\nRUN ls -A /c && wc -c < /c/hello.txt\n"
+    (tmp_path / "elsewhere").write_text(dockerfile)
+    for flags, stdin in ((("-f", str(tmp_path / "elsewhere")), None), (("-f", "-"), dockerfile.encode())):
+        argv = ("docker", "build", "--no-cache", *flags, str(context.directory))
+        done = context.engine.run(*argv, env=CLASSIC, stdin=stdin)
+        assert f"hello.txt\n{size}\n" in done.out

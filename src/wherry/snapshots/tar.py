@@ -120,10 +120,10 @@ class TarReader:
         pax: dict[bytes, bytes] = {}
         long_name = long_link = b""
         while True:
-            if self._left or self._pad:
-                self._skip(self._left + self._pad)
-                self._left = self._pad = 0
-            header = self._header()
+            if self._left:
+                self._skip(self._left)
+                self._left = 0
+            header = self._header() if self._padded() else None
             if header is None:
                 if pax or long_name or long_link:
                     raise StoreCorrupt("archive ends behind an extended header")
@@ -447,6 +447,23 @@ class TarReader:
             step = min(self._end - self._pos, size)
             self._pos += step
             size -= step
+
+    def _padded(self) -> bool:
+        """Skip the zeros behind an entry's data; False where the archive ends before or in them.
+
+        The docker command's archives end so when it puts a Dockerfile in (`build -f`, from elsewhere or from stdin).
+        """
+        while self._pad:
+            if self._pos == self._end:
+                self._piece = self._source.piece()
+                self._pos, self._end = 0, len(self._piece)
+                if not self._end:
+                    self._pad = 0
+                    return False
+            step = min(self._end - self._pos, self._pad)
+            self._pos += step
+            self._pad -= step
+        return True
 
     def _copy(self, fd: int, size: int) -> None:
         self._left -= size

@@ -317,3 +317,14 @@ def test_fuzz_pax_records_and_noise(data: bytes) -> None:
 
 
 _SAMPLE = _sample()
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 16])
+def test_an_archive_may_end_without_padding(size: int) -> None:
+    """As Go does: behind the last bytes of a file, or in the zeros that follow; never in those bytes or in a header."""
+    data = block(b"a", size=b"00000000005\0") + b"hello"
+    for cut in (0, 1, 300, 507):
+        assert [found for _, found in read_all(data + bytes(cut), size=size)] == [b"hello"]
+    for broken in (data[:-1], data + bytes(507) + data[:100]):
+        with pytest.raises(StoreCorrupt):
+            read_all(broken, size=size)
