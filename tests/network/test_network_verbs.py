@@ -212,7 +212,9 @@ def test_check_says_what_is_wrong(engine: EngineProcess) -> None:
     assert code == 1 and "for this host only" in told
     assert "FAIL  81/tcp is listened on for the container's own loopback only" in told
     code, told = check("82")
-    assert code == 1 and "FAIL  82/tcp is not published" in told and "FAIL  nothing listens on 82/tcp" in told
+    assert (
+        code == 1 and "ok    82/tcp is not published on this host" in told and "FAIL  nothing listens on 82/tcp" in told
+    )
     assert engine.wherry("network", "check", "nope", check=False).err.strip().endswith("No such container: nope")
     assert "invalid" in engine.wherry("network", "check", "web", "x", check=False).err
     id_ = engine.docker("network", "inspect", "-f", "{{.Id}}", "n1").out[:12]
@@ -222,6 +224,28 @@ def test_check_says_what_is_wrong(engine: EngineProcess) -> None:
     assert code == 1 and f"FAIL  the link {port} to bridge br-{id_} is down" in told
     engine.docker("stop", "-t", "0", "web")
     assert check() == (1, "FAIL  the container is exited, not running\n")
+
+
+def test_check_of_a_healthy_internal_service(engine: EngineProcess) -> None:
+    """README's example: a database that is published nowhere, because only its neighbours need it, is no failure."""
+    engine.docker("network", "create", "--internal", "back")
+    engine.docker(*("run", "-d", "--name", "db", "--network", "back", "busybox", "httpd", "-f", "-p", "5432"))
+
+    def check() -> str:
+        return engine.wherry("network", "check", "db", "5432", check=False).out
+
+    until(lambda: "something listens on 5432/tcp" in check(), "the server listens")
+    told = engine.wherry("network", "check", "db", "5432").out
+    assert "FAIL" not in told and "5432/tcp is not published on this host: only containers" in told
+
+
+def test_a_full_network_is_named(engine: EngineProcess) -> None:
+    """Which network has no address left is said, in Docker's words."""
+    id_ = engine.docker("network", "create", "--subnet", "10.222.33.0/30", "tiny").out.strip()
+    engine.docker("run", "-d", "--network", "tiny", *SLEEP)
+    refused = engine.docker("run", "--network", "tiny", "busybox", "true", check=False)
+    assert refused.code == 125
+    assert f"no available IPv4 addresses on this network's address pools: tiny ({id_})" in refused.err
 
 
 def test_a_published_port_is_held(engine: EngineProcess) -> None:

@@ -91,7 +91,7 @@ def _dispatch(argv: "Sequence[str]") -> int:
         raise Failure("Failed to initialize: unable to resolve wherry endpoint: Specify only one -H")
     if words[0] == "help":
         return _help_topic(words[1:])
-    found = _find(words)
+    found = _find(words, hosts[0] if hosts else "")
     if isinstance(found, str):
         return _group(found, words[1:])
     path, name, module, rest = found
@@ -109,16 +109,17 @@ def load(module: str, name: str) -> "Command":
     return commands[name]
 
 
-_PLUGIN = "is a plugin of the docker command: DOCKER_HOST=unix:///run/wherry/wherry.sock docker"
+_PLUGIN = "is a plugin of the docker command: DOCKER_HOST={host} docker"
 # commands of Docker that people will try, and what they are told
 ABSENT = {
     **{name: f"{_PLUGIN} {name}" for name in ("buildx", "compose")},
-    **dict.fromkeys("config node plugin secret service stack swarm".split(), "is not supported: there is no swarm"),
+    **dict.fromkeys("config node secret service stack swarm".split(), "is not supported: there is no swarm"),
+    "plugin": "is not supported: there are no plugins",
     "context": "is not supported: WHERRY_HOST or -H choose the engine",
 }
 
 
-def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str":
+def _find(words: "Sequence[str]", host: str = "") -> "tuple[str, str, str, Sequence[str]] | str":
     """(path, name in its module, module, remaining words), or the name of a group."""
     name = words[0]
     entry = TOP.get(name) or COMMANDS.get(name)
@@ -126,7 +127,9 @@ def _find(words: "Sequence[str]") -> "tuple[str, str, str, Sequence[str]] | str"
         return f"wherry {name}", name, entry[0], words[1:]
     if name not in GROUPS:
         if name in ABSENT:
-            raise Failure(f"wherry: 'wherry {name}' {ABSENT[name]}")
+            from wherry.client.address import chosen_text
+
+            raise Failure(f"wherry: 'wherry {name}' {ABSENT[name].format(host=host or chosen_text())}")
         raise Failure(f"wherry: unknown command: wherry {name}\n\nRun 'wherry --help' for more information")
     if len(words) < 2 or words[1].startswith("-"):
         return name

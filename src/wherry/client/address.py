@@ -30,6 +30,11 @@ class Address:
         self.remote = ""
 
 
+def chosen_text() -> str:
+    """Return the address that the environment names, or the default socket's."""
+    return os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
+
+
 def parse(text: str) -> Address:
     """Read a host as Docker writes it. Raises `InvalidArgument` for schemes that are not spoken here."""
     scheme, separator, rest = text.partition("://")

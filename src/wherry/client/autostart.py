@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from wherry.client import access
 from wherry.client.errors import CannotConnect
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = "/var/log/wherry.log"
 _DEADLINE = 30.0
+_LOG_TAIL = 65536
 _GRACE = 5.0  # for the socket of another starter, after our own engine ended
 _UNITS = (
     "/etc/systemd/system/wherry.service",
@@ -43,10 +45,11 @@ def start_engine(address: "Address", error: OSError) -> None:
     if os.geteuid() != 0:
         raise CannotConnect(
             f"Cannot connect to the Wherry daemon at {address.text}: nobody listens. Ask root to start wherryd"
-            " and to add you to the group of the socket (usermod -aG wherry USER)"
+            f" and to add you to the group of the socket ({access.how_to_join(address.path)})"
         )
     program, arguments, what = _command()
     os.write(2, f"wherry: starting {what}\n".encode())
+    began = _size(LOG_FILE)
     pid = _spawn(program, arguments)
     deadline = time.monotonic() + _DEADLINE
     pause = 0.002
@@ -60,13 +63,33 @@ def start_engine(address: "Address", error: OSError) -> None:
                     # another starter may have won: its socket will come, but not for ever
                     deadline = min(deadline, time.monotonic() + _GRACE)
         if time.monotonic() > deadline:
+            said = _last_line(began)
             raise CannotConnect(
-                f"wherryd ended with status {ended}, see {LOG_FILE}"
+                f"wherryd ended with status {ended}{said}, see {LOG_FILE}"
                 if ended
-                else f"wherryd does not listen at {address.text} after {int(_DEADLINE)} seconds, see {LOG_FILE}"
+                else f"wherryd does not listen at {address.text} after {int(_DEADLINE)} seconds{said}, see {LOG_FILE}"
             )
         time.sleep(pause)  # between two attempts to connect
         pause = min(pause * 1.5, 0.05)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _last_line(offset: int) -> str:
+    """What the engine wrote last into its log, after `offset`, to be put behind other words."""
+    try:
+        with open(LOG_FILE, "rb") as log:
+            log.seek(max(offset, _size(LOG_FILE) - _LOG_TAIL))
+            lines = log.read(_LOG_TAIL).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {last.removeprefix('wherryd: ')}" if last else ""
 
 
 def _command() -> "tuple[str, list[str], str]":

@@ -485,10 +485,12 @@ def _is_regular(fd: int) -> bool:
 def _refused(address: "Address", error: OSError) -> CannotConnect:
     import errno
 
+    from wherry.client import access
+
     if error.errno == errno.EACCES:
         return CannotConnect(
             f"permission denied at {address.text}: ask root to add you to the group of the socket"
-            " (usermod -aG wherry USER), then log in again"
+            f" ({access.how_to_join(address.path)}), then log in again"
         )
     if address.path and error.errno not in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
         return CannotConnect(f"Cannot connect to the Wherry daemon at {address.text}: {os.strerror(error.errno or 0)}")

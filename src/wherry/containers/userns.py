@@ -10,6 +10,7 @@ from wherry.wire.containers import HostConfig
 
 DEFAULT_USER = "dockremap"
 _SMALLEST = 65536
+_FIRST_FREE = 100000  # where login.defs begins
 
 
 def resolve(host: HostConfig, engine_wide: str) -> list[int] | None:
@@ -54,12 +55,16 @@ def subordinate(text: str) -> list[int]:
 
 
 def _range(path: str, name: str, what: str) -> tuple[int, int]:
+    free = _FIRST_FREE
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
                 parts = line.strip().split(":")
-                if len(parts) == 3 and parts[0] == name and parts[1].isdigit() and parts[2].isdigit():
-                    first, count = int(parts[1]), int(parts[2])
+                if len(parts) != 3 or not parts[1].isdigit() or not parts[2].isdigit():
+                    continue
+                first, count = int(parts[1]), int(parts[2])
+                free = max(free, first + count)
+                if parts[0] == name:
                     if first == 0 or count < _SMALLEST:
                         raise InvalidArgument(
                             f"{path}: the ids of {name} are too few, or root's: at least {_SMALLEST} are needed"
@@ -67,7 +72,10 @@ def _range(path: str, name: str, what: str) -> tuple[int, int]:
                     return first, count
     except FileNotFoundError:
         pass  # the same as a file that does not name the user
-    raise InvalidArgument(f'Can\'t create ID mappings: No {what} ranges found for user "{name}" in {path}')
+    raise InvalidArgument(
+        f'Can\'t create ID mappings: No {what} ranges found for user "{name}" in {path}: '
+        f"add a line such as {name}:{free}:{_SMALLEST}"
+    )
 
 
 def lines(ids: list[int] | None) -> tuple[str, str]:

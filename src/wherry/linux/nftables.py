@@ -15,7 +15,8 @@ from wherry.linux.netlink import News, attributes
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
-_NEWGEN, _GEN_PROC_PID = 10 << 8 | 15, 2
+_NEWGEN, _GEN_PROC_PID, _GEN_PROC_NAME = 10 << 8 | 15, 2, 3
+_OWN_NAME = f"wherry-{os.urandom(4).hex()}".encode()  # at most 15 bytes (TASK_COMM_LEN)
 _GENERIC_HEADER = 4
 
 
@@ -35,9 +36,28 @@ class RulesetWatch(News):
         return news is None or any(kind == _NEWGEN and not _is_ours(body) for kind, body in news)
 
 
+_named = threading.local()
+
+
+def name_thread() -> None:
+    """Give the calling thread the name (comm) by which `RulesetWatch` knows this process's changes.
+
+    The kernel reports the pid of whoever changed a ruleset as the host sees it: in a PID namespace of our own that pid
+    says nothing. The main thread keeps the program's name.
+    """
+    if getattr(_named, "done", False) or threading.get_native_id() == os.getpid():
+        return
+    with open("/proc/thread-self/comm", "wb", buffering=0) as file:
+        file.write(_OWN_NAME)
+    _named.done = True
+
+
 def _is_ours(body: bytes) -> bool:
-    """Whether a change was made by a thread of this process (NFTA_GEN_PROC_PID)."""
-    who = attributes(body, _GENERIC_HEADER).get(_GEN_PROC_PID, b"")
+    """Whether a change was made by a thread of this process (NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID)."""
+    found = attributes(body, _GENERIC_HEADER)
+    if found.get(_GEN_PROC_NAME, b"").rstrip(b"\0") == _OWN_NAME:
+        return True
+    who = found.get(_GEN_PROC_PID, b"")
     return os.path.exists(f"/proc/self/task/{int.from_bytes(who, 'big')}")
 
 
@@ -57,6 +77,31 @@ def survives_reading() -> bool:
         check=False,
     )
     return done.returncode >= 0
+
+
+def list_chain_apart(place: str) -> str:
+    """List a chain in a process of its own, whose complaints nobody reads; empty where the chain is gone.
+
+    For rules of iptables the library loads iptables' extensions, and writes to stderr which of them are not installed.
+
+    Args:
+        place: FAMILY TABLE CHAIN.
+    """
+    code = "import sys; sys.path[:] = {path!r}; from wherry.linux.nftables import print_chain; print_chain({place!r})"
+    path = [os.path.abspath(entry) for entry in sys.path if entry]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code.format(path=path, place=place)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+
+
+def print_chain(place: str) -> None:
+    """Print a chain; for `list_chain_apart`'s child."""
+    sys.stdout.write(Nftables().run(f"list chain {place}", "look at a chain"))
 
 
 def read_all() -> None:

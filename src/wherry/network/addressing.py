@@ -11,7 +11,7 @@ from typing import Any
 from wherry.errors import Conflict, Forbidden, InvalidArgument, WherryError
 from wherry.linux.rtnetlink import pack_mac
 from wherry.network.endpoint import Endpoint
-from wherry.network.ipam import Pool, choose_subnet, choose_subnet6, derive_mac, overlaps
+from wherry.network.ipam import Exhausted, Pool, choose_subnet, choose_subnet6, derive_mac, overlaps
 from wherry.network.records import describe, member
 from wherry.network.spec import NetworkSpec
 from wherry.wire.networks import EndpointWish, IpamPool, ipam_shown
@@ -213,10 +213,12 @@ class Addressed:
             values["gateway"] = values["gateway6"] = ""
         return Endpoint(**values)
 
-    @staticmethod
-    def _take(pool: Pool, asked: str | None, owner: str) -> str:
+    def _take(self, pool: Pool, asked: str | None, owner: str) -> str:
         if asked is None:
-            return pool.allocate(owner)
+            try:
+                return pool.allocate(owner)
+            except Exhausted as error:
+                raise Exhausted(f"{error}: {self.name} ({self.id})") from None
         pool.reserve(asked, owner)
         return asked
 

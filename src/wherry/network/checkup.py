@@ -149,7 +149,11 @@ def published(ports: Sequence[PublishedPort], port: int, protocol: str, *, asks:
     mine = [one for one in ports if one.container_port == port and one.protocol == protocol]
     if not mine:
         return [
-            Finding(False, f"{port}/{protocol} is not published: -p {port}:{port} would do it, for a new container")
+            Finding(
+                True,
+                f"{port}/{protocol} is not published on this host: only containers of its networks reach it"
+                f" (-p {port}:{port} publishes it, for a new container)",
+            )
         ]
     found = []
     for one in mine:

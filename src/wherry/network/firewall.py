@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
 from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements
-from wherry.linux.nftables import Nftables, RulesetWatch, survives_reading
+from wherry.linux.nftables import Nftables, RulesetWatch, list_chain_apart, name_thread, survives_reading
 from wherry.network import docker_user
 from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
@@ -227,6 +227,7 @@ class Firewall:
         if not self._asks:
             return
         with self._lock:
+            name_thread()
             self._transactions.commit([flush_elements(family, self._table, "admitted") for family in self._protocols])
 
     def present(self) -> bool:
@@ -276,18 +277,9 @@ class Firewall:
 
         They are nobody's to change but the host owner's; an engine that says so saves a day of searching.
         """
-
-        def rules(place: str) -> str:
-            try:
-                return self._run(f"list chain {place}", "look at a chain")
-            except KernelError as error:
-                if error.errno == errno.ENOENT:
-                    return ""  # gone meanwhile
-                raise
-
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
-            found = find_obstacles(listing, self._table, rules)
+            found = find_obstacles(listing, self._table, list_chain_apart)
             return [one for one in found if not (one == docker_user.DROPS and "iptables" in self._marks)]
 
     def remove_table(self) -> None:
@@ -323,6 +315,7 @@ class Firewall:
                 self._nftables = None
 
     def _change(self, ports: Iterable[PublishedPort], *, add: bool) -> None:
+        name_thread()
         try:
             self._transactions.commit(list(messages(self._table, ports, add=add, asks=self._asks)))
         except KernelError as error:
@@ -339,6 +332,7 @@ class Firewall:
         self._run(text, "build the firewall table")
 
     def _run(self, commands: str, what: str) -> str:
+        name_thread()
         if self._nftables is None:
             self._nftables = self._open()
         if self._watch is None:
@@ -398,6 +392,9 @@ def find_obstacles(listing: str, own_table: str, rules: Callable[[str], str]) ->
 
 
 def _last_rule(listing: str) -> str:
-    """The first word of a chain's last rule: it is a verdict only where the rule asks for nothing."""
+    """The first word of a chain's last rule, without its counter: a verdict only if the rule has no condition."""
     lines = [line for line in listing.splitlines() if line.strip(" \t}")]
-    return lines[-1].split()[0] if lines else ""
+    words = lines[-1].split() if lines else []
+    if words[:2] == ["counter", "packets"]:
+        words = words[5:]  # counter packets N bytes N, which iptables gives every rule
+    return words[0] if words else ""

@@ -76,6 +76,10 @@ def _overlap(one: Subnet, other: Subnet) -> bool:
     return isinstance(other, IPv6Network) and one.overlaps(other)
 
 
+class Exhausted(WherryError):
+    """No address of a pool is free."""
+
+
 class Pool:
     """The addresses of one subnet. The lowest free one is given next, as dockerd does.
 
@@ -134,7 +138,7 @@ class Pool:
         """Give the lowest free address to `owner`.
 
         Raises:
-            WherryError: none is free, in Docker's words.
+            Exhausted: none is free, in Docker's words.
         """
         while self._returned:
             number = heapq.heappop(self._returned)
@@ -144,7 +148,7 @@ class Pool:
             number, self._next = self._next, self._next + 1
             if number not in self._owners:
                 return self._give(number, owner)
-        raise WherryError(f"no available IPv{self._network.version} addresses on this network's address pools")
+        raise Exhausted(f"no available IPv{self._network.version} addresses on this network's address pools")
 
     def reserve(self, address: str, owner: str) -> None:
         """Give exactly `address` to `owner`; a second time to the same owner is fine.

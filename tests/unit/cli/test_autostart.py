@@ -6,10 +6,11 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from wherry.client import autostart
+from wherry.client import access, autostart
 from wherry.client.address import Address
 from wherry.client.errors import CannotConnect
 from wherry.client.http import Client
@@ -76,6 +77,17 @@ def test_engine_that_ends_is_reported(address: Address, monkeypatch: pytest.Monk
 
 
 @pytest.mark.root
+def test_the_engines_last_line_is_shown(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this start wrote into the log is in the message; lines of earlier starts are not."""
+    Path(autostart.LOG_FILE).write_text("an older line\n")
+    _engine(monkeypatch, "import sys; print('wherryd: daemon.json: unknown key', file=sys.stderr); raise SystemExit(1)")
+    monkeypatch.setattr(autostart, "_GRACE", 0.05)
+    with pytest.raises(CannotConnect, match=r"wherryd ended with status 1: daemon\.json: unknown key, see .*/log"):
+        autostart.start_engine(address, NOBODY)
+    assert autostart._last_line(os.stat(autostart.LOG_FILE).st_size) == ""
+
+
+@pytest.mark.root
 def test_slow_engine_is_given_up(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that does not listen in time is reported."""
     _engine(monkeypatch, "import time; time.sleep(0.5)")
@@ -91,8 +103,21 @@ def test_others_are_told_what_to_do(address: Address, monkeypatch: pytest.Monkey
     with pytest.raises(CannotConnect) as caught:
         autostart.start_engine(address, NOBODY)
     assert address.text in str(caught.value)
-    assert "usermod -aG wherry" in str(caught.value)
+    assert "usermod -aG wherry USER" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_way_into_the_group_fits_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket's own group is named; without a group of ours it has to be made first."""
+    path = tmp_path / "s"
+    monkeypatch.setattr(access, "_groups", lambda: [["root", "x", "0", ""], ["boats", "x", "4711", ""]])
+    made = "groupadd --system wherry; usermod -aG wherry USER; restart wherryd"
+    assert access.how_to_join(str(path)) == made
+    monkeypatch.setattr(access, "_groups", lambda: [["wherry", "x", "4712", ""], ["boats", "x", "4711", ""]])
+    assert access.how_to_join(str(path)) == "usermod -aG wherry USER"
+    found = SimpleNamespace(st_gid=4711)
+    monkeypatch.setattr(access, "os", SimpleNamespace(stat=lambda _path: found))
+    assert access.how_to_join(str(path)) == "usermod -aG boats USER"
 
 
 def test_chosen_address_is_never_started(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_init_runs_first_and_is_bound_read_only() -> None:
 def test_init_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for and not there is an error."""
     monkeypatch.setattr(Machine, "tini", None)
-    with pytest.raises(InvalidArgument, match="docker-init"):
+    with pytest.raises(InvalidArgument, match=r"docker-init.*install the package tini"):
         build(host={"Init": True})
 
 

@@ -40,7 +40,11 @@ def test_who_gets_one() -> None:
         (HostConfig(network_mode="host"), "me", "cannot share the host's network namespace"),
         (HostConfig(pid_mode="container:x"), "me", "cannot share another container's PID namespace"),
         (HostConfig(uts_mode="host"), "me", "cannot share the host's UTS namespace"),
-        (HostConfig(), "nobody-here", 'No subuid ranges found for user "nobody-here"'),
+        (
+            HostConfig(),
+            "nobody-here",
+            'No subuid ranges found for user "nobody-here" in .*: add a line such as nobody-here:',
+        ),
         (HostConfig(), "me:nobody-here", 'No subgid ranges found for user "nobody-here"'),
         (HostConfig(), "few", "are too few"),
         (HostConfig(), "root", "too few, or root's"),

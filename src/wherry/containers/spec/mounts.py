@@ -171,5 +171,8 @@ def _shm(request: "SpecRequest", private: dict[str, Any]) -> dict[str, Any] | No
 def _init(request: "SpecRequest") -> dict[str, Any]:
     tini = request.machine.tini
     if tini is None:
-        raise InvalidArgument('exec: "docker-init": executable file not found in $PATH')
+        raise InvalidArgument(
+            'exec: "docker-init": executable file not found in $PATH: '
+            "install the package tini, or set init-path in daemon.json"
+        )
     return {"destination": INIT, "type": "bind", "source": tini, "options": ["bind", "ro"]}
