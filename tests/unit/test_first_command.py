@@ -112,3 +112,14 @@ def test_without_root_it_names_what_is_missing(machine: Machine) -> None:
     done = machine.make("run")
     assert done.returncode != 0 and "python3-venv" in done.stderr
     assert not machine.log.exists()
+
+
+def test_unit_needs_next_to_nothing(machine: Machine) -> None:
+    """`make unit` is for everybody's machine: no root where three packages are installed, and none of the others."""
+    machine.program("dpkg-query", "#!/bin/sh\ncase $4 in python3-venv|git|libseccomp2) echo installed; esac\n")
+    machine.program("id", "#!/bin/sh\necho 1000\n")
+    shutil.copy(machine.bin.parent / "python3", machine.bin)
+    done = machine.make("unit")
+    assert done.returncode == 0, done.stderr
+    assert machine.calls()[-1] == "python3 -m pytest -q tests/unit tests/test_architecture.py tests/test_security.py"
+    assert not [call for call in machine.calls() if call.startswith("apt-get")]
