@@ -5,6 +5,7 @@ Each figure is the wall time of a whole docker command, the same binary for both
 
 import os
 import select
+import socket
 import statistics
 import subprocess
 import sys
@@ -50,10 +51,15 @@ class Ours:
                 stderr=log,
                 cwd="/",
             )
-        while not (self.run_root / "wherry.sock").exists():
+        while not self._listens():
             if self._process.poll() is not None:
                 raise RuntimeError(f"wherryd did not start, see {self.directory}/wherryd.log")
             select.select([], [], [], 0.02)
+
+    def _listens(self) -> bool:
+        """Whether it accepts connections; the socket's file is there earlier."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.run_root / "wherry.sock")) == 0
 
     @property
     def pid(self) -> int:
