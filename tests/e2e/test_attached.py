@@ -244,3 +244,70 @@ def test_past_and_present_of_one_that_is_started_at_once(engine: EngineProcess) 
             client.remove_container(id_)
     finally:
         client.close()
+
+
+def _asked(engine: EngineProcess, path: str, body: bytes = b"") -> socket.socket:
+    """Ask for a stream as a program does whose name nobody knows."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(60)
+    connection.connect(engine.host.removeprefix("unix://"))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def _first_read(connection: socket.socket) -> bytes:
+    """What a buffered reader gets at once when it comes late to the head of an answer."""
+    connection.recv(1, socket.MSG_PEEK)
+    time.sleep(0.15)  # a busy client: all that could arrive has arrived
+    return connection.recv(1 << 16)
+
+
+def test_nothing_follows_a_head_before_it_is_taken(engine: EngineProcess) -> None:
+    """Attach and exec: the first read holds the head and nothing else, however late it is and whoever asks."""
+    client = docker_py.APIClient(base_url=engine.host)
+    try:
+        id_ = client.create_container("busybox", ["sh", "-c", "yes"])["Id"]
+        created = client.create_container("busybox", ["echo", "said"])["Id"]
+        client.start(id_)
+        for _ in range(3):
+            exec_id = client.exec_create(id_, ["echo", "said"])["Id"]
+            with _asked(engine, f"/exec/{exec_id}/start", b"{}") as connection:
+                assert _first_read(connection).endswith(b"\r\n\r\n")
+                assert connection.recv(1000) == b"\x01\0\0\0\0\0\0\x05said\n"
+            with _asked(engine, f"/containers/{id_}/attach?stream=1&stdout=1") as connection:
+                assert _first_read(connection).endswith(b"\r\n\r\n")
+                assert connection.recv(1000).endswith(b"y\n")
+            with _asked(engine, f"/containers/{id_}/attach?logs=1&stdout=1") as connection:
+                assert _first_read(connection).endswith(b"\r\n\r\n")
+                assert connection.recv(1000)[:1] == b"\x01"
+            with _asked(engine, f"/containers/{created}/attach?stream=1&stdout=1") as connection:
+                connection.recv(1, socket.MSG_PEEK)
+                client.start(created)  # by somebody who has not read the head either
+                assert connection.recv(1 << 16).split(b"\r\n\r\n")[0].startswith(b"HTTP/1.1 101 ")
+                client.wait(created)
+        client.remove_container(created, force=True)
+        client.remove_container(id_, force=True)
+    finally:
+        client.close()
+
+
+def test_a_window_is_set_right_after_the_head_of_an_exec(engine: EngineProcess) -> None:
+    """`POST /exec/ID/resize` as soon as the 101 is there waits for the process; dockerd does the same."""
+    client = docker_py.APIClient(base_url=engine.host)
+    try:
+        id_ = client.create_container("busybox", ["sleep", "1000"])["Id"]
+        client.start(id_)
+        for _ in range(10):
+            exec_id = client.exec_create(id_, ["sh", "-c", "sleep 0.3; stty size"], tty=True, stdin=True)["Id"]
+            with _asked(engine, f"/exec/{exec_id}/start", b'{"Tty": true}') as connection:
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 101 ")
+                client.exec_resize(exec_id, height=33, width=77)
+                told = b""
+                while piece := connection.recv(1000):
+                    told += piece
+            assert told == b"33 77\r\n"
+        client.remove_container(id_, force=True)
+    finally:
+        client.close()

@@ -6,20 +6,18 @@ the answer, loses what the client sent along with the request, and takes the cli
 - A connection that is between two requests looks at the request line before the parser does. On a hijack route it
   holds the request until it is whole (its small body included), gives exactly that to the parser, stops reading, and
   keeps what came behind it (the tail). What the client sends later stays in the kernel.
-- `Connection.hand_over` writes the head, waits until it is out, duplicates the socket, closes the transport without
-  shutting the connection down, and gives descriptor and tail to the ticket. No byte passes through here any more.
+- `Connection.hand_over` writes the head, waits until the client has taken it, duplicates the socket, closes the
+  transport without shutting the connection down, and gives descriptor and tail to the ticket. No byte passes through
+  here any more.
 - The parser never sees `Upgrade`, so the way it treats one does not matter.
 
 The descriptor given away shares its file status flags with the socket asyncio used: it is non-blocking.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import re
-import sys
-import termios
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import BaseRequest, RequestHandler
@@ -29,6 +27,7 @@ from wherry.api.errors import describe
 from wherry.api.facade import Ticket
 from wherry.api.reply import Answer, error_reply
 from wherry.errors import WherryError
+from wherry.linux.taken import until_taken
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -215,14 +214,15 @@ class Connection(RequestHandler):
         elif self.transport is not None:
             self.transport.resume_reading()
 
-    async def hand_over(
-        self, head: bytes, ticket: Ticket, tail: bytes = b"", *, head_first: bool = False
-    ) -> HandedOver:
+    async def hand_over(self, head: bytes, ticket: Ticket, tail: bytes = b"", *, wait: bool = True) -> HandedOver:
         """Answer with `head` and give the socket away.
 
         Args:
-            head_first: connect the ticket only when the client has read the head (or after a moment). For clients
-                that lose what comes in the same packet.
+            head: status and headers.
+            ticket: gets the socket.
+            tail: what the client sent behind its request.
+            wait: until the client has taken the head (`linux.taken`). A ticket that may have to be connected before
+                the client's next request comes waits by itself, where something is to be written.
 
         Once the head is out an error can only be told in the stream; that is the ticket's to do.
 
@@ -243,8 +243,8 @@ class Connection(RequestHandler):
             await self.drain()
             if self.transport is None:
                 raise ConnectionResetError("the client is gone")
-            if head_first:
-                await _until_read(fd)
+            if wait:
+                await until_taken(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -266,19 +266,6 @@ class ConnectionServer(BaseServer):
     def connection(self, guarded: bool) -> Connection:
         """Make the protocol of one accepted connection."""
         return Connection(self, guarded=guarded, loop=self._loop, **self._kwargs)
-
-
-async def _until_read(fd: int, seconds: float = 0.05) -> None:
-    """Wait until the peer of a unix socket has read all that was sent; of TCP the kernel only says what arrived."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while loop.time() < deadline:
-        try:
-            if not int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
-                return
-        except OSError:
-            return
-        await asyncio.sleep(0.0002)
 
 
 def _split(data: bytes) -> tuple[int, Hijack | None, bytes]:

@@ -25,14 +25,14 @@ def _hijack(call: Call) -> Hijack:
     return hijack
 
 
-async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket, *, head_first: bool = False) -> HandedOver:
+async def _upgrade(call: Call, hijack: Hijack, ticket: Ticket, *, wait: bool = True) -> HandedOver:
     # dockerd sends no further headers here
     if hijack.upgrade:
         kind = _content_type(call, ticket)
         text = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
     else:
         text = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n"
-    return await call.connection.hand_over(text.encode(), ticket, hijack.tail, head_first=head_first)
+    return await call.connection.hand_over(text.encode(), ticket, hijack.tail, wait=wait)
 
 
 def attach_options(call: Call, *, multiplexed: bool = True) -> AttachOptions:
@@ -52,7 +52,8 @@ async def attach(call: Call) -> HandedOver:
     """POST /containers/{id}/attach."""
     hijack = _hijack(call)
     ticket = await call.engine.containers.attach(call.name, attach_options(call))
-    return await _upgrade(call, hijack, ticket)
+    # a client that has read the head may start the container at once: the ticket must be known by then
+    return await _upgrade(call, hijack, ticket, wait=False)
 
 
 async def logs(call: Call) -> HandedOver:
@@ -103,9 +104,7 @@ async def exec_start(call: Call) -> Answer:
         await call.engine.containers.exec_start_detached(call.name, options)
         return Reply(200)
     ticket = await call.engine.containers.exec_start(call.name, options)
-    # docker-py reads the stream past its own buffer, and so loses output that comes as fast as ours
-    head_first = "docker-sdk-python" in call.request.headers.get("User-Agent", "")
-    return await _upgrade(call, hijack, ticket, head_first=head_first)
+    return await _upgrade(call, hijack, ticket)
 
 
 async def exec_inspect(call: Call) -> Reply:

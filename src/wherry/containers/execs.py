@@ -1,5 +1,6 @@
 """Exec: another process in a running container."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -28,6 +29,7 @@ from wherry.linux.process import is_alive
 from wherry.wire.containers import ExecConfig, ExecStart
 
 _RELATIVE = "Cwd must be an absolute path"
+_READY_WITHIN = 10.0
 _PLAIN = ("unable to find ", "Unable to find ", "uids and gids ")
 
 
@@ -74,6 +76,7 @@ def restore(context: Context, container: Container, entries: list[dict[str, Any]
         found = Exec(entry["exec_id"], container.id, ExecConfig(), {"args": _argv(entry["pid"], entry["start_time"])})
         found.pid, found.exit_code = entry["pid"], entry["code"]
         found.started, found.running = True, entry["code"] is None
+        found.ready.set()
         container.execs[found.id] = found
         context.execs[found.id] = found
 
@@ -192,8 +195,10 @@ async def _run(
         found.running = False
         # for whatever the reason, as dockerd
         found.exit_code = 126
+        found.ready.set()
         raise
     found.pid = reply["pid"]
+    found.ready.set()
 
 
 def _words(argv: list[str]) -> str:
@@ -254,8 +259,18 @@ async def inspect(context: Context, exec_id: str) -> dict[str, Any]:
 
 
 async def resize(context: Context, exec_id: str, height: int, width: int) -> None:
-    """Set the window of an exec's terminal."""
+    """Set the window of an exec's terminal; waits for one whose start was answered and is under way.
+
+    Raises:
+        ExecNotFound, NotRunning: in dockerd's words.
+        KernelError: it does not start within ten seconds.
+    """
     found = find(context, exec_id)
+    try:
+        async with asyncio.timeout(_READY_WITHIN):
+            await found.ready.wait()
+    except TimeoutError:
+        raise KernelError("timeout waiting for exec session ready") from None
     container = context.registry.find(found.container_id)
     if not found.running or container.monitor is None:
         raise NotRunning(f"exec {exec_id} is not running")

@@ -77,7 +77,7 @@ class ExitRecord(Struct):
 class Exec:
     """One process that was, or will be, started inside a running container. Kept in memory only, as dockerd's are."""
 
-    __slots__ = ("config", "container_id", "exit_code", "id", "pid", "process", "running", "started")
+    __slots__ = ("config", "container_id", "exit_code", "id", "pid", "process", "ready", "running", "started")
 
     def __init__(self, id_: str, container_id: str, config: ExecConfig, process: dict[str, Any]) -> None:
         self.id = id_
@@ -88,6 +88,8 @@ class Exec:
         self.running = False
         self.started = False
         self.exit_code: int | None = None
+        self.ready = asyncio.Event()
+        """Set when it runs, or will not."""
 
 
 class PendingClient:

@@ -36,8 +36,10 @@ from wherry.errors import (
     WherryError,
     from_wire,
 )
+from wherry.linux.taken import until_taken
 
 START_DEADLINE = 60.0
+_HEADS_WITHIN = 2.0
 # of what the kernel refuses, what a runtime does inside of the container
 _INIT = ("error mounting ", "error setting rlimits ", "open /proc/sys/", "write /proc/sys/")
 _HINT = (
@@ -122,6 +124,8 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
         publishing = asyncio.ensure_future(network.publish())
         # of two failures the launch's is the one to tell; this one counts as seen then
         publishing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        for client in clients:
+            await until_taken(client.fd, _HEADS_WITHIN / len(clients))
         with Primed():
             await _spawn(context, container, message, fds)
         if container.monitor is not None:

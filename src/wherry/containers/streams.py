@@ -11,6 +11,7 @@ from wherry.containers.model import Container, PendingClient
 from wherry.containers.past import HeldLog
 from wherry.containers.ticket import Ticket, stream_request
 from wherry.errors import Conflict, InvalidArgument, NotSupported, Paused
+from wherry.linux.taken import until_taken
 from wherry.monitor import keys
 from wherry.wire.containers import AttachOptions, LogOptions
 
@@ -49,6 +50,7 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
         held = HeldLog(asked["path"])
         # of one that has never run there is nothing to wait for: it may be started at this very moment
         if held.files:
+            await until_taken(fd)
             await held.read(context, asked, fd)
 
     async def before(fd: int) -> bool:
@@ -66,6 +68,8 @@ def attach(context: Context, container: Container, options: AttachOptions) -> Ti
                 # it was started while its past was told
                 over = reads_on or not container.running
                 await tell(fd, follow=reads_on and container.running, since=container.started_at)
+        if container.running and not over:
+            await until_taken(fd)
         return over or not options.stream or (not container.running and (ran or container.started_at != run))
 
     async def connect(fd: int, tail: bytes) -> None:
