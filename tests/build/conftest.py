@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import engine, own_engine, shared_engine
 from tests.e2e.harness import Done, EngineProcess
+from tests.e2e.shared import lent
 
 __all__ = ["engine", "own_engine", "shared_engine"]
 
@@ -73,8 +74,8 @@ class Second(EngineProcess):
 
 
 @pytest.fixture(scope="session")
-def second() -> Iterator[Second]:
-    """Another engine, on a TCP port too (`second.tcp`); `other` empties its cache."""
+def second_engine() -> Iterator[Second]:
+    """Another engine, on a TCP port too (`second.tcp`)."""
     engine = Second()
     try:
         engine.start()
@@ -86,12 +87,15 @@ def second() -> Iterator[Second]:
 
 
 @pytest.fixture
+def second(second_engine: Second) -> Iterator[Second]:
+    """That engine; what the test made is removed after it."""
+    with lent(second_engine):
+        yield second_engine
+
+
+@pytest.fixture
 def other(second: Second, context: Context) -> Context:
     """The same context for an engine that has nothing but busybox."""
-    kept = second.docker("images", "-q", "--no-trunc", "busybox").out.strip()
-    made = set(second.docker("images", "-aq", "--no-trunc").out.split()) - {kept}
-    if made:
-        second.docker("rmi", "-f", *made)
     second.docker("builder", "prune", "-af")
     return Context(context.directory, second)
 

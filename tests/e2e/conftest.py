@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.harness import EngineProcess, running
+from tests.e2e.shared import lent
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +17,9 @@ def shared_engine() -> Iterator[EngineProcess]:
 
 @pytest.fixture
 def engine(shared_engine: EngineProcess) -> Iterator[EngineProcess]:
-    """Give the shared engine; whatever containers the test made are removed after it."""
-    yield shared_engine
-    shared_engine.remove_all()
+    """Give the shared engine; what the test made is removed after it."""
+    with lent(shared_engine) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -50,13 +50,27 @@ class EngineProcess:
     """
 
     def __init__(self, *flags: str, program: tuple[str, ...] = (WHERRYD,)) -> None:
-        self.base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
-        self.roots = Roots(str(self.base / "data"), str(self.base / "run"))
         self.program = program
         self.flags = flags
+        self.process: subprocess.Popen[bytes] | None = None
+        self._place()
+
+    def _place(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
+        self.roots = Roots(str(self.base / "data"), str(self.base / "run"))
         self.host = f"unix://{self.roots.socket}"
         self.log = self.base / "wherryd.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self._judged = 0
+
+    def renew(self) -> None:
+        """Destroy the engine, and start one with new roots and busybox in its place."""
+        old = str(self.base)
+        self.destroy()
+        self._place()
+        self.flags = tuple(flag.replace(old, str(self.base)) for flag in self.flags)
+        self.program = tuple(word.replace(old, str(self.base)) for word in self.program)
+        self.start()
+        self.wherry("image", "bootstrap", "busybox")
 
     @property
     def env(self) -> dict[str, str]:
@@ -224,8 +238,9 @@ class EngineProcess:
         until(lambda: not os.listdir(self.roots.sandboxes), "the run root is empty")
 
     def assert_no_traceback(self) -> None:
-        """wherryd met no error that nobody expected, since it was first started; nor did a monitor."""
-        text = self.log.read_text(errors="replace")
+        """Neither wherryd nor a monitor met an unexpected error; what a call has seen, the next one does not report."""
+        text = self.log.read_text(errors="replace")[self._judged :]
+        self._judged += len(text)
         assert "Traceback" not in text, text[max(0, text.index("Traceback") - 500) :][:4000]
         assert "never retrieved" not in text, text[-3000:]
 

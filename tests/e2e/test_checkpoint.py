@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e import checkpoint_scenarios
 from tests.e2e.harness import EngineProcess, running
+from tests.e2e.shared import lent
 from tests.vm import test_unified
 from tests.vm.tree import has_criu
 
@@ -47,10 +48,8 @@ if _works():
     @pytest.mark.parametrize("name", NAMES)
     def test_on_the_host(machine: EngineProcess, name: str) -> None:
         """The scenario of that name, with the host's kernel and cgroups."""
-        try:
+        with lent(machine):
             getattr(checkpoint_scenarios, name)(machine)
-        finally:
-            machine.remove_all()
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the machine is one of x86_64")

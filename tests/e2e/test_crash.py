@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import EngineProcess, children, cmdline, monitor, running, until
+from tests.e2e.shared import lent
 
 pytestmark = pytest.mark.root
 
@@ -30,10 +31,8 @@ def crash_engine() -> Iterator[EngineProcess]:
 @pytest.fixture
 def engine(crash_engine: EngineProcess) -> Iterator[EngineProcess]:
     """Give that engine running, without containers; whatever the test left is removed."""
-    yield crash_engine
-    if crash_engine.process is None:
-        crash_engine.start()
-    crash_engine.remove_all()
+    with lent(crash_engine) as engine:
+        yield engine
     crash_engine.assert_nothing_runs()
 
 

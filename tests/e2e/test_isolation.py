@@ -113,19 +113,22 @@ def test_privileged(engine: EngineProcess) -> None:
 @needs("pids")
 def test_a_fork_bomb_leaves_the_engine_room(engine: EngineProcess) -> None:
     """Of what the machine can have the containers get seven eighths; the bomb meets the limit, `rm -f` ends it."""
-    engine.docker("run", "-d", "--network", "none", "--name", "bomb", "busybox", "sleep", "600")
+    id_ = engine.docker("run", "-d", "--network", "none", "--name", "bomb", "busybox", "sleep", "600").out.strip()
     limit = _limit_of_all(engine, "bomb")
     most = min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
     assert limit.read_text().strip() == str(most * 7 // 8)
     try:
         limit.write_text("150")
+        # which of the two counts a refused fork depends on the kernel
+        counters = [limit.with_name("pids.events"), limit.parent / id_ / "pids.events"]
+        before = [file.read_text() for file in counters]
         engine.docker("exec", "-d", "bomb", "sh", "-c", "bomb() { bomb | bomb & }; bomb")
-        until(lambda: int(limit.with_name("pids.current").read_text()) == 150, "the bomb fills what there is")
+        until(lambda: [file.read_text() for file in counters] != before, "the bomb meets the limit")
         began = time.monotonic()
         assert engine.docker("ps", "-q").out
         engine.docker("exec", "bomb", "true", check=False)
         engine.docker("rm", "-f", "bomb")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30, "the engine is starved"
     finally:
         limit.write_text(str(most * 7 // 8))
     assert _run(engine, "busybox", "echo", "again") == "again\n"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import EngineProcess, running
+from tests.e2e.shared import lent
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.engine.helpers import Helpers
 from wherry.engine.storage import remove_small_tree
@@ -46,12 +47,9 @@ def module_engine() -> Iterator[EngineProcess]:
 
 @pytest.fixture
 def engine(module_engine: EngineProcess) -> Iterator[EngineProcess]:
-    """The module's engine; the test's containers and networks go after it."""
-    yield module_engine
-    if module_engine.process is None:
-        module_engine.start()
-    module_engine.remove_all()
-    module_engine.docker("network", "prune", "-f")
+    """The module's engine; what the test made is removed after it."""
+    with lent(module_engine) as engine:
+        yield engine
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import ROOT, EngineProcess, running, until
+from tests.e2e.shared import lent
 
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
@@ -31,9 +32,13 @@ class KilledEngine(EngineProcess):
 
     def __init__(self) -> None:
         super().__init__()
-        self.armed = self.base / "step"
         path = f"PYTHONPATH={ROOT}/src:{ROOT}"
         self.program = ("env", path, sys.executable, "-m", "tests.network.killed_engine", str(self.armed))
+
+    @property
+    def armed(self) -> Path:
+        """The file with the number of the step."""
+        return self.base / "step"
 
     def killed_at(self, step: int, verb: Callable[[], object]) -> bool:
         """Do `verb`, with the engine killed at its Nth step, and start it again; False: it has no such step."""
@@ -52,13 +57,20 @@ class KilledEngine(EngineProcess):
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[KilledEngine]:
-    """Such an engine, with a container `web` on the network `home`, that publishes a port."""
+def shared() -> Iterator[KilledEngine]:
+    """Such an engine."""
     engine = KilledEngine()
     with running(engine):
-        engine.docker("network", "create", "--ipv6", "home")
-        engine.docker("run", "-d", "--name", "web", "-p", "80", "--network", "home", "busybox", "sleep", "9999")
         yield engine
+
+
+@pytest.fixture
+def engine(shared: KilledEngine) -> Iterator[KilledEngine]:
+    """That engine, with a container `web` on the network `home`, that publishes a port."""
+    with lent(shared):
+        shared.docker("network", "create", "--ipv6", "home")
+        shared.docker("run", "-d", "--name", "web", "-p", "80", "--network", "home", "busybox", "sleep", "9999")
+        yield shared
 
 
 def _ask(engine: EngineProcess, method: str, path: str, body: object = None) -> Any:

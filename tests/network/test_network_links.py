@@ -5,21 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.shared import lent
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module", params=["together", "apart"])
-def engine(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
+def shared(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
     """An engine, once with `icc` and once without."""
     with running(EngineProcess(*(["--icc=false"] if request.param == "apart" else []))) as engine:
         yield engine
 
 
-@pytest.fixture(autouse=True)
-def _tidy(engine: EngineProcess) -> Iterator[None]:
-    yield
-    engine.remove_all()
+@pytest.fixture
+def engine(shared: EngineProcess) -> Iterator[EngineProcess]:
+    """That engine; what a test made is removed after it."""
+    with lent(shared) as engine:
+        yield engine
 
 
 def _inside(engine: EngineProcess, command: str, *flags: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.shared import lent
 
 pytestmark = pytest.mark.root
 
@@ -26,10 +27,8 @@ def shared() -> Iterator[EngineProcess]:
 @pytest.fixture
 def engine(shared: EngineProcess) -> Iterator[EngineProcess]:
     """That engine; what a test made is removed after it."""
-    yield shared
-    shared.remove_all()
-    shared.docker("network", "prune", "-f")
-    shared.assert_no_traceback()
+    with lent(shared) as engine:
+        yield engine
 
 
 def _settings(engine: EngineProcess, name: str) -> dict[str, Any]:

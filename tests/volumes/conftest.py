@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import EngineProcess, running
+from tests.e2e.shared import lent
 
 APPLETS = "cat chown find id ln ls mkdir mount mv rm sh sleep stat test touch true".split()
 
@@ -23,20 +24,11 @@ def volumes_engine() -> Iterator[EngineProcess]:
         yield engine
 
 
-def _tidy(engine: EngineProcess) -> None:
-    engine.remove_all()
-    engine.docker("volume", "prune", "-af")
-    assert engine.docker("volume", "ls", "-q").out == ""
-
-
 @pytest.fixture
 def engine(volumes_engine: EngineProcess) -> Iterator[EngineProcess]:
-    """Give the shared engine; containers and volumes are removed after the test."""
-    try:
-        yield volumes_engine
-    finally:
-        _tidy(volumes_engine)
-    volumes_engine.assert_no_traceback()
+    """Give the shared engine; what the test made is removed after it."""
+    with lent(volumes_engine) as engine:
+        yield engine
 
 
 @pytest.fixture
