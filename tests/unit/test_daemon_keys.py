@@ -20,7 +20,7 @@ from wherry.distribution.settings import registry_settings
 from wherry.engine import host_report
 from wherry.errors import InvalidArgument
 from wherry.network.ipam import choose_subnet
-from wherry.runtime.cgroups.features import _V1, Features
+from wherry.runtime.cgroups.features import _V1, _V2, Features
 from wherry.wire.containers import HostConfig, Ulimit
 
 ROOT = Path(__file__).parent.parent.parent
@@ -228,12 +228,16 @@ def test_info_tells_what_the_host_has() -> None:
     assert told[0].startswith("WARNING: API is accessible on http://0.0.0.0:2375 without encryption.")
     assert told[1:] == [
         "WARNING: No swap limit support",
-        "WARNING: No pids limit support",
-        "WARNING: No blkio weight support",
         "WARNING: IPv4 forwarding is disabled",
         "WARNING: the chain drops",
     ]
     assert host_report.warnings(machine, Features(frozenset(_V1), "", ""), [], [], forwarding=True) is None
+    machine.cgroup_version = "v2"
+    assert host_report.warnings(
+        machine, Features(frozenset(_V2) - {"blkio_weight"}, "", ""), [], [], forwarding=True
+    ) == ["WARNING: No io.weight support"]
+    told = host_report.warnings(machine, Features(frozenset(), "", ""), [], [], forwarding=True) or []
+    assert told[-1] == "WARNING: No io.max (wiops) support"
     environment = {"HTTP_PROXY": "http://me:secret@proxy.example:3128/x", "no_proxy": "localhost"}
     assert host_report.proxies(environment) == {
         "HttpProxy": "http://xxxxx:xxxxx@proxy.example:3128/x",

@@ -9,21 +9,29 @@ from wherry.config import EngineConfig
 from wherry.containers.context import Machine
 from wherry.runtime.cgroups.features import Features
 
-# `info` key -> (feature of `runtime.cgroups.features`, what dockerd's warning calls it)
+# `info` key -> (feature of `runtime.cgroups.features`, what dockerd's warning calls it; empty: it has none)
 _LIMITS = {
     "MemoryLimit": ("memory", "memory limit"),
     "SwapLimit": ("swap", "swap limit"),
-    "CpuCfsPeriod": ("cpu_quota", "cpu cfs period"),
     "CpuCfsQuota": ("cpu_quota", "cpu cfs quota"),
+    "CpuCfsPeriod": ("cpu_quota", "cpu cfs period"),
     "CPUShares": ("cpu_shares", "cpu shares"),
     "CPUSet": ("cpuset", "cpuset"),
-    "PidsLimit": ("pids", "pids limit"),
+    "PidsLimit": ("pids", ""),
 }
-# features without a key of their own, which dockerd mentions in its warnings only
+# features without a key of their own, which dockerd mentions in its warnings only, by the version of cgroups; weights
+# are not mentioned on v1, because no kernel since 5.0 has them there
 _UNKEYED = {
-    "blkio_weight": "blkio weight",
-    "blkio_weight_device": "blkio weight_device",
-    "blkio_throttle": "blkio throttle",
+    "v1": {
+        "blkio_throttle": [
+            f"blkio throttle.{what}_device" for what in ("read_bps", "write_bps", "read_iops", "write_iops")
+        ]
+    },
+    "v2": {
+        "blkio_weight": ["io.weight"],
+        "blkio_weight_device": ["io.weight (per device)"],
+        "blkio_throttle": [f"io.max ({what})" for what in ("rbps", "wbps", "riops", "wiops")],
+    },
 }
 _OPEN = (
     "WARNING: API is accessible on http://{} without encryption.\n"
@@ -66,10 +74,12 @@ def warnings(
     """
     found = [_OPEN.format(text.removeprefix("tcp://")) for text in listeners if text.startswith("tcp://")]
     offered = limits(machine, has)
-    found += [f"WARNING: No {words} support" for key, (_, words) in _LIMITS.items() if not offered[key]]
+    found += [f"WARNING: No {words} support" for key, (_, words) in _LIMITS.items() if words and not offered[key]]
     if not offered["OomKillDisable"] and machine.cgroup_version != "v2":
         found.append("WARNING: No oom kill disable support")
-    found += [f"WARNING: No {words} support" for feature, words in _UNKEYED.items() if feature not in has.names]
+    for feature, names in _UNKEYED["v2" if machine.cgroup_version == "v2" else "v1"].items():
+        if feature not in has.names:
+            found += [f"WARNING: No {words} support" for words in names]
     if not forwarding:
         found.append("WARNING: IPv4 forwarding is disabled")
     found += [f"WARNING: {text}" for text in others]
