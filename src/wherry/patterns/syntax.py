@@ -183,10 +183,13 @@ class _Reader:
     def _name(self) -> int:
         """Where the name of a group ends; 0 where there is none."""
         for lead in ("?P<", "?<"):
-            if self._text.startswith(lead, self._at) and self._text[self._at + len(lead)] not in "=!":
+            first = self._at + len(lead)
+            if self._text.startswith(lead, self._at) and self._text[first : first + 1] not in ("", "=", "!"):
                 end = self._text.find(">", self._at)
-                name = self._text[self._at + len(lead) : end]
-                if end < 0 or not name or not all(char == "_" or char.isalnum() for char in name):
+                if end < 0:
+                    raise _error("invalid named capture", self._text[self._at - 1 :])
+                name = self._text[first:end]
+                if not name or not all(char == "_" or char.isalnum() for char in name):
                     raise _error("invalid named capture", self._text[self._at - 1 : end + 1])
                 return end + 1
         return 0

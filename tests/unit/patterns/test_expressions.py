@@ -80,6 +80,8 @@ def test_what_they_mean(pattern: str, fits: list[str], others: list[str]) -> Non
         ("a{1001}", "invalid repeat count: `{1001}`"),
         ("[b-a]", "invalid character class range: `b-a`"),
         ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+        ("(?<", "invalid or unsupported Perl syntax: `(?<`"),
+        ("(?P<a", "invalid named capture: `(?P<a`"),
         ("(((a{900}){900}){900})", "expression too large"),
         ("(" * 5000, "expression nests too deeply"),
     ],
