@@ -11,8 +11,8 @@ import pytest
 # how a reason begins -> why a run without that test is still a good one
 NAMED = {
     "this host's cgroups do not offer": "the kernel has fewer controllers; the machine of tests/vm has all of them",
-    "this host has no v1 controllers": "a host with cgroup v2 alone; CI has hosts of both kinds",
-    "no v2 tree with huge pages here": "the hugetlb controller is in v1 here; the machine of tests/vm has it in v2",
+    "this host has no v1 controllers": "a host with cgroup v2 alone; `make worlds` has hosts of both kinds",
+    "no v2 tree with huge pages here": "the hugetlb controller is in v1 here; `make worlds` has hosts of both kinds",
     "this kernel has no br_netfilter": "without it, bridged frames never pass the firewall, as the test wants them to",
     "the machine is one of x86_64": "tests/vm boots a kernel of x86-64 only",
     "calls by the numbers of x86_64": "system calls have other numbers on this architecture",

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import skips
+
 ROOT = Path(__file__).resolve().parents[2]
 _CONFTEST = """
 import os
@@ -73,3 +75,13 @@ def test_long_tests_are_left_to_test_all(tmp_path: Path) -> None:
     left = _run(tmp_path, text, CI="true")
     assert left.returncode == 0 and "1 long tests, which `make test-all` runs: test_it.py" in left.stdout
     assert _run(tmp_path, text, LONG="1").returncode == 1
+
+
+def test_each_named_reason_is_a_tests() -> None:
+    """What no test gives as its reason any more is not named."""
+    texts = [
+        path.read_text()
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name not in ("skips.py", Path(__file__).name)
+    ]
+    assert not [reason for reason in skips.NAMED if not any(reason in text for text in texts)]
