@@ -142,39 +142,29 @@ def test_several_workers(serve: Callable[..., Process]) -> None:
     assert server.stop() == 0
 
 
+def certify(cert: Path, key: Path) -> str:
+    """Write a new certificate for 127.0.0.1 and its key; returns its serial number."""
+    options = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost")
+    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert))
+    subprocess.run(["openssl", "req", "-x509", *options, *names], check=True, capture_output=True)
+    asked = ["openssl", "x509", "-noout", "-serial", "-in", str(cert)]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip().partition("=")[2]
+
+
+def shown_serial(port: int) -> str:
+    """The serial number of the certificate that a server shows to a new connection."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), 20) as plain, context.wrap_socket(plain) as secure:
+        raw = secure.getpeercert(binary_form=True)
+    asked = ["openssl", "x509", "-noout", "-serial", "-inform", "DER"]
+    return subprocess.run(asked, input=raw, check=True, capture_output=True).stdout.decode().strip().partition("=")[2]
+
+
 def test_tls(tmp_path: Path, serve: Callable[..., Process]) -> None:
     """With a certificate, HTTPS is spoken, also for large blobs."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "1",
-            ),
-            *(
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-keyout",
-                str(key),
-                "-out",
-                str(cert),
-            ),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certify(cert, key)
     plain = serve()
     data = os.urandom(700_000)
     digest = plain.client.push_blob("r", data)
@@ -185,6 +175,26 @@ def test_tls(tmp_path: Path, serve: Callable[..., Process]) -> None:
         f"https://127.0.0.1:{server.port}/v2/r/blobs/{digest}", context=context, timeout=10
     ) as got:
         assert got.read() == data
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tls_is_read_anew(tmp_path: Path, serve: Callable[..., Process], workers: int) -> None:
+    """SIGHUP takes a renewed certificate into service in every worker; a broken file changes nothing."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    first = certify(cert, key)
+    server = serve(tls={"certificate": str(cert), "key": str(key)}, workers=workers)
+    assert shown_serial(server.port) == first
+    second = certify(cert, key)
+    assert shown_serial(server.port) == first != second
+    server.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 30
+    while {shown_serial(server.port) for _ in range(6)} != {second}:
+        assert time.monotonic() < deadline, server.log.read_text()
+    cert.write_text("no certificate")
+    server.process.send_signal(signal.SIGHUP)
+    while server.log.read_text().count('"not reloaded"') < workers:
+        assert time.monotonic() < deadline, server.log.read_text()
+    assert shown_serial(server.port) == second and server.process.poll() is None
 
 
 @pytest.mark.parametrize(
