@@ -116,6 +116,7 @@ def test_foreign_error_is_logged_with_an_id(server: Any, sock: socket.socket, ca
     answer = ask(sock, "POST", "/containers/c1/start")
     assert answer.status == 500
     assert "secret" not in answer.message
+    assert "POST /containers/c1/start failed" in answer.message and "internal error" not in answer.message
     request_id = answer.message.split("request ")[1].split(" ")[0]
     assert request_id in caplog.text
     assert "ValueError" in caplog.text

@@ -69,9 +69,10 @@ class Project:
         """Run Compose."""
         command = ["docker-compose", "--project-name", "shop", "--project-directory", str(self.directory)]
         command += ["--file", str(self.directory / "docker-compose.yml"), *words]
-        # the first Compose reads what the newest API versions leave out, also those of dockerd
-        environment = {"DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0", "COMPOSE_API_VERSION": "1.44"}
-        return self.engine.run(*command, code=code, env=environment)
+        # a docker command newer than this Compose would build with BuildKit's protocol
+        classic = {"DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"}
+        builds = (self.directory / "Dockerfile").exists()
+        return self.engine.run(*command, code=code, env=classic if builds else {})
 
     def page(self) -> str:
         """What the published port answers."""
@@ -138,6 +139,33 @@ def test_a_change_is_made_anew_and_data_stay(project: Project, engine: EnginePro
         lambda: project.compose("exec", "-T", "db", "cat", "/data/state", code=None).out == "state\nstate\n",
         "the new container goes on with the data",
     )
+
+
+VOLUMES = """\
+services:
+  keeper:
+    image: shop-keeper
+    environment: {WORD: one}
+"""
+
+
+def test_a_second_up_keeps_an_anonymous_volume(project: Project, engine: EngineProcess) -> None:
+    """A volume that only the image names goes on with the new container, with no environment variable set."""
+    (project.directory / "Dockerfile").unlink()
+    dockerfile = b'FROM busybox\nVOLUME /data\nCMD ["sleep", "1000"]\n'
+    engine.run("docker", "build", "-t", "shop-keeper", "-", stdin=dockerfile, env={"DOCKER_BUILDKIT": "0"})
+    file = project.directory / "docker-compose.yml"
+    file.write_text(VOLUMES)
+    project.compose("up", "-d")
+    before = project.ids("keeper")
+    engine.docker("exec", *before, "sh", "-c", "echo kept > /data/state")
+    file.write_text(VOLUMES.replace("one", "two"))
+    project.compose("up", "-d", "-t", "0")
+    after = project.ids("keeper")
+    assert after != before
+    assert engine.docker("exec", *after, "cat", "/data/state").out == "kept\n"
+    project.compose("up", "-d", "-t", "0")
+    assert project.ids("keeper") == after
 
 
 def test_run_and_errors(project: Project) -> None:

@@ -263,6 +263,7 @@ def test_line_57_a_repository_that_is_a_link(registry: Registry, tmp_path: Path)
     os.symlink(outside, registry.root / "repositories/linked")
     answer = registry("PUT", f"{registry.start('linked')}?digest={digest_of(b'x')}", b"x")
     assert answer.status == 500
+    assert "X-Request-Id" in answer.json["errors"][0]["message"] and answer.headers["X-Request-Id"]
     assert os.listdir(outside) == []
     assert registry("PUT", f"{registry.start('plain')}?digest={digest_of(b'x')}", b"x").status == 201
 

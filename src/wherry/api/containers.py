@@ -5,8 +5,9 @@ from contextlib import aclosing
 from wherry.api.call import Call, required
 from wherry.api.reply import Answer, Reply, Stream, json_reply
 from wherry.errors import InvalidArgument
-from wherry.wire.containers import CreateRequest, UpdateRequest
+from wherry.wire.containers import CreateRequest, HostConfig, UpdateRequest
 
+_PRIVATE_IPC_SINCE = (1, 40)
 _CONDITIONS = ("not-running", "next-exit", "removed", "healthy")
 
 
@@ -23,6 +24,9 @@ async def create(call: Call) -> Reply:
     request = await call.json(CreateRequest)
     if request is None or request == CreateRequest():
         raise InvalidArgument("config cannot be empty in order to create a container")
+    if call.version < _PRIVATE_IPC_SINCE:
+        request.host_config = request.host_config or HostConfig()
+        request.host_config.ipc_mode = request.host_config.ipc_mode or "shareable"
     name, platform = call.text("name") or None, call.text("platform") or None
     return json_reply(await call.engine.containers.create(request, name, platform), 201)
 

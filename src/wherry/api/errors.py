@@ -63,7 +63,11 @@ def describe(error: BaseException, where: str) -> tuple[int, str]:
         what = f"{error.filename}: " if error.filename else ""
         return status, f"{what}{os.strerror(error.errno).lower()}"
     log.error("request %s (%s) failed", request_id, where, exc_info=error)
-    return status, f"internal error, see request {request_id} in the engine's log"
+    if isinstance(error, OSError) and error.errno:
+        reason = f"{error.filename}: {os.strerror(error.errno).lower()}" if error.filename else str(error.strerror)
+    else:
+        reason = f"unexpected {type(error).__name__}"  # its words may hold anything
+    return status, f"{where} failed: {reason}; wherryd's log has more under request {request_id}"
 
 
 def error_body(message: str) -> bytes:

@@ -36,6 +36,7 @@ def shown(container: Container) -> dict[str, Any]:
             Aliases=wish.aliases,
             MacAddress=wish.mac_address,
             DriverOpts=wish.driver_opts,
+            GwPriority=wish.gw_priority,
             NetworkID=wish.network_id or container.past_networks.get(name, ""),
         )
         for name, wish in wishes_of(container.record).items()

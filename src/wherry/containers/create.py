@@ -123,7 +123,7 @@ def _fill_defaults(context: Context, host: HostConfig) -> None:
         host.log_config.config = dict(config.log_opts)
     host.restart_policy.name = host.restart_policy.name or "no"
     host.network_mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
-    host.runtime = host.runtime or "wherry-runtime"
+    host.runtime = host.runtime or config.default_runtime or "runc"
     labelled = any(option.split("=")[0] == "label" for option in host.security_opt or [])
     if not labelled and (host.privileged or "host" in (host.pid_mode, host.ipc_mode)):
         host.security_opt = [*(host.security_opt or []), "label=disable"]

@@ -89,8 +89,6 @@ def _host_config(container: Container) -> dict[str, Any]:
     host["PortBindings"] = host.get("PortBindings") or {}
     for listed in ("BlkioWeightDevice", "Devices"):
         host[listed] = host.get(listed) or []
-    for many in ("Dns", "DnsOptions", "DnsSearch"):
-        host[many] = host.get(many) or []
     # dockerd clears it at the first start where the kernel cannot disable the OOM killer, as on cgroup v2
     if container.record.started_once and "oom_kill_disable" not in features().names:
         host["OomKillDisable"] = None

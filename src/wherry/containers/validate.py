@@ -207,8 +207,8 @@ def restart_policy(policy: RestartPolicy, config: Config) -> None:
 def _modes(config: Config, host: HostConfig) -> None:
     if host.network_mode == "container:":
         raise InvalidArgument("Invalid network mode: invalid container format container:<name|id>")
-    _one_of("PID", host.pid_mode, ("", "private", "host"))
-    _one_of("UTS", host.uts_mode, ("", "private", "host"), joins=False)
+    _one_of("PID", host.pid_mode, ("", "host"))
+    _one_of("UTS", host.uts_mode, ("", "host"), joins=False)
     _one_of("IPC", host.ipc_mode, ("", "none", "private", "shareable", "host"))
     if host.cgroupns_mode not in ("", "private", "host"):
         raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")

@@ -1,7 +1,7 @@
 """What a container's network mode becomes at its start, and after a crash: its endpoints, ports and files."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wherry.containers.asked import wishes_of
@@ -93,10 +93,11 @@ class Attachments:
             return self._plain(container, mode, self._table.plain[mode].id)
         wanted = [(self._table.addressed_by(name), wish, name) for name, wish in wishes_of(container.record).items()]
         endpoints: list[Endpoint] = []
+        named = {wishes.interface_name(wish.driver_opts) for _, wish, _ in wanted}
         try:
             for network, wish, name in wanted:
                 self.check_wish(network, wish, name)
-                endpoints.append(self.allocate(network, container, wish, endpoints))
+                endpoints.append(self.allocate(network, container, wish, endpoints, named))
             held = self.hold_ports(container, endpoints)
         except BaseException:
             for endpoint in endpoints:
@@ -105,13 +106,31 @@ class Attachments:
         return self._sandbox(container, endpoints, held)
 
     def allocate(
-        self, network: Addressed, container: Container, wish: EndpointWish, beside: Sequence[Endpoint]
+        self,
+        network: Addressed,
+        container: Container,
+        wish: EndpointWish,
+        beside: Sequence[Endpoint],
+        named: Collection[str] = (),
     ) -> Endpoint:
-        """Give a container its place on one network, beside those it has."""
+        """Give a container its place on one network, beside those it has.
+
+        Args:
+            network, container, wish: where, who, and what it asks for.
+            beside: its other endpoints.
+            named: names of interfaces that some of its endpoints ask for: no other one gets them.
+
+        Raises:
+            InvalidArgument: another interface of the container has the name.
+        """
         record = container.record
         taken = {endpoint.name for endpoint in beside}
         prefix = network.spec.prefix
-        name = next(f"{prefix}{n}" for n in range(_INTERFACES) if f"{prefix}{n}" not in taken)
+        name = wishes.interface_name(wish.driver_opts)
+        if name in taken:
+            raise InvalidArgument(f"the interface name {name} is asked for on two networks of the container")
+        free = (f"{prefix}{n}" for n in range(_INTERFACES))
+        name = name or next(one for one in free if one not in taken and one not in named)
         names = [record.name, *(wish.aliases or []), record.id[:12], record.config.hostname]
         return network.allocate(container.id, wish=wish, name=name, dns_names=[one for one in names if one])
 

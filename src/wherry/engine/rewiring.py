@@ -72,6 +72,9 @@ class Rewiring:
         if _key(container, network) is not None:
             raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
         self._attachments.check_wish(network, wish)
+        if not container.running and not wish.mac_address and mode in (network.name, network.id):
+            # Compose takes a new container off its network and puts it back with aliases
+            wish.mac_address = container.record.config.mac_address or ""
         endpoint = None
         sandbox = container.network
         if container.running and isinstance(sandbox, AttachedSandbox):

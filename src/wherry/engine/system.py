@@ -10,7 +10,7 @@ from typing import Any
 
 import wherry
 from wherry import __version__
-from wherry.config_checks import LOG_DRIVERS
+from wherry.config_checks import LOG_DRIVERS, RUNTIMES
 from wherry.containers.context import Context
 from wherry.engine import host_report
 from wherry.engine.disk_usage import DiskUsage
@@ -138,8 +138,9 @@ class System:
             "Labels": context.config.labels,
             "ExperimentalBuild": context.config.experimental,
             "ServerVersion": __version__,
-            "Runtimes": {"wherry-runtime": {"path": "wherry-runtime"}},
-            "DefaultRuntime": "wherry-runtime",
+            # one runtime; scripts look for the name that dockerd's has
+            "Runtimes": {name: {"path": "wherry-runtime"} for name in RUNTIMES if name},
+            "DefaultRuntime": context.config.default_runtime or "runc",
             "Swarm": {
                 "NodeID": "",
                 "NodeAddr": "",

@@ -39,6 +39,8 @@ def choose_pools(
     reserved = list(others)
     chosen = []
     for pool in spec.pools:
+        if ":" in pool.subnet and not spec.ipv6:
+            continue  # shown, and not used, as dockerd does: Compose files name one beside `enable_ipv6: false`
         if overlaps(pool.subnet, reserved):
             raise Forbidden("Pool overlaps with other one on this address space")
         gateway = Pool(pool.subnet, pool.gateway or None, pool.ip_range).gateway

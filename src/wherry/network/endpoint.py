@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct, convert, field, to_builtins
 
 from wherry.errors import StoreCorrupt
+from wherry.network.wishes import interface_sysctls
 
 
 class Endpoint(Struct, kw_only=True):
@@ -77,7 +78,7 @@ class Endpoint(Struct, kw_only=True):
             "addresses6": [text for text in (self.cidr6, *local) if ":" in text],
             "gateway6": self.gateway6 if default6 else "",
             "routes": [],
-            "sysctls": {},
+            "sysctls": interface_sysctls(self.driver_opts, self.name),
         }
 
     def settings(self) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class Endpoint(Struct, kw_only=True):
             "Aliases": self.aliases,
             "MacAddress": self.mac,
             "DriverOpts": self.driver_opts,
+            "GwPriority": self.priority,
             "NetworkID": self.network_id,
             "EndpointID": self.id,
             "Gateway": self.gateway,

@@ -17,6 +17,7 @@ PREDEFINED = ("bridge", "host", "none", "default")
 _BRIDGE = "com.docker.network.bridge."
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
+IPV6 = "com.docker.network.enable_ipv6"
 _NAME_MAX = 255
 _LINK_NAME_MAX = 15
 _NO_SWARM = (
@@ -108,9 +109,12 @@ def parse_create(request: NetworkCreate) -> NetworkSpec:
     if request.enable_ipv4 is False:
         raise NotSupported("networks without IPv4 are not supported yet")
     pools = list((ipam.config if ipam else None) or [])
-    ipv6 = bool(request.enable_ipv6)
-    _pools(pools, ipv6)
     options = dict(request.options or {})
+    wanted = request.enable_ipv6
+    if wanted is None and IPV6 in options:
+        wanted = _truth(IPV6, options[IPV6])
+    ipv6 = bool(wanted)
+    _pools(pools)
     _options(driver, options)
     return NetworkSpec(
         id=secrets.token_hex(32),
@@ -146,7 +150,7 @@ def _driver(driver: str) -> str:
     return driver
 
 
-def _pools(pools: list[IpamPool], ipv6: bool) -> None:
+def _pools(pools: list[IpamPool]) -> None:
     complaints: list[str] = []
     subnets: list[Subnet] = []
     for pool in pools:
@@ -173,9 +177,6 @@ def _pools(pools: list[IpamPool], ipv6: bool) -> None:
     for version in (4, 6):
         if sum(subnet.version == version for subnet in subnets) > 1:
             raise Forbidden("bridge driver doesn't support multiple subnets")
-    if not ipv6 and any(subnet.version == 6 for subnet in subnets):
-        # dockerd ignores it without a word
-        raise InvalidArgument("invalid network config:\nan IPv6 subnet needs EnableIPv6 (--ipv6)")
     for pool in pools:
         _collisions(pool)
 
@@ -243,9 +244,13 @@ def _options(driver: str, options: dict[str, str]) -> None:
     link = options.get(f"{_BRIDGE}name")
     if link is not None and not is_link_name(link):
         raise InvalidArgument(f"invalid bridge name {link!r}: numerical result out of range")
-    known = {_BRIDGE + n for n in ("name", "enable_icc", "enable_ip_masquerade", "host_binding_ipv4")} | {MTU, PREFIX}
+    known = {_BRIDGE + n for n in ("name", "enable_icc", "enable_ip_masquerade", "host_binding_ipv4")} | {
+        MTU,
+        PREFIX,
+        IPV6,
+    }
     for name in options:
-        foreign = name not in known if driver == "bridge" else name not in (MTU, PREFIX)
+        foreign = name not in known if driver == "bridge" else name not in (MTU, PREFIX, IPV6)
         if foreign and name.startswith("com.docker.network."):
             raise NotSupported(f"the network option {name} is not supported")
 

@@ -1,6 +1,7 @@
 """What a create or connect request says of one endpoint, checked against its network in Docker's words."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 from msgspec import ValidationError, convert
@@ -10,6 +11,10 @@ from wherry.linux.rtnetlink import pack_mac
 from wherry.wire.networks import EndpointWish, IpamPool
 
 _NAME_MAX = 255
+IFNAME = "com.docker.network.endpoint.ifname"
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+_LINK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,14}")
+_SYSCTL = re.compile(r"net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.IFNAME\.[a-z0-9_]+")
 
 
 def parse_wish(value: object) -> EndpointWish:
@@ -56,11 +61,44 @@ def check(wish: EndpointWish, pools: Sequence[IpamPool], *, user_defined: bool) 
     if complaints:
         words = complaints[0] if len(complaints) == 1 else "\n".join(f"* {one}" for one in complaints)
         raise InvalidArgument(f"invalid endpoint settings:\n{words}")
+    interface_sysctls(wish.driver_opts, interface_name(wish.driver_opts) or "eth0")
     if wish.mac_address:
         pack_mac(wish.mac_address)
     for name in wish.aliases or []:
         if not name.isprintable() or any(c.isspace() for c in name) or not 0 < len(name) <= _NAME_MAX:
             raise InvalidArgument(f"invalid alias: {name[:_NAME_MAX]!r}")
+
+
+def interface_name(options: Mapping[str, str] | None) -> str:
+    """The name that an endpoint's options ask for its interface (API 1.49), or empty.
+
+    Raises:
+        InvalidArgument: the kernel would not take it.
+    """
+    name = (options or {}).get(IFNAME, "")
+    if name and (_LINK_NAME.fullmatch(name) is None or name in ("lo", "all", "default")):
+        raise InvalidArgument(f"invalid endpoint settings:\ninvalid interface name {name[:64]!r} in {IFNAME}")
+    return name
+
+
+def interface_sysctls(options: Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """The sysctls that an endpoint's options ask for its interface (API 1.48), for an interface of that name.
+
+    Raises:
+        InvalidArgument: one of them is not `net.ipv4.conf.IFNAME.KEY=VALUE`, or of `ipv6`, `mpls` and `neigh`.
+    """
+    found = {}
+    for entry in (options or {}).get(SYSCTLS, "").split(","):
+        key, equals, value = entry.strip().partition("=")
+        if not key and not equals:
+            continue
+        if not equals or _SYSCTL.fullmatch(key) is None:
+            raise InvalidArgument(
+                f"invalid endpoint settings:\ninvalid sysctl {entry[:80]!r} in {SYSCTLS}: "
+                "net.<ipv4|ipv6|mpls>.<conf|neigh>.IFNAME.<key>=<value> is needed"
+            )
+        found[key.replace("IFNAME", name)] = value
+    return found
 
 
 def _in_range(text: str, version: int, pools: Sequence[IpamPool]) -> list[str]:

@@ -140,7 +140,10 @@ def inspect(image: ImageFacts, version: tuple[int, ...]) -> dict[str, Any]:
     if shown["Created"] is None:
         del shown["Created"]
     if version < (1, 45):
-        shown["ContainerConfig"] = {**_CONFIG, **(document.get("container_config") or {})}
+        shown["Container"] = document.get("container") or ""
+    # newer dockerds leave it out, or leave it empty; the first Compose (1.29) finds a service's volumes by it and takes
+    # the newest API version that there is
+    shown["ContainerConfig"] = {**config, **(document.get("container_config") or {})}
     shown["DockerVersion"] = document.get("docker_version") or ""
     shown["Author"] = document.get("author") or ""
     shown["Config"] = config

@@ -22,6 +22,7 @@ def endpoint_settings(**values: Any) -> dict[str, Any]:
         "Aliases": None,
         "MacAddress": "",
         "DriverOpts": None,
+        "GwPriority": 0,
         "NetworkID": "",
         "EndpointID": "",
         "Gateway": "",

@@ -58,7 +58,8 @@ def test_image_inspect_as_dockerd_26_gave_it() -> None:
     """The keys of inspect, in dockerd's order, and those that went with 1.44 and 1.45."""
     shown = images.inspect(image(layers=("/l/1", "/l/2", "/l/3")), (1, 45))
     assert list(shown) == [
-        "Id", "RepoTags", "RepoDigests", "Parent", "Comment", "Created", "DockerVersion", "Author", "Config",
+        "Id", "RepoTags", "RepoDigests", "Parent", "Comment", "Created", "ContainerConfig", "DockerVersion", "Author",
+        "Config",
         "Architecture", "Os", "Size", "GraphDriver", "RootFS", "Metadata",
     ]  # fmt: skip
     assert list(shown["Config"]) == [
@@ -70,7 +71,8 @@ def test_image_inspect_as_dockerd_26_gave_it() -> None:
     data = {"LowerDir": "/l/2:/l/1", "MergedDir": "/l/merged", "UpperDir": "/l/3", "WorkDir": "/l/work"}
     assert shown["GraphDriver"] == {"Data": data, "Name": "overlay2"}
     old = images.inspect(image(), (1, 41))
-    assert set(old) - set(shown) == {"ContainerConfig", "VirtualSize"}
+    assert set(old) - set(shown) == {"Container", "VirtualSize"}
+    assert old["ContainerConfig"] == shown["ContainerConfig"] == shown["Config"]
 
 
 @pytest.mark.parametrize(

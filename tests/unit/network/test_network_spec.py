@@ -69,7 +69,6 @@ REFUSED: list[tuple[str, type[WherryError], str]] = [
     (_pool(f'{SUBNET},"AuxiliaryAddresses":{{"a":"10.5.1.1"}}'), Forbidden, "failed to allocate secondary ip address"),
     (_pool('"Subnet":"x"},{"Subnet":"y"'), InvalidArgument, "* invalid subnet x"),
     (_pool(f'{SUBNET}}},{{"Subnet":"10.6.0.0/24"'), Forbidden, "bridge driver doesn't support multiple subnets"),
-    (_pool('"Subnet":"fd00:9::/64"'), InvalidArgument, "needs EnableIPv6"),
 ]
 REFUSED_OPTIONS = [
     ("com.docker.network.driver.mtu", "x", '(strconv.Atoi: parsing "x": invalid syntax)'),

@@ -14,6 +14,7 @@ from wherry.registry.storage.driver import Reader
 
 VERSION_HEADER: Final = "Docker-Distribution-Api-Version"
 VERSION: Final = "registry/2.0"
+_FAILED: Final = "the storage failed: the server's log has more under the request's X-Request-Id"
 _SMALL: Final = 64 << 10
 _PIECE: Final = 256 << 10
 
@@ -35,7 +36,7 @@ def reply_error(error: WherryError, more: dict[str, str] | None = None) -> web.R
     """The answer to a request that failed."""
     status, code = answer_for(error)
     facts = {key: value for key, value in error.facts.items() if isinstance(value, str | int | list)}
-    message = error.message if status < 500 or status in (503, 507) else "internal error: the server's log has more"
+    message = error.message if status < 500 or status in (503, 507) else _FAILED
     errors: list[dict[str, Any]]
     if isinstance(error, ManifestBlobUnknown):
         digests = error.facts.get("digests", [])[:100]
