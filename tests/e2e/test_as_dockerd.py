@@ -149,3 +149,14 @@ def test_image_inspect_for_the_first_compose(engine: EngineProcess) -> None:
         shown = ask(engine, "GET", f"/{version}/images/busybox/json")
         assert shown["ContainerConfig"]["Cmd"] == shown["Config"]["Cmd"]
         assert ("Container" in shown) == (version == "v1.41")
+
+
+def test_sizes_of_an_image_and_its_platforms(engine: EngineProcess) -> None:
+    """An image takes what its platforms take together, and never less than what was fetched of it."""
+    for line in ask(engine, "GET", "/v1.51/images/json?manifests=1"):
+        sizes = [entry["Size"] for entry in line["Manifests"]]
+        assert line["Size"] == sum(size["Total"] for size in sizes)
+        assert all(line["Size"] >= size["Total"] > size["Content"] > 0 for size in sizes)
+    told = engine.wherry("images", "--tree").out.splitlines()
+    parent, platform = (next(row for row in told if mark in row).split() for mark in ("busybox", "└─"))
+    assert parent[2] == platform[3], told

@@ -21,6 +21,9 @@ async def listing(call: Call) -> Reply:
     if call.flag("manifests") and call.version >= _MANIFESTS_SINCE:
         for line in lines:
             line["Manifests"] = await call.engine.images.local_manifests(line["Id"])
+            # beside its platforms an image is shown with all that they take: what was fetched, and what was unpacked
+            total = sum(entry["Size"]["Total"] for entry in line["Manifests"] if entry.get("Available"))
+            line["Size"] = max(line["Size"], total)
     lines.sort(key=lambda line: line["Created"], reverse=True)
     return json_reply(lines)
 
