@@ -25,7 +25,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         until(lambda: '"serving"' in log.read_text(), "the registry serves")
-        found = re.search(r"127\.0\.0\.1:\d+", log.read_text())
+        found = re.search(r"127\.0\.0\.1:[1-9]\d*", log.read_text())
         assert found is not None
         yield found[0]
     finally:
