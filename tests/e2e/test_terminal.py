@@ -130,3 +130,20 @@ def test_control_c_under_init_gives_130(engine: EngineProcess, terminal: Open, c
     running.type(b"\x03")
     assert running.wait() == 130
     engine.assert_nothing_runs()
+
+
+def test_the_third_ctrl_c_leaves(terminal: Open, engine: EngineProcess) -> None:
+    """Without `-t` each one goes to the container; whoever presses it a third time has had enough, as with docker."""
+    script = "trap 'echo got' INT; echo on; while :; do sleep 0.05; done"
+    client = terminal(str(BIN / "wherry"), "run", "--name", "stubborn", "busybox", "sh", "-c", script)
+    try:
+        client.expect("on\r\n")
+        for _ in range(2):
+            client.type(b"\x03")
+            client.expect("got\r\n")
+        client.type(b"\x03")
+        client.expect("got 3 SIGTERM/SIGINTs, forcefully exiting\r\n")
+        assert client.wait() == 1
+        assert engine.docker("inspect", "-f", "{{.State.Running}}", "stubborn").out == "true\n"
+    finally:
+        engine.docker("rm", "-f", "stubborn")

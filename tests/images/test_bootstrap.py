@@ -1,5 +1,6 @@
 """Bootstrapped images: the same packages give the same image, and it works."""
 
+import asyncio
 import os
 import subprocess
 from typing import Any
@@ -70,4 +71,35 @@ def test_failing_program(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(Unavailable, match="mmdebstrap failed with code 25: E: no mirror"):
         make_image(store, "debian:trixie")
     assert {"status": "trying"} in store.messages
+    store.check()
+
+
+def test_a_bootstrap_that_is_cancelled_ends_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """What mmdebstrap waits for (apt, dpkg) is ended too, so that it cleans up and goes."""
+    program = tmp_path / "mmdebstrap"
+    child = "echo 'I: working' >&2; exec /bin/sleep 600"
+    program.write_text(f"#!/bin/sh\ntrap 'echo > {tmp_path}/cleaned; exit 1' TERM\n/bin/sh -c \"{child}\"\necho more\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(bootstrap, "_SEARCH", str(tmp_path))
+
+    async def run() -> None:
+        working = asyncio.Event()
+        messages: list[Any] = []
+
+        def told(message: Any) -> None:
+            messages.append(message)
+            if message == {"status": "working"}:
+                working.set()
+
+        making = asyncio.ensure_future(store.images.bootstrap("debian:trixie", told))
+        await asyncio.wait_for(working.wait(), 20)
+        making.cancel()
+        done, _ = await asyncio.wait([making], timeout=20)
+        assert done, "it goes on"
+        assert making.cancelled()
+
+    store.run(run())
+    assert (tmp_path / "cleaned").exists()
     store.check()

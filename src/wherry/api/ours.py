@@ -12,7 +12,8 @@ async def bootstrap(call: Call) -> Stream:
     name = required(call.text("name"), "the name of a base image is needed")
     stream = call.stream()
 
-    image_id = await call.engine.images.bootstrap(name, stream.send_json)
+    with call.while_client_stays():
+        image_id = await call.engine.images.bootstrap(name, stream.send_json)
     stream.send_json({"aux": {"ID": image_id}})
     await stream.finish()
     return stream

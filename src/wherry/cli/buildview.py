@@ -2,6 +2,7 @@
 
 import os
 import time
+from _thread import allocate_lock, start_new_thread
 
 from wherry.cli.output import write_all
 
@@ -16,7 +17,19 @@ _EVERY = 0.1
 class Vertex:
     """One step as it was told."""
 
-    __slots__ = ("cached", "completed", "digest", "error", "lines", "name", "number", "partial", "started", "statuses")
+    __slots__ = (
+        "cached",
+        "canceled",
+        "completed",
+        "digest",
+        "error",
+        "lines",
+        "name",
+        "number",
+        "partial",
+        "started",
+        "statuses",
+    )
 
     def __init__(self, digest: str, number: int) -> None:
         self.digest = digest
@@ -25,6 +38,7 @@ class Vertex:
         self.started = 0.0
         self.completed = 0.0
         self.cached = False
+        self.canceled = False
         self.error = ""
         self.lines: list[str] = []
         self.partial = ""
@@ -73,10 +87,16 @@ class Build:
             *lines, vertex.partial = text.split("\n")
             at = moment(entry.get("timestamp", "")) - vertex.started if vertex.started else 0.0
             for line in lines:
-                shown = line.rpartition("\r")[2] if line.rstrip("\r") != line else line
-                vertex.lines.append(shown.rstrip("\r"))
+                vertex.lines.append(line.rstrip("\r"))
                 news.append((vertex, "line", (at, vertex.lines[-1])))
         return news
+
+    def cancel(self) -> "list[Vertex]":
+        """The caller has had enough: what runs is canceled, and given back."""
+        running = [vertex for vertex in self.vertexes.values() if vertex.started and not vertex.completed]
+        for vertex in running:
+            vertex.completed, vertex.canceled = time.time(), True
+        return running
 
     def _of(self, digest: str) -> Vertex:
         found = self.vertexes.get(digest)
@@ -94,7 +114,7 @@ class Build:
         if entry.get("completed") and not vertex.completed:
             vertex.completed = moment(entry["completed"])
             if vertex.partial:
-                line, vertex.partial = vertex.partial, ""
+                line, vertex.partial = vertex.partial.rstrip("\r"), ""
                 vertex.lines.append(line)
                 news.append((vertex, "line", (vertex.seconds(0.0), line)))
             vertex.cached = bool(entry.get("cached"))
@@ -139,6 +159,13 @@ class Plain:
         if out:
             write_all(self._fd, ("\n".join(out) + "\n").encode("utf-8", "surrogateescape"))
 
+    def cancel(self) -> None:
+        """Nothing more comes, since the caller has had enough."""
+        for vertex in self.build.cancel():
+            head = f"\n#{vertex.number} {vertex.name}\n" if vertex.number != self._last else ""
+            self._last = vertex.number
+            write_all(self._fd, f"{head}#{vertex.number} CANCELED\n".encode("utf-8", "surrogateescape"))
+
     def close(self) -> None:
         """Nothing more comes."""
 
@@ -148,26 +175,51 @@ class Terminal:
 
     Args:
         fd: the terminal.
+        colours: whether steps that are done have one.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, colours: bool = True) -> None:
         self._fd = fd
+        self._colours = colours
         self.build = Build()
         self._begun = time.time()
         self._drawn = 0
-        self._last = 0.0
+        self._lock = allocate_lock()
+        self._ended = False
+        start_new_thread(self._keep_drawing, ())
 
     def take(self, message: "dict[str, Any]") -> None:
-        """Show a message, not more often than an eye can follow."""
-        self.build.take(message)
-        now = time.time()
-        if now - self._last >= _EVERY:
-            self._last = now
-            self._draw(now, last=False)
+        """Take a message. It is shown with the next drawing: those are not more than an eye can follow."""
+        with self._lock:
+            self.build.take(message)
+
+    def _keep_drawing(self) -> None:
+        """Draw what has changed, the clocks too."""
+        while True:
+            with self._lock:
+                if self._ended:
+                    return
+                if self.build.vertexes:
+                    self._draw(time.time(), last=False)
+            time.sleep(_EVERY)
+
+    def cancel(self) -> None:
+        """Draw the end, with what was still running. The cursor is on the line below, behind `^C` and a line feed."""
+        with self._lock:
+            self.build.cancel()
+            self._drawn += 1
+            self._end()
 
     def close(self) -> None:
-        """Draw the end."""
-        self._draw(time.time(), last=True)
+        """Draw the end, once."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            if self.build.vertexes:
+                self._draw(time.time(), last=True)
 
     def _draw(self, now: float, *, last: bool) -> None:
         try:
@@ -176,7 +228,7 @@ class Terminal:
         except OSError:
             width, height = 80, 24
         every = [vertex for vertex in self.build.vertexes.values() if vertex.started]
-        done = sum(bool(vertex.completed) for vertex in every)
+        done = sum(bool(vertex.completed) and not vertex.canceled for vertex in every)
         state = " FINISHED" if last and done == len(every) else ""
         lines = [f"[+] Building {now - self._begun:.1f}s ({done}/{len(self.build.vertexes)}){state}"]
         for vertex in every:
@@ -188,20 +240,23 @@ class Terminal:
         self._drawn = len(lines)
         write_all(self._fd, text.encode("utf-8", "surrogateescape"))
 
-    @staticmethod
-    def _lines(vertex: Vertex, now: float, width: int) -> "list[str]":
-        mark = "ERROR " if vertex.error else "CACHED " if vertex.cached else ""
+    def _lines(self, vertex: Vertex, now: float, width: int) -> "list[str]":
+        mark = "ERROR " if vertex.error else "CANCELED " if vertex.canceled else "CACHED " if vertex.cached else ""
         clock = f"{vertex.seconds(now):.1f}s"
         name = f" => {mark}{vertex.name}"
         room = width - len(clock) - 2
         first = name[:room].ljust(room) + " " + clock
         if vertex.completed:
-            colour = "\x1b[31m" if vertex.error else "\x1b[34m"
+            if not self._colours:
+                return [first]
+            colour = "\x1b[31m" if vertex.error else "\x1b[33m" if vertex.canceled else "\x1b[34m"
             return [f"{colour}{first}\x1b[0m"]
         found = [first]
         for id_, (current, total) in list(vertex.statuses.items())[-_TAIL:]:
             found.append(f" => => {id_} {current}/{total}"[: width - 1])
-        found += [f" => => # {line}"[: width - 1] for line in vertex.lines[-_TAIL:]]
+        # of a line that was drawn anew in place, its last state
+        last = [line.rpartition("\r")[2] for line in vertex.lines[-_TAIL:]]
+        found += [f" => => # {line}"[: width - 1] for line in last]
         return found
 
 
@@ -219,6 +274,9 @@ class Raw:
         self.build.take(message)
         write_all(self._fd, dumps(message).encode("utf-8", "surrogateescape") + b"\n")
 
+    def cancel(self) -> None:
+        """Nothing more comes."""
+
     def close(self) -> None:
         """Nothing more comes."""
 
@@ -232,6 +290,9 @@ class Quiet:
     def take(self, message: "dict[str, Any]") -> None:
         """Take a message."""
         self.build.take(message)
+
+    def cancel(self) -> None:
+        """Nothing more comes."""
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -247,13 +308,16 @@ def warned(build: Build) -> str:
 
 
 def view(kind: str, quiet: bool) -> "Plain | Terminal | Raw | Quiet":
-    """The view that `--progress` asks for; on stderr, as BuildKit's."""
+    """The view that `--progress` asks for; on stderr, as BuildKit's.
+
+    `auto` draws only where the terminal can (`TERM` is not `dumb`); `NO_COLOR` leaves colours out (no-color.org).
+    """
     if quiet or kind == "quiet":
         return Quiet()
     if kind == "rawjson":
         return Raw(2)
-    if kind == "tty" or (kind == "auto" and os.isatty(2)):
-        return Terminal(2)
+    if kind == "tty" or (kind == "auto" and os.isatty(2) and os.environ.get("TERM") != "dumb"):
+        return Terminal(2, colours=not os.environ.get("NO_COLOR"))
     return Plain(2)
 
 

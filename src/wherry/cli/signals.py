@@ -5,6 +5,7 @@ Each call uses a connection of its own, because a handler may run in the middle 
 
 import os
 
+from wherry.cli.output import write_all
 from wherry.cli.terminal import window_size
 from wherry.client.http import Client, quote
 from wherry.errors import WherryError
@@ -18,12 +19,14 @@ else:
 
 # all that can be caught and mean something to another process; not those of job control's own bookkeeping
 _FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "CONT", "TSTP", "VTALRM", "PROF", "IO", "PWR")
+_ENOUGH = 3
 
 
 class Forwarder:
     """Sends the signals of this process to a container, from `__init__` on.
 
-    Those that come before it runs are kept and sent by `started`; at the third of them this process ends.
+    Those that come before it runs are kept and sent by `started`; at the third of them this process ends. When it runs,
+    the third SIGINT or SIGTERM ends this process as the docker command's does: the container goes on.
     """
 
     def __init__(self, client: Client, container: str) -> None:
@@ -31,6 +34,7 @@ class Forwarder:
         self._path = f"/containers/{quote(container)}/kill"
         self._running = False
         self._early: list[str] = []
+        self._asked = 0
         self._names = {int(getattr(_signal, f"SIG{name}")): name for name in _FORWARDED}
         for number in self._names:
             _signal.signal(number, self._forward)
@@ -47,8 +51,12 @@ class Forwarder:
             _signal.signal(number, _signal.SIG_DFL)
 
     def _forward(self, number: int, _frame: object) -> None:
+        self._asked += number in (_signal.SIGINT, _signal.SIGTERM)
         if self._running:
             self._send(self._names[number])
+            if self._asked >= _ENOUGH:
+                write_all(2, b"\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
+                os._exit(1)
             return
         self._early.append(self._names[number])
         if len(self._early) > 2:

@@ -5,8 +5,10 @@ every time in an image is at most that of its newest package, and what differs f
 """
 
 import asyncio
+import contextlib
 import io
 import os
+import signal
 import struct
 import tarfile
 import tempfile
@@ -24,6 +26,7 @@ from wherry.oci.reference import Reference, parse_normalized
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CLEANING_SECONDS = 10
 _MMDEBSTRAP_SECONDS = 1800
 # what the machine lends for the installation, and what differs from run to run; for sh, in the new root
 _CLEANING = """set -eu; cd "$1"
@@ -240,6 +243,7 @@ async def _run(command: list[str], moment: int, target: int, progress: Progress)
             stderr=asyncio.subprocess.PIPE,
             env=environment,
             cwd="/",
+            start_new_session=True,
         )
     except BaseException:
         os.close(reading)
@@ -259,9 +263,7 @@ async def _run(command: list[str], moment: int, target: int, progress: Progress)
             code = await process.wait()
             await copying
     except BaseException:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+        await _end(process)
         await asyncio.gather(copying, return_exceptions=True)
         raise
     finally:
@@ -269,6 +271,17 @@ async def _run(command: list[str], moment: int, target: int, progress: Progress)
     if code != 0:
         errors = [line for line in last if line.startswith(("E:", "W:"))] or last[-3:]
         raise Unavailable(f"mmdebstrap failed with code {code}: " + "; ".join(errors), code=code)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End mmdebstrap and all that it started: it waits for apt and dpkg before it cleans up, as under a Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _CLEANING_SECONDS)
 
 
 def _copier(target: int) -> Callable[[int], None]:

@@ -18,16 +18,19 @@ from wherry.cli.buildresults import DirectorySink, messages, sink_of
 from wherry.cli.buildview import failed, view, warned
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
-from wherry.cli.output import err, line, out
+from wherry.cli.output import err, line, out, write_all
 from wherry.cli.run_flags import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from contextlib import AbstractContextManager
     from typing import Any
 
     from wherry.cli.buildcontext import Ignore
     from wherry.cli.sshagents import SshAgents
+else:
+    import _signal  # the half of `signal` that does not import `enum`
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 _MAX_DOCKERFILE = 2 << 20
@@ -40,12 +43,34 @@ def _build(command: Invocation) -> int:
         return _evaluate(command, {"name": "check"} if command["check"] else call)
     place = command.args[0]
     wanted = outputs(command)
-    shown = view(command["progress"] or os.environ.get("BUILDKIT_PROGRESS") or "auto", command["quiet"])
     request = _request(command, wanted)
-    _locate(command, place, request, shown)
-    with _agents(command["ssh"]) as agents:
-        request["agents"] = list(agents.paths) if agents is not None else []
-        return _followed(command, request, wanted, shown, agents)
+    shown = view(command["progress"] or os.environ.get("BUILDKIT_PROGRESS") or "auto", command["quiet"])
+    try:
+        _signal.signal(_signal.SIGINT, _interrupted)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        _locate(command, place, request, shown)
+        with _agents(command["ssh"]) as agents:
+            request["agents"] = list(agents.paths) if agents is not None else []
+            return _followed(command, request, wanted, shown, agents)
+    except Interrupted:
+        if os.isatty(2):
+            write_all(2, b"\n")  # the terminal has shown `^C` there
+        shown.cancel()
+        raise Failure("ERROR: failed to build: failed to solve: Canceled: context canceled", 130) from None
+    finally:
+        shown.close()
+
+
+class Interrupted(BaseException):
+    """Ctrl-C: the engine ends the build when its client goes."""
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    # a second one is not waited for
+    _signal.signal(number, _signal.SIG_DFL)
+    raise Interrupted
 
 
 def _agents(words: "list[str]") -> "AbstractContextManager[SshAgents | None]":
@@ -71,19 +96,25 @@ def _followed(
     result: dict[str, Any] = {}
     failure: dict[str, Any] = {}
     debugged = False
-    for message in messages(response, sinks):
-        if "result" in message:
-            result = message["result"]
-        elif message.get("error"):
-            failure = message
-        elif "agent" in message:
-            if agents is not None:
-                agents.serve(command.client, message["agent"]["id"], message["agent"]["connection"])
-        elif "debug" in message:
-            _debug(command, shown, message["debug"])
-            debugged = True
-        else:
-            shown.take(message)
+    try:
+        for message in messages(response, sinks):
+            if "result" in message:
+                result = message["result"]
+            elif message.get("error"):
+                failure = message
+            elif "agent" in message:
+                if agents is not None:
+                    agents.serve(command.client, message["agent"]["id"], message["agent"]["connection"])
+            elif "debug" in message:
+                _debug(command, shown, message["debug"])
+                debugged = True
+            else:
+                shown.take(message)
+    except Interrupted:
+        for sink in sinks:
+            if sink is not None:
+                sink.finish(ok=False)
+        raise
     if not debugged:
         shown.close()
     silent = command["quiet"] or command["progress"] in ("quiet", "rawjson")
