@@ -60,6 +60,37 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+_IN_CHROOT = """mount --rbind / "$1"; jail=$1; shift
+exec chroot "$jail" sh -c 'cd "$0" && exec "$@"' "$@" """
+
+
+def test_exec_in_a_chroot_is_in_the_container(runtime: RuntimeCommand, bundle: Bundle, tmp_path: Path) -> None:
+    """Created and executed into from a chroot, with the bundle named from where one is: its root is its own."""
+    bundle.args("sh", "-c", "echo here >/inside; exec sleep 60")
+    jail, output = tmp_path / "jail", tmp_path / "output"
+    jail.mkdir()
+
+    def inside(*words: str) -> str:
+        wrapped = ("unshare", "-m", "--propagation", "private", "sh", "-ec", _IN_CHROOT, "sh", str(jail))
+        with open(output, "w") as file:  # a container in the background keeps it open
+            done = subprocess.run(
+                [*wrapped, str(bundle.path), *runtime.words, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                timeout=60,
+                check=False,
+            )
+        text = output.read_text()
+        assert done.returncode == 0, text
+        return text
+
+    inside("create", "--bundle", ".", "box")
+    inside("start", "box")
+    until((bundle.path / "rootfs/inside").exists)
+    assert inside("exec", "box", "cat", "/inside") == "here\n"
+
+
 def test_life_of_a_container(runtime: RuntimeCommand, bundle: Bundle, tmp_path: Path) -> None:
     """created, running, paused, running, stopped, gone; each step is refused out of its order."""
     bundle.args("sh", "-c", "echo started > /tmp/started; sleep 60")

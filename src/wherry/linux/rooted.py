@@ -27,10 +27,15 @@ def become_root() -> bool:
     where = os.open(".", _FLAGS)
     root = os.open("/", _FLAGS)
     try:
-        if _is_root(root):
-            os.fchdir(where)
-            return False
+        try:
+            if _is_root(root):
+                os.fchdir(where)
+                return False
+        except KernelError:
+            return False  # who may not enter a namespace enters nobody's, and says so then
         _enter(root)
+        os.fchdir(where)
+        here = os.getcwd()
     finally:
         os.close(where)
         os.close(root)
@@ -41,6 +46,7 @@ def become_root() -> bool:
             f"the root directory is a chroot, and cannot be made the root of a mount namespace ({error}): "
             "start it without chroot, or with pivot_root"
         ) from None
+    os.chdir(here)
     return True
 
 

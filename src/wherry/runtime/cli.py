@@ -44,6 +44,10 @@ def run(argv: "list[str]") -> int:
             return _help(args)
         if args.command in _ENTERING:
             _seal()
+            if os.geteuid() == 0:
+                from wherry.linux.rooted import become_root
+
+                become_root()
         return _verb(args.command)(args, args.text("root", DEFAULT_ROOT))
     except WherryError as error:
         return _failed(args, argv, error)

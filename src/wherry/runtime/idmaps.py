@@ -8,6 +8,10 @@ from wherry.linux.namespace import NAMESPACES, open_namespace
 from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 HIGHEST = 0xFFFFFFFE
 
 
@@ -34,10 +38,13 @@ def _make(uid_map: str, gid_map: str, kinds: "tuple[str, ...]") -> "list[int]":
     flags = 0
     for kind in kinds:
         flags |= NAMESPACES[kind][0]
-    pid, pidfd = clone(flags)
-    if pid == 0:
-        while True:
-            os.read(_never(), 1)
+    waits, holds = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = clone(flags)
+        if pid == 0:
+            _wait(waits, holds)
+    finally:
+        os.close(waits)
     try:
         for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
             try:
@@ -50,16 +57,19 @@ def _make(uid_map: str, gid_map: str, kinds: "tuple[str, ...]") -> "list[int]":
                 raise KernelError(f"write {name}", error.errno or 0) from None
         return [open_namespace(kind, pid) for kind in kinds]
     finally:
+        os.close(holds)
         pidfd_send_signal(pidfd, SIGKILL)
         reap(pidfd)
         os.close(pidfd)
 
 
-def _never() -> int:
-    """A descriptor that has nothing to read until its reader is killed."""
-    read, write = os.pipe2(0)
-    os.set_inheritable(write, False)
-    return read
+def _wait(waits: int, holds: int) -> "NoReturn":
+    """Be there until we are killed, or nobody is left who would."""
+    try:
+        os.close(holds)
+        os.read(waits, 1)
+    finally:
+        os._exit(0)
 
 
 def as_root(own: int) -> str:
