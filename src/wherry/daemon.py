@@ -18,6 +18,7 @@ from wherry import __version__
 from wherry.api.reply import announce_experimental
 from wherry.api.server import Server
 from wherry.build.cache.space import rules
+from wherry.build.contexts.checkout import outside
 from wherry.config import EngineConfig, default_config_path, read_file
 from wherry.distribution.settings import registry_settings
 from wherry.engine import holding
@@ -147,6 +148,7 @@ def validate(config: EngineConfig) -> None:
     """
     registry_settings(config)
     rules(config.builder, os.path.dirname(os.path.abspath(__file__)))
+    outside(config.builder)
     if config.bip:
         parse_bip(config.bip)
 

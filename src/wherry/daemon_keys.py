@@ -120,7 +120,11 @@ KEYS: "Mapping[str, Key]" = {
     "seccomp-profile": _works(str, "a profile's path, `builtin` or `unconfined`", "seccomp_profile"),
     "no-new-privileges": _works(bool, "set-uid programs gain nothing", "no_new_privileges"),
     "userns-remap": _works(str, "user namespaces for all containers", "userns_remap"),
-    "builder": _works(dict, "`gc`: how much the builder's cache may take", "builder"),
+    "builder": _works(
+        dict,
+        "`gc`: size of its cache; `allowed-hosts`: what builds may reach; `known-hosts`: keys",
+        "builder",
+    ),
     # accepted, and without a meaning here
     "exec-opts": Key(IGNORED, (list,), "cgroups are written directly, never through systemd", "", _cgroup_driver),
     "features": Key(IGNORED, (dict,), "no feature is switched by it", "", lambda value: not any(dict(value).values())),

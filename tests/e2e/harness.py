@@ -72,6 +72,12 @@ class EngineProcess:
         self.start()
         self.wherry("image", "bootstrap", "busybox")
 
+    def configure(self, settings: dict[str, object]) -> None:
+        """Give it a daemon.json, before it is started."""
+        file = self.base / "daemon.json"
+        file.write_text(json.dumps(settings))
+        self.flags = (*self.flags, "--config-file", str(file))
+
     @property
     def env(self) -> dict[str, str]:
         """The environment in which `docker` and `wherry` talk to this engine."""

@@ -8,6 +8,7 @@ import aiohttp
 from yarl import URL
 
 from wherry.distribution import refusals
+from wherry.distribution.reach import Reach
 from wherry.distribution.settings import Endpoint, Settings, host_of
 from wherry.distribution.transport import Transport, document
 from wherry.errors import HostileInput, InvalidArgument, NotFound, Unavailable, WherryError
@@ -41,12 +42,13 @@ class Download:
         settings: the engine's: certificates, proxies.
         url: where from.
         limit: bytes that are read at most.
+        reach: what may be reached, where the address is a stranger's.
     """
 
-    def __init__(self, settings: Settings, url: URL, limit: int) -> None:
+    def __init__(self, settings: Settings, url: URL, limit: int, reach: Reach | None = None) -> None:
         self._url = url
         self._limit = limit
-        self._transport = Transport(Endpoint(host_of(url), (url.scheme,)), settings, url.scheme)
+        self._transport = Transport(Endpoint(host_of(url), (url.scheme,)), settings, url.scheme, reach=reach)
         self._answer: aiohttp.ClientResponse | None = None
         self.size: int | None = None
         self.modified = ""

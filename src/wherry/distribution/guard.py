@@ -8,7 +8,7 @@ machine. Its credential goes to its own host, and to a token server of its own s
 import ipaddress
 import socket
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -72,14 +72,24 @@ def may_see_credential(realm: URL, registry: URL, further: Iterable[str] = ()) -
     return host == site or host.endswith("." + site)
 
 
+class Judge(Protocol):
+    """Judges one address of a host; raises `Blocked`."""
+
+    def __call__(self, host: str, address: str, /) -> None: ...
+
+
 class GuardedResolver(AbstractResolver):
     """Resolves names; one that the registry gave us must not lead to link-local addresses, nor to this machine.
 
     Args:
         trusted: the host that the user named: it may be anywhere.
+        judge: where nobody is trusted: judges every address of every host.
+        proxies: hosts that the engine's owner named, which are not judged.
     """
 
-    def __init__(self, trusted: str) -> None:
+    def __init__(self, trusted: str, judge: Judge | None = None, proxies: Iterable[str] = ()) -> None:
+        self._judge = judge
+        self._proxies = {name.lower() for name in proxies}
         self._trusted = trusted.lower()
         self._local = _is_local(trusted)
         self._resolver = ThreadedResolver()
@@ -89,6 +99,10 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Resolve, as aiohttp's own."""
         found = await self._resolver.resolve(host, port, family)
+        if self._judge is not None:
+            for entry in () if host.lower() in self._proxies else found:
+                self._judge(host, entry["host"])
+            return found
         if host.lower() == self._trusted:
             return found
         for entry in found:

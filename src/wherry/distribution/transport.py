@@ -20,6 +20,7 @@ from yarl import URL
 from wherry import __version__
 from wherry.distribution import guard, refusals, tls
 from wherry.distribution.proxies import proxy_for
+from wherry.distribution.reach import Reach
 from wherry.distribution.settings import Endpoint, Settings, host_of
 from wherry.errors import HostileInput, Unavailable, WherryError
 
@@ -41,6 +42,7 @@ class Transport:
         settings: the engine's.
         scheme: `https` or `http`.
         environment: where proxies are named.
+        reach: for an address that nobody trusted has named: what may be reached, at first and by redirects.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Transport:
         scheme: str,
         *,
         environment: Mapping[str, str] | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.root = URL(f"{scheme}://{endpoint.host}")
@@ -57,10 +60,9 @@ class Transport:
         self._settings = settings
         self._environment = os.environ if environment is None else environment
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._reach = reach
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=guard.GuardedResolver(self.root.host or ""), limit_per_host=8, ttl_dns_cache=60
-            ),
+            connector=aiohttp.TCPConnector(resolver=self._resolver(), limit_per_host=8, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,  # it would also send what is in a .netrc
@@ -68,6 +70,12 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
             headers={"User-Agent": f"wherry/{__version__}", "Accept-Encoding": "identity"},
         )
+
+    def _resolver(self) -> guard.GuardedResolver:
+        if self._reach is None:
+            return guard.GuardedResolver(self.root.host or "")
+        named = [proxy_for(URL(f"{scheme}://host.invalid"), self._environment) for scheme in ("http", "https")]
+        return guard.GuardedResolver("", self._reach.check, [URL(str(proxy)).host or "" for proxy in named if proxy])
 
     async def close(self) -> None:
         """Close every connection."""
@@ -130,6 +138,8 @@ class Transport:
     ) -> ClientResponse:
         home = url
         for _ in range(_REDIRECTS + 1):
+            if self._reach is not None:
+                self._reach.check_host(url.host or "")
             sent = dict(headers)
             if authorization is not None and guard.same_origin(url, home):
                 sent["Authorization"] = authorization

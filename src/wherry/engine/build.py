@@ -15,6 +15,7 @@ from wherry.build.cache.store import Cache
 from wherry.build.cache.upkeep import Upkeep
 from wherry.build.classic import Narrator, failure, result
 from wherry.build.contexts import context as contexts
+from wherry.build.contexts.checkout import outside
 from wherry.build.contexts.sent import SentContexts
 from wherry.build.contexts.sources import Sources
 from wherry.build.failure import StepFailed
@@ -61,6 +62,7 @@ class Build:
         self._store = store
         self._events = events
         self.registries = registries
+        self._outside = outside(context.config.builder)
         self.steps = Steps(context)
         self.streams = BuildStreams()
         self.sent = SentContexts(f"{context.roots.build}/contexts")
@@ -213,6 +215,7 @@ class Build:
             self._store.stores.overlay,
             self._context.run_worker,
             self.registries,
+            self._outside,
             agents={"default": agent} if agent else {},
             secrets=request.secrets,
         )

@@ -14,6 +14,7 @@ from wherry.build.language.gotext import parse_size
 from wherry.errors import InvalidArgument
 
 _LEAST = 1 << 30
+_BUILDER_KEYS = {"gc", "allowed-hosts", "known-hosts"}
 _KEYS = frozenset(
     "enabled defaultKeepStorage defaultReservedSpace defaultMaxUsedSpace defaultMinFreeSpace policy".split()
 )
@@ -79,7 +80,7 @@ def rules(builder: Mapping[str, Any], directory: str) -> list[Rule]:
         InvalidArgument: a key that is not known, or a size that is none.
     """
     gc = builder.get("gc", {})
-    unknown = sorted(set(builder) - {"gc"}) or (sorted(set(gc) - _KEYS) if isinstance(gc, dict) else ["gc"])
+    unknown = sorted(set(builder) - _BUILDER_KEYS) or (sorted(set(gc) - _KEYS) if isinstance(gc, dict) else ["gc"])
     if unknown:
         raise InvalidArgument(f"daemon.json: builder: {unknown[0]} is not known, or not what it should be")
     if gc.get("enabled") is False:

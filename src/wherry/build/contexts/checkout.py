@@ -1,38 +1,89 @@
 """Git checkouts by the `git` program, which is told nothing that a stranger could make into an option or a program.
 
 Only the network protocols (`GIT_ALLOW_PROTOCOL`): no `ext::`, no local paths, no submodule from elsewhere; no hooks, no
-configuration of the user's, no prompts. What was checked out is moved as a whole, a link in it is a link.
+configuration of the user's, no prompts. Git runs in a box (`box.py`) whose only way out is a relay (`relay.py`), which
+reaches what a build may reach. A credential is for the origin that was asked for: neither for a submodule of another
+host, nor for where a redirect leads. An ssh server is one whose key is known. What was checked out is moved as a whole,
+a link in it is a link.
 """
 
 import asyncio
 import base64
+import json
 import os
 import shutil
+import signal
+import socket
 import stat
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
+from wherry.build.contexts import box
+from wherry.build.contexts.relay import Relay
 from wherry.build.graph.operations import GitSource
+from wherry.distribution import reach
+from wherry.distribution.reach import Reach
 from wherry.errors import InvalidArgument, NotFound, NotSupported, Unavailable
 
 Output = Callable[[int, bytes], None]
 _SECONDS = 600.0
+_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/root/.ssh/known_hosts")
+_SSH = (
+    f"ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={box.KNOWN_HOSTS} "
+    f"-o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no -o ProxyCommand='{box.CONNECT} %h %p'"
+)
+_CODE = "import sys; sys.path[:] = {path!r}; from wherry.build.contexts.box import main; main()"
 _SAFE = (
     "protocol.ext.allow=never",
     "protocol.file.allow=never",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.symlinks=true",
+    f"core.gitProxy={box.CONNECT}",
     "fetch.fsckObjects=true",
     "transfer.fsckObjects=true",
     "credential.helper=",
-    "http.followRedirects=initial",
+    f"http.proxy=socks5h://127.0.0.1:{box.PORT}",
     "advice.detachedHead=false",
     "init.defaultBranch=main",
 )
 
 
+class Outside:
+    """What the engine's owner says of other hosts.
+
+    Args:
+        may_reach: which of them builds may reach.
+        known_hosts: a file of ssh host keys in place of the machine's own; "" for these.
+    """
+
+    def __init__(self, may_reach: Reach, known_hosts: str = "") -> None:
+        self.reach = may_reach
+        self.known_hosts = (known_hosts,) if known_hosts else _KNOWN_HOSTS
+
+
+def outside(builder: Mapping[str, Any]) -> Outside:
+    """What daemon.json's `builder` says: `allowed-hosts`, `known-hosts`.
+
+    Raises:
+        InvalidArgument: one of them is not what it should be.
+    """
+    known = builder.get("known-hosts", "")
+    if not isinstance(known, str) or (known and not os.path.isabs(known)):
+        raise InvalidArgument("daemon.json: builder.known-hosts is no absolute path")
+    return Outside(reach.settings(builder), known)
+
+
 async def checkout(
-    op: GitSource, path: str, output: Output, *, agents: Mapping[str, str], secrets: Mapping[str, bytes]
+    op: GitSource,
+    path: str,
+    output: Output,
+    may: Outside,
+    *,
+    agents: Mapping[str, str],
+    secrets: Mapping[str, bytes],
 ) -> str:
     """Check out a repository.
 
@@ -40,6 +91,7 @@ async def checkout(
         op: an address that `remotes.git_source` has judged.
         path: an empty directory; the repository is made in it.
         output: takes what git says.
+        may: which hosts may be reached, and which keys of theirs are known.
         agents: sockets of ssh agents by id.
         secrets: `GIT_AUTH_TOKEN`, `GIT_AUTH_HEADER` (or with `.host`).
 
@@ -55,20 +107,50 @@ async def checkout(
     program = shutil.which("git")
     if program is None:
         raise NotSupported("git is not installed on the engine's machine")
-    git = _Git(program, path, output, _environment(agents), _header(op, secrets))
-    await git("init", "-q")
-    await git("remote", "add", "--", "origin", op.url)
-    await git("fetch", "-q", "--depth=1", "--no-tags", "--", "origin", op.ref or "HEAD", fallback=op.ref)
-    await git("checkout", "-q", "--force", "FETCH_HEAD", "--")
-    if op.checksum:
-        commit = (await git("rev-parse", "HEAD")).decode().strip()
-        if not commit.startswith(op.checksum):
-            raise InvalidArgument(f"expected checksum to match {op.checksum}, got {commit}")
-    if os.path.exists(f"{path}/.gitmodules"):
-        await git("submodule", "update", "-q", "--init", "--recursive", "--depth=1")
+    scheme = op.url.partition("://")[0] if "://" in op.url else "ssh"
+    async with Relay(may.reach, scheme) as relay:
+        git = _Git(program, path, output, relay, may.known_hosts, agents.get("default", ""), _settings(op, secrets))
+        await git("init", "-q")
+        await git("remote", "add", "--", "origin", op.url)
+        target = await _fetched(git, op, relay)
+        await git("checkout", "-q", "--force", target, "--")
+        if op.checksum:
+            commit = (await git("rev-parse", "HEAD")).decode().strip()
+            if not commit.startswith(op.checksum):
+                raise InvalidArgument(f"expected checksum to match {op.checksum}, got {commit}")
+        if os.path.lexists(f"{path}/.gitmodules"):
+            await git("submodule", "update", "-q", "--init", "--recursive", "--depth=1")
     if not op.keep_git:
-        shutil.rmtree(f"{path}/.git", ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, f"{path}/.git", ignore_errors=True)
+    await asyncio.to_thread(_own, path)
     return _inside(path, op.subdir)
+
+
+async def _fetched(git: "_Git", op: GitSource, relay: Relay) -> str:
+    """Fetch what is meant, and as little else as the server can do; what it is called by then."""
+    ref = op.ref or "HEAD"
+    try:
+        await git("fetch", "-q", "--depth=1", "--no-tags", "--", "origin", ref)
+    except Unavailable:
+        if relay.refusals:
+            raise
+        try:
+            await git("fetch", "-q", "--no-tags", "--", "origin", ref)  # a server of plain files: no history is cut off
+        except Unavailable:
+            if not op.ref:
+                raise
+            # a server that gives no single commit: all of it, and then the commit
+            await git("fetch", "-q", "--tags", "--", "origin")
+            return (await git("rev-parse", "--verify", "-q", f"{op.ref}^{{commit}}")).decode().strip()
+    return "FETCH_HEAD"
+
+
+def _own(path: str) -> None:
+    """Give what git made to root."""
+    for _, names, files, fd in os.fwalk(path):
+        os.chown(fd, 0, 0)
+        for name in (*names, *files):
+            os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
 
 
 def _inside(path: str, subdir: str) -> str:
@@ -85,28 +167,24 @@ def _inside(path: str, subdir: str) -> str:
     return here
 
 
-def _environment(agents: Mapping[str, str]) -> dict[str, str]:
-    found = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-        "HOME": "/nonexistent",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "/bin/true",
-        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
-        "GIT_SSH_COMMAND": "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
-        "LC_ALL": "C",
-    }
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"):
-        if name in os.environ:
-            found[name] = os.environ[name]
-    if "default" in agents:
-        found["SSH_AUTH_SOCK"] = agents["default"]
-    return found
+def _settings(op: GitSource, secrets: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """Git's settings for one repository: a credential for its origin alone, which is then not led elsewhere."""
+    values = [(key, value) for key, _, value in (line.partition("=") for line in _SAFE)]
+    header = _header(op, secrets)
+    secret = bool(header) or "@" in op.url.partition("://")[2].partition("/")[0]
+    values.append(("http.followRedirects", "false" if secret else "initial"))
+    if header:
+        values.append((f"http.{_origin(op.url)}/.extraHeader", header))
+    return values
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _header(op: GitSource, secrets: Mapping[str, bytes]) -> str:
-    """A header with the caller's credential, for that host only."""
+    """A header with the caller's credential for that host."""
     if not op.url.startswith("https://"):
         return ""
     host = op.url.removeprefix("https://").partition("/")[0].rpartition("@")[2]
@@ -120,55 +198,114 @@ def _header(op: GitSource, secrets: Mapping[str, bytes]) -> str:
     return ""
 
 
+def _set(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 class _Git:
-    """Runs git in one directory."""
+    """Runs git on one directory, each time in a box of its own.
 
-    def __init__(self, program: str, path: str, output: Output, env: dict[str, str], header: str) -> None:
+    Args:
+        program: git.
+        path: the directory.
+        output: takes what git says.
+        relay: serves the box.
+        known: files of ssh host keys.
+        agent: the socket of an ssh agent, or "".
+        settings: git's.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        path: str,
+        output: Output,
+        relay: Relay,
+        known: Sequence[str],
+        agent: str,
+        settings: Sequence[tuple[str, str]],
+    ) -> None:
+        self._asked = {"directory": path, "agent": agent, "known": list(known)}
         self._program = program
-        self._path = path
         self._output = output
-        self._env = dict(env)
-        values = [*_SAFE]
-        self._env["GIT_CONFIG_COUNT"] = str(len(values) + bool(header))
-        for index, value in enumerate(values):
-            key, _, text = value.partition("=")
-            self._env[f"GIT_CONFIG_KEY_{index}"], self._env[f"GIT_CONFIG_VALUE_{index}"] = key, text
-        if header:
-            # in the environment: the words of a program can be read by everybody
-            self._env[f"GIT_CONFIG_KEY_{len(values)}"] = "http.extraHeader"
-            self._env[f"GIT_CONFIG_VALUE_{len(values)}"] = header
+        self._relay = relay
+        self._env = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "/bin/true",
+            "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+            "GIT_SSH_COMMAND": _SSH,
+            "LC_ALL": "C",
+            **({"SSH_AUTH_SOCK": box.AGENT} if agent else {}),
+            "GIT_CONFIG_COUNT": str(len(settings)),
+        }
+        # in the environment: the words of a program can be read by everybody
+        for index, (key, value) in enumerate(settings):
+            self._env[f"GIT_CONFIG_KEY_{index}"], self._env[f"GIT_CONFIG_VALUE_{index}"] = key, value
 
-    async def __call__(self, *words: str, fallback: str = "") -> bytes:
-        code, out, err = await self._run(words)
-        if code and fallback and words[0] == "fetch":
-            # a server that gives no single commit: all of it, and then the commit
-            code, out, err = await self._run(("fetch", "-q", "--tags", "--", "origin"))
-            if not code:
-                code, out, err = await self._run(("fetch", "-q", "--", ".", fallback))
-        if code:
-            text = err.decode("utf-8", "replace").strip()
-            raise Unavailable(f"git {words[0]}: {text[-2000:] or f'exit code {code}'}")
+    async def __call__(self, *words: str) -> bytes:
+        """Run one command; what it printed.
+
+        Raises:
+            Unavailable: it failed; its words, and whom it could not reach.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = await self._execute(words, theirs.fileno())
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    ours.setblocking(False)
+                    serving = asyncio.ensure_future(self._serve(ours))
+                    out, err = await process.communicate()
+                    await serving
+            except TimeoutError:
+                raise Unavailable(f"git {words[0]}: not done within {_SECONDS:.0f} seconds") from None
+            finally:
+                serving.cancel()
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
+        if err:
+            self._output(2, err)
+        if process.returncode:
+            text = err.decode("utf-8", "replace").strip()[-2000:] or f"exit code {process.returncode}"
+            refused = "".join(f"; {line}" for line in dict.fromkeys(self._relay.refusals[-4:]))
+            raise Unavailable(f"git {words[0]}: {text}{refused}")
         return out
 
-    async def _run(self, words: tuple[str, ...]) -> tuple[int, bytes, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            self._program,
-            *words,
-            cwd=self._path,
+    async def _execute(self, words: Sequence[str], control: int) -> asyncio.subprocess.Process:
+        asked = {**self._asked, "git": [self._program, *words], "control": control}
+        path = [os.path.abspath(entry) for entry in sys.path if entry]
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _CODE.format(path=path),
+            json.dumps(asked),
+            cwd="/",
             env=self._env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=(control,),
+            start_new_session=True,
         )
+
+    async def _serve(self, control: socket.socket) -> None:
+        """Wait for the box's listening socket, and serve it."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(control, _set, ready)
         try:
-            async with asyncio.timeout(_SECONDS):
-                out, err = await process.communicate()
-        except TimeoutError:
-            raise Unavailable(f"git {words[0]}: not done within {_SECONDS:.0f} seconds") from None
+            await ready
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if err:
-            self._output(2, err)
-        return process.returncode or 0, out, err
+            loop.remove_reader(control)
+        _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if fds:
+            await self._relay.serve(socket.socket(fileno=fds[0]))

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from wherry.build.contexts import context as contexts
-from wherry.build.contexts.checkout import checkout
+from wherry.build.contexts.checkout import Outside, checkout
 from wherry.build.contexts.context import Tree
 from wherry.build.graph.operations import GitSource, HttpSource
 from wherry.build.graph.remotes import git_source, http_source, is_git, is_http
@@ -35,6 +35,7 @@ class Sources:
         overlay: where trees are staged.
         run_worker: the engine's.
         registries: their settings: certificates and proxies are for downloads too.
+        may: which hosts may be reached, and which keys of theirs are known.
         agents: sockets of ssh agents, by id, for checkouts.
         secrets: content by id; `GIT_AUTH_TOKEN` and `GIT_AUTH_HEADER` are for checkouts.
     """
@@ -44,6 +45,7 @@ class Sources:
         overlay: Overlay,
         run_worker: RunWorker,
         registries: Settings,
+        may: Outside,
         *,
         agents: dict[str, str] | None = None,
         secrets: dict[str, bytes] | None = None,
@@ -51,6 +53,7 @@ class Sources:
         self._overlay = overlay
         self._run_worker = run_worker
         self._registries = registries
+        self._may = may
         self._agents = agents or {}
         self._secrets = secrets or {}
         self._trees: list[str] = []
@@ -155,13 +158,13 @@ class Sources:
     async def _checkout(self, op: GitSource, step: Step | None) -> Tree:
         path = self._stage()
         output = step.output if step is not None else lambda _stream, _data: None
-        inner = await checkout(op, path, output, agents=self._agents, secrets=self._secrets)
+        inner = await checkout(op, path, output, self._may, agents=self._agents, secrets=self._secrets)
         return await asyncio.to_thread(_indexed, inner)
 
     async def _download(self, op: HttpSource, path: str, step: Step | None) -> None:
-        """Write what an address gives into a file; no redirect leads to this machine or a link-local address."""
+        """Write what an address gives into a file; neither it nor a redirect leads to this machine or its link."""
         state, size = sha256(), 0
-        async with Download(self._registries, parse_url(op.url), _LIMIT) as download:
+        async with Download(self._registries, parse_url(op.url), _LIMIT, self._may.reach) as download:
             modified = download.modified
             with open(path, "xb") as file:
                 async for chunk in download.pieces():
