@@ -35,6 +35,14 @@ DEVIATIONS: dict[str, str] = {
     "POST /v/containers/nope/attach?stream=1&stdout=1": HIJACK,
     "POST /v/containers/p1/attach?stream=1&stdout=1": HIJACK,
     "POST /v/images/busybox/tag": NAMELESS,
+    f"POST /v/containers/create {'[' * 5000}": "JSON that is too deep is refused for that, before its end is looked for",
+    'POST /v/containers/create {"Image": "busybox", "MacAddress": "nope"}': "dockerd's own words for the same at its newer door",
+    "docker create --name k1 --storage-opt nope=1 busybox true": "no storage option is known here; dockerd knows some of its driver",
+    "docker run -d --name k1 busybox sleep 9999 » docker cp $DIR/busybox.tar k1:/dev/null/x": "the reason is named",
+    "docker load </dev/null": "dockerd names a file of its own that it could not open",
+    "docker network create -d macvlan nn1": "a macvlan network has the parent that it is given; dockerd makes a dummy link",
+    "docker info -f '{{json .Plugins.Network}} {{json .Plugins.Volume}} {{json .Plugins.Authorization}}'": "other drivers",
+    "docker network create --subnet 10.221.1.0/24 nn1 » docker run --rm --ip 10.221.1.5 busybox true": "of the addresses of the default network no more is said than that they cannot be chosen",
 }
 
 KEYS = "keys that came or went since"

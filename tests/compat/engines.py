@@ -49,7 +49,10 @@ class Engine:
         socket: path of its socket.
         directory: a scratch directory of its own; rows see it as `$DIR`.
         version: its version as numbers, `api` the newest API version it speaks.
+        deaf: whether it refuses everything (`deaf.py`).
     """
+
+    deaf = False
 
     def __init__(self, path: str, directory: Path) -> None:
         self.socket = path

@@ -41,6 +41,8 @@ class Row(NamedTuple):
         return f"{self.setup} » {self.line}" if self.setup else self.line
 
 
+# of `/info`, what this host and its cgroups decide: it is no difference that can be pinned
+HOST = ("[].Warnings", "[].KernelMemory", "[].KernelMemoryTCP")
 JSON = {"Content-Type": "application/json"}
 
 

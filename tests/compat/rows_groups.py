@@ -13,7 +13,7 @@ ROWS: list[Row] = [
     look("docker version -f json", shape=True, skip=("[].Server", "[].Client")),
     look("docker version -f '{{.Server.APIVersion}}' | wc -l"),
     look("docker version -f '{{.Server.KernelVersion}}'"),
-    look("docker version -f '{{.Server.Nope}}'", ignore=("stderr",)),
+    look("docker version -f '{{.Server.Nope}}'"),
     look("docker version -f '{{range .Server.Components}}{{.Name}} {{end}}' | cut -d' ' -f1"),
     look(
         "docker version -f '{{(index .Server.Components 0).Details.Os}} {{(index .Server.Components 0).Details.Arch}}'"
@@ -28,14 +28,13 @@ ROWS: list[Row] = [
     look("docker info -f '{{.OperatingSystem}}' | wc -l"),
     look(
         "docker info -f '{{json .Plugins.Network}} {{json .Plugins.Volume}} {{json .Plugins.Authorization}}'",
-        ignore=("stdout",),
     ),
-    look("docker info -f '{{.IndexServerAddress}} {{.RegistryConfig.IndexConfigs}}'", ignore=("stdout",)),
+    look("docker info -f '{{.IndexServerAddress}} {{.RegistryConfig.IndexConfigs}}'"),
     look(
         "docker info -f '{{.MemoryLimit}} {{.SwapLimit}} {{.CPUShares}} {{.CPUSet}} {{.PidsLimit}} {{.OomKillDisable}} {{.CpuCfsPeriod}} {{.CpuCfsQuota}} {{.IPv4Forwarding}}'"
     ),
     look("docker info -f '{{.ID}}' | wc -l"),
-    look("docker info -f '{{.Nope}}'", ignore=("stderr",)),
+    look("docker info -f '{{.Nope}}'"),
     look("docker info -f '{{.ServerErrors}}{{.ClientInfo.Debug}}'"),
     look("docker info -f '{{json .SecurityOptions}}'", ignore=("stdout",)),
     look(
@@ -138,7 +137,7 @@ ROWS: list[Row] = [
     look("docker login --password-stdin 127.0.0.1:1 </dev/null"),
     look("docker login -u me -p x --password-stdin 127.0.0.1:1 </dev/null"),
     look("docker search --filter is-official=x 127.0.0.1:1/x"),
-    look("docker search --filter is-automated=x 127.0.0.1:1/x", ignore=("stderr",)),
+    look("docker search --filter is-automated=x 127.0.0.1:1/x"),
     look("docker search --limit x 127.0.0.1:1/x"),
     look("docker search ''", normalise=((r"/v1/search\?q=&n=25", "/v1/search"),)),
     # pruning

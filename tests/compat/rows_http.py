@@ -1,6 +1,6 @@
 """HTTP itself: versions, methods, paths that are not there, bodies that are no JSON, and parameters that are missing."""
 
-from tests.compat.row import Row, call
+from tests.compat.row import HOST, Row, call
 
 _XML = {"Content-Type": "application/xml"}
 _NEWEST = ((r"is 1\.\d+", "is <newest>"), (r"version 1\.\d+\.?", "version <version>"))
@@ -40,7 +40,7 @@ ROWS: list[Row] = [
     call("GET", "/v1.99/containers/json", normalise=_NEWEST),
     call("POST", "/v1.99/containers/create", "{}", normalise=_NEWEST),
     *(
-        call("GET", f"/v1.24/{path}", shape=True, since=(26,))
+        call("GET", f"/v1.24/{path}", shape=True, skip=HOST, since=(26,))
         for path in ("networks", "networks/bridge", "volumes", "info", "images/busybox/history")
     ),
     *(
@@ -103,16 +103,16 @@ ROWS: list[Row] = [
         )
     ),
     # bodies
-    *(call("POST", f"/v/{path}", body, ignore=("stdout",)) for path, body in _BODIES),
+    *(call("POST", f"/v/{path}", body, ignore=("stdout",) if path == "auth" else ()) for path, body in _BODIES),
     *(call("POST", f"/v/{path}", "{") for path, _ in _BODIES),
-    *(call("POST", f"/v/{path}", "[]", ignore=("stdout",)) for path, _ in _BODIES),
+    *(call("POST", f"/v/{path}", "[]") for path, _ in _BODIES),
     *(call("POST", f"/v/{path}", "", shape=path == "volumes/create") for path, _ in _BODIES),
     *(call("POST", f"/v/{path}", "{}", _XML) for path, _ in _BODIES),
     *(call("POST", f"/v/{path}", "{} {}", since=(26,)) for path, _ in _BODIES if path != "auth"),
     call("POST", "/v/containers/create", '{"Image": "busybox", "Image": "nope"}'),
     call("POST", "/v/containers/create", b"\xff\xfe"),
     call("POST", "/v/containers/create", '{"Image": "busy\\u0000box"}'),
-    call("POST", "/v/containers/create", "[" * 5000, ignore=("stdout",)),
+    call("POST", "/v/containers/create", "[" * 5000),
     call(
         "POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": null, "NetworkingConfig": null}', shape=True
     ),
@@ -120,16 +120,15 @@ ROWS: list[Row] = [
         "POST",
         "/v/containers/create",
         '{"Image": "busybox", "HostConfig": {"Memory": 99999999999999999999}}',
-        ignore=("stdout",),
     ),
-    call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"Memory": 1e8}}', ignore=("stdout",)),
+    call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"Memory": 1e8}}'),
     call("POST", "/v/containers/create?name=k1&name=k2", '{"Image": "busybox"}', shape=True),
     call("POST", "/v/containers/create?platform=", '{"Image": "busybox"}', shape=True),
     call("POST", "/v/containers/create", '{"Image": "busybox", "ExposedPorts": {"x": {}}}'),
     call("POST", "/v/containers/create", '{"Image": "busybox", "ExposedPorts": {"80": {}}}', shape=True),
     call("POST", "/v/containers/create", '{"Image": "busybox", "Volumes": {"rel": {}}}'),
     call("POST", "/v/containers/create", '{"Image": "busybox", "Volumes": {"/": {}}}'),
-    call("POST", "/v/containers/create", '{"Image": "busybox", "StopTimeout": "x"}', ignore=("stdout",)),
+    call("POST", "/v/containers/create", '{"Image": "busybox", "StopTimeout": "x"}'),
     call(
         "POST",
         "/v/containers/create",
@@ -153,7 +152,6 @@ ROWS: list[Row] = [
         "POST",
         "/v/containers/create",
         '{"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "x"}]}}}',
-        ignore=("code", "stdout"),
     ),
     call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"Devices": [{}]}}', shape=True),
     call(
@@ -169,7 +167,7 @@ ROWS: list[Row] = [
     call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"ConsoleSize": [1, 2]}}', shape=True),
     call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"Links": ["c1"]}}', shape=True),
     call("POST", "/v/containers/create", '{"Image": "busybox", "HostConfig": {"VolumesFrom": ["nope"]}}'),
-    call("POST", "/v/containers/create", '{"Image": "busybox", "MacAddress": "nope"}', ignore=("stdout",)),
+    call("POST", "/v/containers/create", '{"Image": "busybox", "MacAddress": "nope"}'),
     # parameters
     *(
         call("GET", f"/v/{path}", shape=path in _ANSWERS, skip=("[].GraphDriver",))

@@ -24,7 +24,10 @@ ROWS: list[Row] = [
     look(f"docker inspect -f '{{{{.Name}}}}' $(echo {_C1} | cut -c1-12)"),
     look(f"docker inspect -f '{{{{.Name}}}}' {_C1}"),
     look(f"docker inspect -f '{{{{.Name}}}}' {_C1}0", normalise=((r"[0-9a-f]{65}", "<id>0"),)),
-    look(f"docker inspect -f '{{{{.Name}}}}' $(echo {_C1} | cut -c1-20 | tr a-f A-F)X", ignore=("stderr",)),
+    look(
+        f"docker inspect -f '{{{{.Name}}}}' $(echo {_C1} | cut -c1-20 | tr a-f A-F)X",
+        normalise=((r"\b[0-9A-F]{20}X", "<id>X"),),
+    ),
     look("docker inspect -f '{{.Name}}' /c1"),
     look("docker inspect -f '{{.Name}}' //c1"),
     look("docker inspect ''"),

@@ -71,7 +71,7 @@ ROWS: list[Row] = [
     Row("docker import $DIR/busybox.tar UPPER"),
     Row("docker import /nope"),
     Row("echo no tar | docker import -"),
-    Row("head -c 100000 $DIR/busybox.tar | docker import - cut:1", ignore=("stderr",)),
+    Row("head -c 100000 $DIR/busybox.tar | docker import - cut:1"),
     Row("docker save nope | wc -c"),
     Row("docker save -o /nope/x busybox"),
     Row("docker save busybox | tar t | grep -v / | grep -v -e index.json -e oci-layout | sort"),
@@ -85,7 +85,7 @@ ROWS: list[Row] = [
     Row("echo no tar | docker load"),
     # later dockerds have these words; before, a file of theirs was named that the caller never saw
     Row("tar c -C $DIR busybox.tar | docker load", since=(28,)),
-    Row("head -c 100000 $DIR/busybox.tar | docker load", ignore=("stderr",)),
+    Row("head -c 100000 $DIR/busybox.tar | docker load"),
     Row("docker image prune -f"),
     Row("docker image prune -f --filter nope=1"),
     Row(

@@ -100,7 +100,6 @@ ROWS: list[Row] = [
     Row(
         "docker logs k1 | wc -l",
         setup="docker run --name k1 --log-opt max-size=1k --log-opt max-file=2 busybox seq 1 10",
-        ignore=(),
     ),
     # exec
     look("docker exec c1 true"),

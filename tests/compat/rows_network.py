@@ -129,7 +129,7 @@ ROWS: list[Row] = [
     _net("docker run --rm --network nn1 --network host busybox true"),
     _net("docker run --rm --network nn1 --network nn1 busybox true"),
     _net("docker run --rm --network nn1 --network nope busybox true"),
-    _net("docker run --rm --ip 10.221.1.5 busybox true", ignore=("stderr",)),
+    _net("docker run --rm --ip 10.221.1.5 busybox true"),
     _net("docker run --rm --network host --ip 10.221.1.5 busybox true"),
     _net(
         "docker run --rm --network nn1 --network name=nn2,alias=x,ip=10.221.2.7 busybox sh -c 'ip -o -4 a | grep -c eth'",

@@ -1,21 +1,27 @@
 """Compare wherryd with dockerd, row by row: `make compat`.
 
-    run.py [--peer SOCKET] [--ours SOCKET] [--topic NAME] [--only WORDS] [--quick] [--all]
+    run.py [--peer SOCKET] [--ours SOCKET] [--topic NAME] [--only WORDS] [--quick] [--all] [--pin]
 
 Both engines get the same docker command; exit code, stdout and stderr must be the same (ids, times and addresses
-aside), or the row says why not. Exits 1 when a row is not as the table says.
+aside), or the row says why not and `pins.json` says how. Exits 1 when a row is not as the table says. A third engine
+refuses everything; a row that agrees with it could not fail.
 """
 
 import argparse
 import os
 import sys
+import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from tests import peers
-from tests.compat import compare, engines
+from tests.compat import compare, engines, pins
+from tests.compat import deaf as deafness
 from tests.compat.commands import counted
 from tests.compat.deviations import OLDER
 from tests.compat.row import Row
@@ -38,6 +44,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only rows that contain this")
     parser.add_argument("--quick", action="store_true", help="the subset that the test suite runs")
     parser.add_argument("--all", action="store_true", help="also show declared deviations")
+    parser.add_argument("--pin", action="store_true", help="write what differs as declared to pins.json")
     options = parser.parse_args()
     peers.make()
     peers.prepare()
@@ -49,16 +56,22 @@ def main() -> int:
             options.only,
             quick=options.quick,
             deviations=options.all,
+            pin=options.pin,
         )
-    same = sum(v.difference is None and v.ok for v in verdicts)
-    declared = sum(v.difference is not None and v.ok for v in verdicts)
-    wrong = [v for v in verdicts if not v.ok]
+    pinned = pins.load()
+    wrong = [v for v in verdicts if v.wrong(pinned)]
+    same = sum(v.difference is None and not v.unasked and not v.wrong(pinned) for v in verdicts)
+    declared = sum(v.difference is not None and not v.wrong(pinned) for v in verdicts)
     print(f"\n{len(verdicts)} rows against dockerd {'.'.join(map(str, docker.version))}: {same} the same,", end=" ")
     print(f"{declared} different as declared, {len(wrong)} not as the table says; {passed_over} not for this dockerd")
     fails = sum(v.fails for v in verdicts)
     codes = sum(v.codes for v in verdicts if v.row.request is None)
     least = min((count, name) for name, count in counted(ROWS).items())
     print(f"{fails} rows that must fail; exit codes differ in {codes}; least asked: {least[1]}, {least[0]} rows")
+    statuses = Counter(v.status for v in verdicts if v.status)
+    shown = ", ".join(f"{count} with {status}" for status, count in sorted(statuses.items()))
+    print(f"{sum(statuses.values())} of dockerd's 500s are answered otherwise here ({shown or 'none'});", end=" ")
+    print(f"{sum(v.unasked for v in verdicts)} more rows are answered by the docker command alone")
     whole = not (options.only or options.quick or options.topic)
     if whole and (fails < MUST_FAIL or declared > SHARE * len(verdicts)):
         print(f"at least {MUST_FAIL} rows must fail, and at most {SHARE:.0%} may be different")
@@ -74,6 +87,7 @@ def compare_all(
     *,
     quick: bool = False,
     deviations: bool = False,
+    pin: bool = False,
 ) -> tuple[list[compare.Verdict], int]:
     """Compare each row of the table, printing what is not as it says; returns verdicts and the number passed over.
 
@@ -82,11 +96,16 @@ def compare_all(
         only: rows whose title contains it.
         quick: only what half a minute is enough for.
         deviations: print also what differs as declared.
+        pin: write what differs as declared, instead of holding it against what is pinned.
     """
     verdicts: list[compare.Verdict] = []
     passed_over = 0
     files = _sees_our_files(docker)
-    with ThreadPoolExecutor(2) as pool:
+    pinned = pins.load()
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-deaf-")))
+        deaf = stack.enter_context(deafness.deaf(base, docker))
+        pool = stack.enter_context(ThreadPoolExecutor(3))
         for index, row in enumerate(rows):
             if only not in row.title or (quick and not _in_subset(row, index)):
                 continue
@@ -95,15 +114,34 @@ def compare_all(
                 passed_over += 1
                 continue
             before = time.monotonic()
-            verdict = compare.run(row, docker, wherryd, pool)
+            verdict = compare.run(row, docker, wherryd, pool, deaf)
             verdicts.append(verdict)
             took = time.monotonic() - before
-            if not verdict.ok:
-                reason = verdict.difference or f"    the same, though declared different: {row.deviation}"
+            if pin:
+                _pin(verdict, pinned)
+            reason = verdict.wrong(pinned)
+            if reason:
                 print(f"DIFFERENT {row.title}  ({took:.1f} s)\n{reason}", flush=True)
             elif deviations and verdict.difference:
                 print(f"declared  {row.title}: {row.deviation}\n{verdict.difference}", flush=True)
+    if pin:
+        titles = {row.title for row in ROWS}
+        for kept in pinned:
+            for title in [title for title in kept if title not in titles]:
+                del kept[title]
+        pins.save(pinned)
     return verdicts, passed_over
+
+
+def _pin(verdict: compare.Verdict, pinned: pins.Pins) -> None:
+    """Take over how a declared row differs, and the status here of one that dockerd answers with 500."""
+    title = verdict.row.title
+    pinned.differences.pop(title, None)
+    pinned.statuses.pop(title, None)
+    if verdict.row.deviation and verdict.differences:
+        pinned.differences[title] = verdict.differences
+    if verdict.status:
+        pinned.statuses[title] = verdict.status
 
 
 def _in_subset(row: Row, index: int) -> bool:
