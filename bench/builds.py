@@ -1,8 +1,8 @@
-"""`make bench`: builds, against the newest dockerd's classic builder in the same run.
+"""`make bench`: builds, against the newest dockerd in the same run.
 
-Six steps without and with cache by the same docker command (`DOCKER_BUILDKIT=0`) in interleaved pairs; then a context
-of 10,000 files and 500 MB, of which one file changes between two builds: `wherry build`, which sends that file, against
-the docker command, which sends all of them.
+Six steps without and with cache in interleaved pairs: the docker command's classic builder on both engines, and here
+against BuildKit there, which is what a user of dockerd gets. Then a context of 10,000 files and 500 MB, of which one
+file changes between two builds: `wherry build` against `docker build` with BuildKit; both send that file alone.
 """
 
 import os
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peer as peers
-from run import HERE, Ours, docker, spread, timed, wherry
+from run import HERE, Ours, docker, in_turn, spread, timed, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_BUILD_PAIRS", "10"))
 FILES = int(os.environ.get("WHERRY_BENCH_BUILD_FILES", "10000"))
@@ -26,6 +26,7 @@ RUN cat hello > /first
 RUN echo second > /second
 CMD ["cat", "/first"]
 """
+CLASSIC = {"DOCKER_BUILDKIT": "0"}
 
 
 def row(name: str, ours: list[float], theirs: list[float], goal: float) -> None:
@@ -39,39 +40,40 @@ def row(name: str, ours: list[float], theirs: list[float], goal: float) -> None:
 
 def pairs(name: str, ours: Callable[[], float], theirs: Callable[[], float] | None, goal: float, count: int) -> None:
     """Measure in turn, after one of each that does not count."""
-    mine, other = [], []
-    for index in range(count + 1):
-        one = ours()
-        two = theirs() if theirs is not None else 0.0
-        if index:
-            mine.append(one)
-            if theirs is not None:
-                other.append(two)
-    row(name, mine, other, goal)
+    measures = [ours, *([theirs] if theirs is not None else [])]
+    for measure in measures:
+        measure()
+    mine, *other = in_turn(measures, count)
+    row(name, mine, other[0] if other else [], goal)
 
 
-def six(directory: Path, ours: Ours, theirs: "peers.Peer | None") -> None:
+def buildkit(directory: Path) -> dict[str, str]:
+    """The environment of a docker command that has its buildx plugin, as Debian's packages give it."""
+    config = directory / "buildx-config"
+    config.mkdir()
+    peers.peers.plugins(config, "buildx")
+    return {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(config)}
+
+
+def six(directory: Path, ours: Ours, theirs: "peers.Peer | None", modern: dict[str, str]) -> None:
     """The six steps."""
     directory.mkdir()
     (directory / "Dockerfile").write_text(SIX)
     (directory / "hello").write_text("hello")
-    os.environ["DOCKER_BUILDKIT"] = "0"
 
-    def build(host: str, *flags: str) -> float:
-        return timed(host, ["build", "-q", *flags, str(directory)])
+    def build(host: str, env: dict[str, str], flags: tuple[str, ...]) -> Callable[[], float]:
+        return lambda: timed(host, ["build", "-q", *flags, str(directory)], env)
 
-    peer = theirs.host if theirs is not None else ""
-    for name, flags, goal in (("6 steps, --no-cache", ("--no-cache",), 0.5), ("6 steps, all cached", (), 1.0)):
-        pairs(
-            name,
-            lambda flags=flags: build(ours.host, *flags),  # type: ignore[misc]
-            (lambda flags=flags: build(peer, *flags)) if theirs is not None else None,  # type: ignore[misc]
-            goal,
-            PAIRS,
-        )
+    for against, env in (("classic", CLASSIC), ("BuildKit", modern)):
+        for name, flags, goal in (
+            (f"6 steps, --no-cache ({against})", ("--no-cache",), 0.5),
+            ("same, cached", (), 1.0),
+        ):
+            other = build(theirs.host, env, flags) if theirs is not None else None
+            pairs(name, build(ours.host, CLASSIC, flags), other, goal, PAIRS)
 
 
-def large(directory: Path, ours: Ours, theirs: "peers.Peer | None") -> None:
+def large(directory: Path, ours: Ours, theirs: "peers.Peer | None", modern: dict[str, str]) -> None:
     """One changed file of many."""
     print(f"writing a context of {FILES} files, {FILES * SIZE / 1e6:.0f} MB", flush=True)
     for number in range(FILES):
@@ -103,7 +105,7 @@ def large(directory: Path, ours: Ours, theirs: "peers.Peer | None") -> None:
     def others() -> float:
         change()
         assert theirs is not None
-        return timed(theirs.host, ["build", "-q", str(directory)])
+        return timed(theirs.host, ["build", "-q", str(directory)], modern)
 
     sent: list[str] = []
     pairs(f"{FILES} files, one changed", mine, others if theirs is not None else None, 0.5, 3)
@@ -123,12 +125,13 @@ def main(only: list[str]) -> int:
             archive = ours.directory / "busybox.tar"
             docker(ours.host, "save", "-o", str(archive), "busybox")
             docker(theirs.host, "load", "-i", str(archive))
+        modern = buildkit(ours.directory)
         head = f"dockerd {theirs.version()}" if theirs else ""
         print(f"\nmilliseconds: median (min-max)\n{'':34} {'wherryd':>26} {head:>28}   ratio of pairs", flush=True)
         if not only or "six" in only:
-            six(ours.directory / "six", ours, theirs)
+            six(ours.directory / "six", ours, theirs, modern)
         if not only or "large" in only:
-            large(ours.directory / "large", ours, theirs)
+            large(ours.directory / "large", ours, theirs, modern)
     finally:
         for one in (*([theirs.stop] if theirs is not None else []), ours.stop):
             one()

@@ -2,13 +2,15 @@
 
 Processor time of everything that an engine runs for its containers: the engine itself and all its descendants, dead
 ones included (wherryd, spawner, monitors, probes; dockerd, containerd, shims, runc, probes). The machine's other work
-does not count, and the engines do not see each other.
+does not count, and the engines do not see each other. Which is measured first is drawn.
 """
 
 import os
+import random
 import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import peer as peers
@@ -39,20 +41,36 @@ def spent(pids: list[int]) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def measure(host: str, roots: list[int]) -> float:
-    """Start the containers, let them settle, and return the processor seconds of the time after that."""
+def measure(host: str, roots: Callable[[], list[int]]) -> float:
+    """Start the containers, wait until they are healthy, and return the processor seconds of the time after that.
+
+    Args:
+        host: the engine.
+        roots: gives the roots of its process trees; asked when the containers run, as dockerd's shims are known then.
+
+    Raises:
+        RuntimeError: not all are healthy, before or afterwards: an engine that checks nothing is a cheap one.
+    """
     flags = ("--network", "none", "--health-cmd", "true", "--health-interval", INTERVAL)
     for number in range(COUNT):
         docker(host, "run", "-d", "--name", f"healthy{number}", *flags, "busybox", "sleep", "100000")
+    deadline = time.monotonic() + 60
+    while len(healthy(host)) < COUNT and time.monotonic() < deadline:
+        select.select([], [], [], 0.5)
     select.select([], [], [], 5.0)
-    processes = [pid for root in roots for pid in descendants(root)]
-    before = spent(processes)
+    processes = [pid for root in roots() for pid in descendants(root)]
+    before, began = spent(processes), time.monotonic()
     select.select([], [], [], SECONDS)
     took = spent(processes) - before
-    listed = docker(host, "ps", "--filter", "health=healthy", "-q").split()
-    if len(listed) != COUNT:
-        raise RuntimeError(f"{len(listed)} of {COUNT} are healthy")
+    took *= SECONDS / (time.monotonic() - began)
+    if len(healthy(host)) != COUNT:
+        raise RuntimeError(f"{len(healthy(host))} of {COUNT} are healthy at {host}")
     return took
+
+
+def healthy(host: str) -> list[str]:
+    """The containers that are."""
+    return docker(host, "ps", "--filter", "health=healthy", "-q").split()
 
 
 def shims(directory: Path) -> list[int]:
@@ -69,6 +87,21 @@ def shims(directory: Path) -> list[int]:
     return found
 
 
+def one(engine: "Ours | peers.Peer") -> float:
+    """Measure an engine, tell the figure, and remove its containers."""
+    if isinstance(engine, Ours):
+        took = measure(engine.host, lambda: [engine.pid])
+        spawner = children(engine.pid)[0]
+        monitors = [pss(pid) for pid in children(spawner) if name_of(pid) == "wherry-monitor"]
+        mean = sum(monitors) / len(monitors)
+        print(f"wherryd {took:.2f} s; PSS of a monitor that checks {mean:.2f} MB (max {max(monitors):.2f})", flush=True)
+    else:
+        took = measure(engine.host, lambda: shims(engine.directory))
+        print(f"dockerd {engine.version()} {took:.2f} s", flush=True)
+    docker(engine.host, "rm", "-f", *docker(engine.host, "ps", "-q").split())
+    return took
+
+
 def main() -> int:
     """Run the comparison."""
     ours = Ours()
@@ -76,44 +109,26 @@ def main() -> int:
     try:
         ours.start()
         wherry(ours, "image", "bootstrap", "busybox")
-        mine = measure(ours.host, [ours.pid])
-        spawner = children(ours.pid)[0]
-        monitors = [pss(pid) for pid in children(spawner) if name_of(pid) == "wherry-monitor"]
-        ids = docker(ours.host, "ps", "-q").split()
-        docker(ours.host, "rm", "-f", *ids)
-        print(
-            f"\n{COUNT} containers, a check every {INTERVAL}, {SECONDS:.0f} s: wherryd {mine:.2f} s of processor time; "
-            f"PSS of a monitor that checks {sum(monitors) / len(monitors):.2f} MB (max {max(monitors):.2f})",
-            flush=True,
-        )
         theirs = peers.newest(ours.directory / "peer")
         if theirs is not None:
             archive = ours.directory / "busybox.tar"
             docker(ours.host, "save", "-o", str(archive), "busybox")
             theirs.start()
             docker(theirs.host, "load", "-i", str(archive))
-            measured = _measure_peer(theirs)
-            print(f"dockerd {theirs.version()} {measured:.2f} s; ratio {mine / measured:.2f} (goal: below 1)")
-            docker(theirs.host, "rm", "-f", *docker(theirs.host, "ps", "-q").split())
+        print(f"\n{COUNT} containers, a check every {INTERVAL}, {SECONDS:.0f} s of processor time", flush=True)
+        engines: list[Ours | peers.Peer] = [ours, *([theirs] if theirs is not None else [])]
+        random.shuffle(engines)
+        took = {}
+        for engine in engines:
+            took[engine.host] = one(engine)
+        if theirs is not None:
+            ratio = took[ours.host] / took[theirs.host]
+            print(f"ratio {ratio:.2f} (goal: below 1)")
     finally:
         if theirs is not None:
             theirs.stop()
         ours.stop()
     return 0
-
-
-def _measure_peer(theirs: "peers.Peer") -> float:
-    # its shims are known only once the containers run: they are looked for when everything has settled
-    flags = ("--network", "none", "--health-cmd", "true", "--health-interval", INTERVAL)
-    for number in range(COUNT):
-        docker(theirs.host, "run", "-d", "--name", f"healthy{number}", *flags, "busybox", "sleep", "100000")
-    select.select([], [], [], 5.0)
-    roots = shims(theirs.directory)
-    processes = [pid for root in roots for pid in descendants(root)]
-    before, began = spent(processes), time.monotonic()
-    select.select([], [], [], SECONDS)
-    took = spent(processes) - before
-    return took * SECONDS / (time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, Self
 
 import peer as peers
-from run import Ours, children, docker, pss, timed, wherry
+from run import Ours, children, docker, in_turn, pss, timed, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_IMAGE_PAIRS", "5"))
 LAYERS = 5
@@ -211,12 +211,11 @@ class Bench:
 
     def compare(self, name: str, one: Callable[[str], float], goal: float) -> None:
         """Measure on both in turn, and print a row."""
-        figures: list[list[float]] = [[] for _ in self.hosts]
-        one(self.ours.host)
+        measures = [lambda host=host: one(host) / 1000 for host in self.hosts]  # type: ignore[misc]
+        for measure in measures:
+            measure()
         with Memory(self.ours) as memory:
-            for _ in range(PAIRS):
-                for host, values in zip(self.hosts, figures, strict=True):
-                    values.append(one(host) / 1000)
+            figures = in_turn(measures, PAIRS)
         row = f"{name:8}" + "".join(f"{statistics.median(v):7.2f} s ({min(v):.2f}-{max(v):.2f})" for v in figures)
         if len(figures) == 2:
             ratio = statistics.median(a / b for a, b in zip(*figures, strict=True))

@@ -195,10 +195,14 @@ def requests(places: list[Place], hosts: list[str], names: list[str]) -> None:
         ("from the LAN", HOST, True),
     ):
         found: list[list[Load]] = [[] for _ in hosts]
-        for number in range(ROUNDS):
-            order = list(enumerate(places[: len(hosts)]))
-            for engine, place in order if number % 2 else reversed(order):
-                found[engine].append(Load(place.enter(neighbour=neighbour), address, servers[engine]))
+        order = list(enumerate(places[: len(hosts)]))
+        draw = random.Random(ROUNDS)
+        for number in range(ROUNDS + 1):
+            draw.shuffle(order)
+            for engine, place in order:
+                load = Load(place.enter(neighbour=neighbour), address, servers[engine])
+                if number:  # the first of each is the warming up
+                    found[engine].append(load)
         cells = [
             f"{statistics.median(one.rate for one in some):.0f}; {statistics.median(one.cost for one in some):.1f} us"
             for some in found

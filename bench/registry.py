@@ -1,4 +1,4 @@
-"""wherry-registry against Debian's docker-registry: the same machine, the same run, one after the other in turn.
+"""wherry-registry against Debian's docker-registry: the same machine, the same run, in an order drawn for each round.
 
     python bench/registry.py [--blob-mb 2048] [--rounds 3]
 
@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -207,19 +208,27 @@ def main() -> int:
         for server in servers:
             note("idle memory, MB", server, server.memory("VmRSS"))
         small = {server.name: prepare(server) for server in servers}
+        order = list(servers)
+        draw = random.Random(args.rounds)
+        for server in servers:  # both are warm before anything counts
+            server.rate("/v2/")
+            server.pull(server.push(1)[0], 1 << 20)
         for _ in range(args.rounds):
-            for server in servers:
+            draw.shuffle(order)
+            for server in order:
                 note("/v2/ a second", server, server.rate("/v2/"))
                 path = "/v2/bench/x/manifests/latest"
                 note("manifest a second", server, server.rate(path, f"Accept: {MANIFEST}"))
                 note("4 kB blob a second", server, server.rate(f"/v2/bench/x/blobs/{small[server.name]}"))
-            for server in servers:
+            draw.shuffle(order)
+            for server in order:
                 os.sync()
                 digest, took = server.push(BIG_MB)
                 note("push of 500 MB, MB/s", server, BIG_MB * 1.048576 / took)
                 for _ in range(3):
                     note("pull of 500 MB, MB/s", server, BIG_MB * 1.048576 / server.pull(digest, BIG_MB << 20))
-        for server in servers:
+        draw.shuffle(order)
+        for server in order:
             idle, most = peak(server, args.blob_mb)
             note(f"growth, 8 clients x {args.blob_mb} MB", server, most - idle)
     finally:

@@ -1,9 +1,11 @@
 """`make bench`: what starting, executing and holding containers costs, against the newest dockerd in the same run.
 
-Each figure is the wall time of a whole docker command, the same binary for both engines, in interleaved pairs.
+Each figure is the wall time of a whole docker command, the same binary for both engines, in interleaved pairs. Which
+engine comes first is drawn for each pair: what one still does behind its answer costs the other.
 """
 
 import os
+import random
 import select
 import socket
 import statistics
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import peer as peers
@@ -19,6 +21,7 @@ import peer as peers
 HERE = Path(__file__).resolve().parent.parent
 STATE = HERE / ".wherry-run"
 PAIRS = int(os.environ.get("WHERRY_BENCH_PAIRS", "20"))
+_DRAW = random.Random(20)  # seeded: two runs draw alike
 
 
 class Ours:
@@ -117,9 +120,23 @@ def docker(host: str, *argv: str) -> str:
     return done.stdout.strip()
 
 
-def timed(host: str, argv: Sequence[str]) -> float:
-    """Wall milliseconds of one docker command."""
-    env = {**os.environ, "DOCKER_HOST": host}
+def in_turn(measures: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """Measure each once a round, in an order that is drawn for each round. Returns the figures of each.
+
+    Nothing is warmed: a caller that wants that warms all of them before.
+    """
+    found: list[list[float]] = [[] for _ in measures]
+    order = list(range(len(measures)))
+    for _ in range(rounds):
+        _DRAW.shuffle(order)
+        for index in order:
+            found[index].append(measures[index]())
+    return found
+
+
+def timed(host: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> float:
+    """Wall milliseconds of one docker command; `env` is added to the environment."""
+    env = {**os.environ, "DOCKER_HOST": host, **(env or {})}
     null = os.open(os.devnull, os.O_RDWR)
     began = time.perf_counter()
     pid = os.posix_spawnp(
@@ -140,19 +157,17 @@ def spread(values: list[float]) -> str:
 
 def compare(name: str, ours: Ours, theirs: "peers.Peer | None", argv: Sequence[str], goal: float) -> None:
     """Time one command on both in turn, and print a row."""
-    mine, other = [], []
-    timed(ours.host, argv)
-    if theirs is not None:
-        timed(theirs.host, argv)
+    hosts = [ours.host, *([theirs.host] if theirs is not None else [])]
+    measures = [lambda host=host: timed(host, argv) for host in hosts]  # type: ignore[misc]
+    for measure in measures:
+        measure()
     before = cpu_seconds(ours.pid)
-    for _ in range(PAIRS):
-        mine.append(timed(ours.host, argv))
-        if theirs is not None:
-            other.append(timed(theirs.host, argv))
+    mine, *others = in_turn(measures, PAIRS)
     cpu = (cpu_seconds(ours.pid) - before) / PAIRS * 1000
-    if theirs is None:
+    if not others:
         print(f"{name:34} {spread(mine):>26}   cpu {cpu:5.1f} ms")
         return
+    (other,) = others
     ratio = statistics.median(a / b for a, b in zip(mine, other, strict=True))
     print(
         f"{name:34} {spread(mine):>26} {spread(other):>28}   {ratio:5.2f} (goal {goal})   cpu {cpu:5.1f} ms", flush=True

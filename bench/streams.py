@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peer as peers
-from run import Ours, docker, wherry
+from run import Ours, docker, in_turn, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_PAIRS", "7"))
 MEGABYTES = 20
@@ -58,9 +58,11 @@ def logs(host: str) -> float:
 
 def compare(name: str, ours: str, theirs: str, version: str, measure: Callable[[str], float]) -> bool:
     """Measure in pairs and print; whether the goal is met."""
-    pairs = [(measure(ours), measure(theirs)) for _ in range(PAIRS)]
-    mine, other = (statistics.median(values) for values in zip(*pairs, strict=True))
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    for host in (ours, theirs):
+        measure(host)  # the first of each warms up
+    figures = in_turn((lambda: measure(ours), lambda: measure(theirs)), PAIRS)
+    mine, other = (statistics.median(values) for values in figures)
+    ratio = statistics.median(a / b for a, b in zip(*figures, strict=True))
     print(
         f"{name:28} wherryd {mine:6.0f} ms; dockerd {version} {other:6.0f} ms; ratio {ratio:.2f} (goal: {GOAL})",
         flush=True,
