@@ -23,7 +23,10 @@ def _kept(words: str, template: str, **rest: Any) -> Row:
 
 def _late(words: str) -> Row:
     """Created, but it cannot start."""
-    return Row(f"docker create --name k1 {words} busybox true | wc -l; docker start k1 >/dev/null 2>&1; echo $?")
+    shown = "docker ps -a -f name=k1 -f name=x1 --format '{{.Names}}'"
+    return Row(
+        f"docker create --name k1 {words} busybox true | wc -l; docker start k1 >/dev/null 2>&1; echo $?; {shown}"
+    )
 
 
 _CGROUP = "cat /sys/fs/cgroup/{0}/{1} /sys/fs/cgroup/{2} 2>/dev/null"
@@ -147,7 +150,7 @@ ROWS: list[Row] = [
     ),
     Row(
         'echo \'{"defaultAction": "SCMP_ACT_NOPE"}\' >$DIR/p; '
-        "docker run --rm --security-opt seccomp=$DIR/p busybox true >/dev/null 2>&1; echo $?"
+        "docker run --rm --security-opt seccomp=$DIR/p busybox true >/dev/null 2>&1; echo $?; docker ps -q | wc -l"
     ),
     _kept("-p 80", "{{json .HostConfig.PortBindings}}"),
     _kept("-p 8000-8002:80-82", "{{json .HostConfig.PortBindings}}"),
