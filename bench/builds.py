@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peer as peers
+from peer import plugins
 from run import HERE, Ours, docker, in_turn, spread, timed, wherry
 
 PAIRS = int(os.environ.get("WHERRY_BENCH_BUILD_PAIRS", "10"))
@@ -51,7 +52,7 @@ def buildkit(directory: Path) -> dict[str, str]:
     """The environment of a docker command that has its buildx plugin, as Debian's packages give it."""
     config = directory / "buildx-config"
     config.mkdir()
-    peers.peers.plugins(config, "buildx")
+    plugins(config, "buildx")
     return {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(config)}
 
 

@@ -23,6 +23,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
@@ -211,11 +212,11 @@ class Bench:
 
     def compare(self, name: str, one: Callable[[str], float], goal: float) -> None:
         """Measure on both in turn, and print a row."""
-        measures = [lambda host=host: one(host) / 1000 for host in self.hosts]  # type: ignore[misc]
+        measures = [partial(one, host) for host in self.hosts]
         for measure in measures:
             measure()
         with Memory(self.ours) as memory:
-            figures = in_turn(measures, PAIRS)
+            figures = [[took / 1000 for took in values] for values in in_turn(measures, PAIRS)]
         row = f"{name:8}" + "".join(f"{statistics.median(v):7.2f} s ({min(v):.2f}-{max(v):.2f})" for v in figures)
         if len(figures) == 2:
             ratio = statistics.median(a / b for a, b in zip(*figures, strict=True))

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import peers
 
+plugins = peers.plugins
 peers.prepare()  # the docker command of both engines is the suite's, too
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import peer as peers
@@ -158,7 +159,7 @@ def spread(values: list[float]) -> str:
 def compare(name: str, ours: Ours, theirs: "peers.Peer | None", argv: Sequence[str], goal: float) -> None:
     """Time one command on both in turn, and print a row."""
     hosts = [ours.host, *([theirs.host] if theirs is not None else [])]
-    measures = [lambda host=host: timed(host, argv) for host in hosts]  # type: ignore[misc]
+    measures = [partial(timed, host, argv) for host in hosts]
     for measure in measures:
         measure()
     before = cpu_seconds(ours.pid)

@@ -62,7 +62,7 @@ def compare(name: str, ours: str, theirs: str, version: str, measure: Callable[[
         measure(host)  # the first of each warms up
     figures = in_turn((lambda: measure(ours), lambda: measure(theirs)), PAIRS)
     mine, other = (statistics.median(values) for values in figures)
-    ratio = statistics.median(a / b for a, b in zip(*figures, strict=True))
+    ratio: float = statistics.median(a / b for a, b in zip(*figures, strict=True))
     print(
         f"{name:28} wherryd {mine:6.0f} ms; dockerd {version} {other:6.0f} ms; ratio {ratio:.2f} (goal: {GOAL})",
         flush=True,
