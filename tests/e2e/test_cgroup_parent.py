@@ -10,6 +10,7 @@ import pytest
 
 from tests.cgroups import branches, needs, processes, unified
 from tests.e2e.harness import EngineProcess, monitor, until
+from wherry.runtime.cgroups import open_cgroup
 
 pytestmark = pytest.mark.root
 
@@ -74,3 +75,24 @@ def test_what_is_no_path_is_refused(own_engine: EngineProcess) -> None:
     refused = own_engine.docker("create", "--cgroup-parent", "/a\nb", "busybox", "true", check=False)
     assert refused.code == 1 and "invalid cgroup parent" in refused.err
     assert not own_engine.docker("ps", "-aq").out
+
+
+def test_below_a_frozen_parent(own_engine: EngineProcess, parent: str) -> None:
+    """A start there says so, and does not wait for a process that cannot run; nor does an exec. Thawed, both work."""
+    run = ("--network", "none", "--cgroup-parent", parent, "--name")
+    own_engine.docker("run", "-d", *run, "first", "busybox", "sleep", "600")
+    own_engine.docker("create", *run, "second", "busybox", "sleep", "600")
+    group = open_cgroup(parent)
+    group.freeze(True)
+    try:
+        done = own_engine.docker("start", "second", check=False)
+        assert done.code == 1
+        assert "container's cgroup unexpectedly frozen" in done.err
+        done = own_engine.docker("exec", "first", "true", check=False)
+        assert done.code != 0
+        assert "cannot exec in a paused container" in done.out + done.err
+    finally:
+        group.freeze(False)
+    own_engine.docker("start", "second")
+    own_engine.docker("exec", "first", "true")
+    own_engine.docker("rm", "-f", "first", "second")
