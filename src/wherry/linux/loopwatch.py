@@ -74,26 +74,30 @@ class _Loop(asyncio.SelectorEventLoop):
         self.pauses = Pauses()
         super().__init__(_Selector(self.pauses))
         self.ticks = _Ticks(self, self.pauses)
+        self.threads = ThreadPoolExecutor(_THREADS, "aside")
+
+    def close(self) -> None:
+        super().close()
+        self.threads.shutdown()
 
 
-_threads = ThreadPoolExecutor(_THREADS, "aside")
 _TICK = 0.02
 
 
 async def aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do what takes as long as a stranger wants, beside the loop; no other work waits for these threads.
 
+    A loop that does not measure itself lends its own: they end with it, as setns(2) into a time namespace wants.
     What blocks all threads (one long call into C) is for a worker, or needs a limit of its own.
     """
     loop = asyncio.get_running_loop()
-    ticks = loop.ticks if isinstance(loop, _Loop) else None
-    if ticks is not None:
-        ticks.begin()
+    if not isinstance(loop, _Loop):
+        return await loop.run_in_executor(None, lambda: function(*args, **kwargs))
+    loop.ticks.begin()
     try:
-        return await loop.run_in_executor(_threads, lambda: function(*args, **kwargs))
+        return await loop.run_in_executor(loop.threads, lambda: function(*args, **kwargs))
     finally:
-        if ticks is not None:
-            ticks.end()
+        loop.ticks.end()
 
 
 class _Ticks:
