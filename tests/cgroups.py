@@ -4,8 +4,10 @@ Cgroup v1 and v2 name a few controllers differently; this module uses the names 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+if TYPE_CHECKING:
+    import pytest
 
 TOP = Path("/sys/fs/cgroup")
 # how the reason begins for which a test of a limit is skipped
@@ -25,12 +27,14 @@ def controllers() -> frozenset[str]:
     return frozenset(_V2_NAMES.get(name, name) for path in hierarchies() for name in path.name.split(","))
 
 
-def needs(*names: str) -> pytest.MarkDecorator:
+def needs(*names: str) -> "pytest.MarkDecorator":
     """Skip a test of limits where a controller is missing: some kernels have cgroup v2 with its controllers left in v1.
 
     Args:
         names: controllers by their v2 names.
     """
+    import pytest  # the virtual machine, which has this module too, has none
+
     missing = [name for name in names if name not in controllers()]
     return pytest.mark.skipif(bool(missing), reason=f"{REASON} {', '.join(missing)}")
 
