@@ -214,6 +214,8 @@ def _normal(row: Row, engine: Engine, text: str) -> str:
 
 # null, or a list: of an exec that has just ended dockerd knows a while longer
 _PASSING = {"ExecIDs"}
+# keys of API 1.48 that dockerd 28 shows to older clients, too; dockerd 26 does not have them
+_NEWER = {"GwPriority"}
 
 
 def shape(value: Any, skip: tuple[str, ...] = (), path: str = "") -> set[str]:
@@ -223,6 +225,8 @@ def shape(value: Any, skip: tuple[str, ...] = (), path: str = "") -> set[str]:
     if isinstance(value, dict):
         found = {f"{path} object"}
         for key, item in value.items():
+            if key in _NEWER:
+                continue
             if key in _PASSING:
                 found.add(f"{path}.{key}")
                 continue
