@@ -8,10 +8,13 @@ SELF = "the engine tells of itself: other components, other runtime, no plugins"
 CLASSIC = "there is no BuildKit protocol yet, and the answer says so"
 SIZE = "a size that no terminal has is refused, not cut"
 FOUND_EARLY = "what is wrong in a Dockerfile is found before anything is built, and told in BuildKit's words"
+COMPOSE = "ContainerConfig is what the image records, in all versions: Compose 1.29 finds a service's volumes by it"
 RUNTIME = "the runtime's error is told without the names of the programs that passed it on"
 
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
+    "GET /v/images/busybox/json": COMPOSE,
+    "GET /v1.24/images/busybox/json": COMPOSE,
     "curl -s -m 5 -o /dev/null -D - --unix-socket ${DOCKER_HOST#unix://} 'http://d/_ping' | tr -d '\\r' | grep -iE '^(HTTP|content-type|cache-control|pragma|ostype|swarm|builder-version|docker-experimental)' | sort": CLASSIC,
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"UsernsMode": "nope"}}': "a mode that is none is refused; dockerd takes it for the default",
     "printf 'FROM busybox\\nRUN [\"nope\"]\\n' | DOCKER_BUILDKIT=0 docker build  -": RUNTIME,
