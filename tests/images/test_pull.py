@@ -12,6 +12,7 @@ from wherry.errors import (
     NotFound,
     Unavailable,
 )
+from wherry.images.layers import Batch
 from wherry.oci import image as documents
 
 from .fake_registry import digest, error, layer
@@ -41,6 +42,24 @@ def test_pull_and_pull_again(pulls: Pulls) -> None:
     assert pulls.messages[-1] == {"status": f"Status: Image is up to date for {name}"}
     assert pulls.pull(f"{there.name}/a/b@{image.manifest}") == [id_]
     pulls.store.check()
+
+
+def test_a_layer_is_complete_when_it_is_durable(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk works on what was unpacked, layers are shown as being extracted."""
+    there = pulls.registry()
+    there.add("a", "1", layer("one"), layer("two"))
+    commit = Batch.commit
+    before: list[str] = []
+
+    async def watched(batch: Batch) -> None:
+        before.extend(message["status"] for message in pulls.messages)
+        await commit(batch)
+
+    monkeypatch.setattr(Batch, "commit", watched)
+    pulls.pull(f"{there.name}/a:1")
+    assert before.count("Extracting") >= 2
+    assert "Pull complete" not in before
+    assert [message["status"] for message in pulls.messages].count("Pull complete") == 2
 
 
 def test_only_missing_blobs_travel(pulls: Pulls) -> None:

@@ -76,7 +76,7 @@ async def fetch_layer(
     Args:
         batch: which the snapshot becomes visible with.
         source: where blobs come from; None where they must be here already.
-        tell: progress, in Docker's words.
+        tell: progress, in Docker's words; that the pull is complete is for who commits the batch to tell.
 
     Returns:
         bytes of the snapshot's files.
@@ -247,7 +247,8 @@ async def _unpack(stores: Stores, gates: Gates, batch: Batch, fd: int, layer: La
                     unpacked = await batch.unpack(fd, layer.chain_id, layer.diff_id, layer.parent)
                 finally:
                     watching.cancel()
-        tell("Pull complete", 0, 0)
+                # it stands until the batch is durable, which takes the disk a while when much came
+                tell("Extracting", size, size)
         return unpacked
     finally:
         os.close(fd)

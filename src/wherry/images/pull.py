@@ -386,6 +386,8 @@ async def _fetch(
         )
         if missing:
             await batch.commit()
+    for layer in missing:
+        progress({"status": "Pull complete", "progressDetail": {}, "id": layer.descriptor.verified.short})
     found = dict(zip((layer.chain_id for layer in missing), sizes, strict=True))
     return {layer.chain_id: found.get(layer.chain_id, stores.overlay.size(layer.chain_id)) for layer in layers}
 
