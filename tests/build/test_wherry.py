@@ -101,6 +101,20 @@ def test_results_go_where_they_are_asked_to(context: Context, tmp_path: Path, en
     assert "/d/f" in "\n" + engine.run("sh", "-c", "docker export $(docker create loaded:1 x) | tar t | sed s:^:/:").out
 
 
+def test_attack_privileged_files_of_a_result(context: Context, tmp_path: Path) -> None:
+    """A result in a directory has no set-user-ID program, and no device; an archive has everything."""
+    setuid = "FROM busybox AS b\nRUN mkdir /d && cp /bin/busybox /d/su && chmod 6755 /d/su\n"
+    build(context, f"{setuid}FROM scratch\nCOPY --from=b /d /d\n", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out/d/su").stat().st_mode & 0o7777 == 0o755
+    device = "FROM busybox AS b\nRUN mkdir /d && mknod /d/null c 1 3\nFROM scratch\nCOPY --from=b /d /d\n"
+    refused = build(context, device, "-o", str(tmp_path / "devices"), code=1).err
+    assert "is a device node, which would be a device of this machine: use --output type=tar" in refused
+    assert not (tmp_path / "devices/d/null").exists()
+    build(context, device, "-o", f"type=tar,dest={tmp_path}/o.tar")
+    with tarfile.open(tmp_path / "o.tar") as archive:
+        assert archive.getmember("d/null").ischr()
+
+
 def test_ids_and_metadata_are_written(context: Context, tmp_path: Path, engine: EngineProcess) -> None:
     """`--iidfile`, `--metadata-file` and `-q` tell the same image, which has the label and both names."""
     id_file, metadata = tmp_path / "iid", tmp_path / "meta"

@@ -20,7 +20,17 @@ def test_nsenter_both_ways(engine: EngineProcess) -> None:
     assert len(shown.splitlines()) <= 4
     engine.docker("stop", "-t", "0", "ns1")
     assert "ns1 is not running" in engine.wherry("nsenter", "ns1", "true", code=1).err
-    assert "No such container: nope" in engine.wherry("nsenter", "nope", code=1).err
+    assert "No such container: nope" in engine.wherry("nsenter", "nope", "true", code=1).err
+
+
+def test_attack_the_shell_of_an_image(engine: EngineProcess) -> None:
+    """`nsenter` runs nothing of a foreign root that was not named."""
+    engine.docker("run", "-d", "--name", "ns2", "busybox", "sleep", "1000")
+    for words in (("ns2",), ("ns2", "--")):
+        refused = engine.wherry("nsenter", *words, stdin=b"touch /ran\n", code=1).err
+        assert "as this machine's root, unconfined: say which one" in refused
+        assert "wherry exec -it ns2 sh" in refused
+    assert engine.docker("exec", "ns2", "ls", "-d", "/ran", code=1).out == ""
 
 
 @pytest.mark.parametrize("command", ["docker", "wherry"])

@@ -232,6 +232,23 @@ def test_chown(box: EngineProcess, here: Path) -> None:
     assert box.docker("exec", "uu", "stat", "-c", "%u:%g", "/tmp/o").out == "5:6\n"
 
 
+def test_attack_privileged_files_of_a_container(box: EngineProcess, tmp_path: Path) -> None:
+    """A copy gives its reader no set-user-ID program and no device; with `-a` root has asked for them."""
+    script = "cp /bin/busybox /d/e/su; chmod 6755 /d/e/su; mkdir /d/g; chmod 2755 /d/g; mknod /d/null c 1 3"
+    box.docker("exec", "cc", "sh", "-c", script)
+    box.wherry("cp", "cc:/d/e", str(tmp_path))
+    assert (tmp_path / "e/su").stat().st_mode & 0o7777 == 0o755
+    box.wherry("cp", "cc:/d/g", str(tmp_path))
+    assert (tmp_path / "g").stat().st_mode & 0o7777 == 0o2755
+    refused = box.wherry("cp", "cc:/d/null", f"{tmp_path}/null", code=1).err
+    assert "'null' is a device node, which would be a device of this machine: root gets it with --archive" in refused
+    assert not (tmp_path / "null").exists()
+    box.wherry("cp", "-a", "cc:/d/e", str(tmp_path))
+    assert (tmp_path / "e/su").stat().st_mode & 0o7777 == 0o6755
+    box.wherry("cp", "-a", "cc:/d/null", f"{tmp_path}/null")
+    assert (tmp_path / "null").is_char_device()
+
+
 @pytest.mark.parametrize("make", ["mkfifo /etc/passwd", "ln -s /dev/zero /etc/passwd", "truncate -s 1G /etc/passwd"])
 def test_line_13_account_files_that_never_end(engine: EngineProcess, here: Path, make: str) -> None:
     """Names of a container whose account file is a FIFO, a device or endless are refused, at once."""

@@ -29,7 +29,7 @@ COMMANDS = {
     "kill": ("lifecycle", "Kill one or more running containers"),
     "load": ("archives", "Load an image from a tar archive or STDIN"),
     "logs": ("logs", "Fetch the logs of a container"),
-    "nsenter": ("nsenter", "Run a command in the namespaces of a container, as this machine's root"),
+    "nsenter": ("nsenter", "Run a program of a container's image in its namespaces, as root and unconfined"),
     "pause": ("lifecycle", "Pause all processes within one or more containers"),
     "port": ("port", "List port mappings or a specific mapping for the container"),
     "rename": ("lifecycle", "Rename a container"),

@@ -9,6 +9,7 @@ import stat
 from errno import EFBIG, EINVAL, ENAMETOOLONG, ERANGE
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError, WherryError
+from wherry.snapshots.harmless import disarm
 from wherry.snapshots.limits import Limits
 from wherry.snapshots.tar import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, TarReader
 from wherry.snapshots.tarfields import shown
@@ -31,9 +32,10 @@ class Into:
         rename: gives the names in the archive, those of hard links' targets too, other ones.
         root: whether the archive's own root gives the directory its owner, mode and time.
         attributes: whether extended attributes are written, which takes root's rights.
+        harmless: the advice with which device nodes are refused (`harmless.disarm`); setuid bits are taken away then.
     """
 
-    __slots__ = ("attributes", "keep_kinds", "owner", "rename", "root", "shown_at")
+    __slots__ = ("attributes", "harmless", "keep_kinds", "owner", "rename", "root", "shown_at")
 
     def __init__(
         self,
@@ -43,7 +45,9 @@ class Into:
         rename: "Callable[[bytes], bytes] | None" = None,
         attributes: bool = True,
         root: bool = False,
+        harmless: str = "",
     ) -> None:
+        self.harmless = harmless
         self.root = root
         self.owner = owner
         self.keep_kinds = keep_kinds
@@ -87,6 +91,8 @@ def read_copy(source: "Pieces", target: int, within: "tuple[int, bytes] | None",
 
 
 def _change(entry: Entry, how: Into) -> None:
+    if how.harmless:
+        disarm(entry, how.harmless)
     if how.owner is not None:
         entry.uid, entry.gid = how.owner
     if how.rename is not None:

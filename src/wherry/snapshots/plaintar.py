@@ -7,6 +7,7 @@ from json import dumps
 from wherry.errors import HostileInput, WherryError
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.snapshots.confine import confine
+from wherry.snapshots.harmless import disarm
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
 from wherry.snapshots.tar import DIRECTORY, TarReader
@@ -26,15 +27,19 @@ if TYPE_CHECKING:
 _PIECE = 256 * 1024
 
 
-def plain_entries(reader: TarReader, dir_fd: int, max_depth: int, owner: "Owner | None" = None) -> None:
+def plain_entries(
+    reader: TarReader, dir_fd: int, max_depth: int, owner: "Owner | None" = None, harmless: str = ""
+) -> None:
     """Write every entry of an archive below a directory, which may hold files already.
 
     Args:
         dir_fd: the directory; it is the archive's root.
         owner: who gets the files, whatever the archive says.
+        harmless: the advice with which device nodes are refused (`harmless.disarm`); setuid bits are taken away then.
 
     Raises:
         HostileInput, StoreCorrupt, KernelError: the archive is not what it should be, or a file cannot be made.
+        InvalidArgument: a device node that must not be.
     """
     tree = Tree(dir_fd)
     try:
@@ -43,6 +48,8 @@ def plain_entries(reader: TarReader, dir_fd: int, max_depth: int, owner: "Owner 
                 continue  # a file that names the root is passed over, as by Docker
             if owner is not None:
                 entry.uid, entry.gid = owner.uid, owner.gid
+            if harmless:
+                disarm(entry, harmless)
             _place(reader, tree, entry, max_depth)
         tree.finish()
     finally:
