@@ -79,7 +79,7 @@ def test_a_failure_is_one_test_s_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "-c", os.devnull, str(tmp_path / "test_inner.py")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CI": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CI": "", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=180,
