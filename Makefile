@@ -4,7 +4,7 @@ export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run unit test test-all lint bench compat fuzz worlds clean
+.PHONY: install peers run unit test test-all lint bench compat fuzz worlds mutate clean
 
 install:
 	@sh scripts/install.sh "$(VENV)"
@@ -52,6 +52,10 @@ compat: peers
 # README's two commands on bare Debian 12 and 13, each with cgroup v1 and v2; `make worlds WORLD=trixie-v2 T=tests/e2e`
 worlds: install
 	@scripts/worlds $(if $(T),--tests "$(T)") $(WORLD)
+
+# 60 one-line mistakes, each put before the tests; many hours, goes on where it was broken off; `make mutate ARGS=--report`
+mutate: peers
+	@scripts/mutate $(ARGS)
 
 # ten minutes of random input for what reads strangers' bytes
 fuzz: install
