@@ -29,6 +29,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_GROUP = 27
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
@@ -105,7 +106,7 @@ def add_bridge(name: str, *, mac: str) -> Request:
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
 
 
-def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: str, mtu: int) -> Request:
+def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: str, mtu: int, group: int = 0) -> Request:
     """Describe a pair of virtual Ethernet links: one here, up, a port of a bridge; its peer in another namespace.
 
     The peer is *made* in the other namespace: moving it there afterwards takes ten times as long. The kernel refuses
@@ -118,6 +119,7 @@ def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: st
         peer_netns: descriptor of the other end's network namespace.
         peer_mac: MAC address of the other end.
         mtu: for both ends; 0 is the kernel's default.
+        group: the device group of the link on this side (ip-link(8)); 0 is everybody's.
     """
     size = u32(_IFLA_MTU, mtu) if mtu else b""
     other = _link(0) + _name(peer) + attribute(_IFLA_ADDRESS, pack_mac(peer_mac)) + size
@@ -125,6 +127,8 @@ def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: st
     body = _link(0, up=True) + _name(name) + size
     if master:
         body += u32(_IFLA_MASTER, master)
+    if group:
+        body += u32(_IFLA_GROUP, group)
     body += _info("veth", attribute(_VETH_INFO_PEER, other))
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add link {name} with peer {peer}")
 
@@ -157,8 +161,9 @@ def set_link(
     mtu: int = 0,
     master: int | None = None,
     netns: int | None = None,
+    group: int | None = None,
 ) -> Request:
-    """Describe a change to a link: state, name, MAC, MTU, master (0 frees it), or the namespace it moves to."""
+    """Describe a change to a link: state, name, MAC, MTU, master (0 frees it), group, or the namespace it moves to."""
     body = _link(index, up=up)
     if name:
         body += _name(name)
@@ -170,6 +175,8 @@ def set_link(
         body += u32(_IFLA_MASTER, master)
     if netns is not None:
         body += u32(_IFLA_NET_NS_FD, netns)
+    if group is not None:
+        body += u32(_IFLA_GROUP, group)
     return Request(RTM_NEWLINK, 0, body, f"change link {index}")
 
 

@@ -94,6 +94,19 @@ def sweep(name: str, known: Iterable[str]) -> list[str]:
     return stray
 
 
+def group_ports(netlink: Netlink, name: str, group: int) -> None:
+    """Put the ports of ours on a bridge into a device group."""
+    bridge = get_link(netlink, name)
+    ports = [link for link in links(netlink) if link.master == bridge.index and link.kind == "veth"]
+    for port in ports:
+        if _is_ours(port.name):
+            try:
+                netlink.run([set_link(port.index, group=group)])
+            except KernelError as error:
+                if error.errno != errno.ENODEV:  # its container ended
+                    raise
+
+
 def in_use(netlink: Netlink, *, but: int = -1) -> list[str]:
     """What of the address space the host uses: addresses, routes, name servers; without those of link `but`."""
     taken = [text for at, text in addresses(netlink) + routes(netlink) if at != but]

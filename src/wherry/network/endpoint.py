@@ -15,7 +15,8 @@ class Endpoint(Struct, kw_only=True):
     `kind` is the driver's: `bridge`, `macvlan`, `ipvlan`. `bridge` is the bridge that the host side joins, or the link
     below a macvlan. `host_name` is the host side's name, unique on the machine (empty where there is none), `name` the
     one inside. Addresses are text, empty where there is none. What was asked for (`ipam`, `aliases`, `links`,
-    `driver_opts`) is kept for those who look.
+    `driver_opts`) is kept for those who look. `group` is the device group of a port that is kept apart
+    (`network.apart`).
     """
 
     id: str
@@ -46,6 +47,7 @@ class Endpoint(Struct, kw_only=True):
     driver_opts: dict[str, str] | None = None
     host_binding: str = ""
     priority: int = 0
+    group: int = 0
 
     @property
     def cidr(self) -> str:
@@ -73,6 +75,7 @@ class Endpoint(Struct, kw_only=True):
             "mac": self.mac,
             "mtu": self.mtu,
             "bridge": self.bridge,
+            "group": self.group,
             "addresses": [text for text in (self.cidr, *local) if text and ":" not in text],
             "gateway": self.gateway if default else "",
             "addresses6": [text for text in (self.cidr6, *local) if ":" in text],

@@ -40,9 +40,10 @@ from wherry.linux.conntrack import forget_udp
 from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements
 from wherry.linux.nftables import Nftables, RulesetWatch, list_chain_apart, name_thread, survives_reading
 from wherry.network import docker_user
+from wherry.network.apart import render_apart
 from wherry.network.elements import messages, render_elements
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_bridges, render_marks
+from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_marks
 
 _FAMILIES = ("ip", "ip6")
 _MARKED = {"iptables": "ip", "ip6tables": "ip6"}
@@ -206,7 +207,7 @@ class Firewall:
 
     def _bridges(self) -> str:
         """The table of family bridge, which kernels may lack: named only where it is needed, or was."""
-        rules = render_bridges(self._table, self._networks, self._all_passages)
+        rules = render_apart(self._table, self._networks, self._all_passages)
         if not rules and not self._apart:
             return ""
         self._apart = bool(rules)

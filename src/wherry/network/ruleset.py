@@ -1,4 +1,4 @@
-"""The firewall tables as text, in nft's language: one for IPv4, one for IPv6, one for bridges that keep ports apart.
+"""The firewall tables as text, in nft's language: one for IPv4, one for IPv6 (for bridges: `network.apart`).
 
 See `network.firewall` for what the chains mean. The number of rules on a packet's way does not depend on the number of
 networks or ports: bridges stand in sets, ports in maps. The sets have no names: what nftables 1.1 writes for a named
@@ -63,16 +63,6 @@ _ARRIVING = (
 )
 # what ARP is to IPv4: who may talk must be found first
 _NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
-_BRIDGES = """\
-table bridge {table} {{
-  chain forward {{
-    type filter hook forward priority 0; policy accept;
-{apart}  }}
-  chain between {{
-{links}    drop
-  }}
-}}
-"""
 
 # Packets that the forward chain above judges carry a mark while they are in the hook: see `docker_user`. A packet that
 # leaves through another bridge gets none: whether that bridge admits it is its owner's decision.
@@ -156,7 +146,7 @@ def render(
     forward += _pairs("iifname . oifname {} accept", [network for network in networks if network.icc])
     apart = [network for network in networks if not network.icc]
     if apart:
-        forward += [*_passages(passages, family), *([_NEIGHBOURS] if ipv6 else [])]
+        forward += [*passage_rules(passages, family), *([_NEIGHBOURS] if ipv6 else [])]
         forward += _pairs("iifname . oifname {} drop", apart)
     internal = [f'"{network.bridge}"' for network in networks if network.internal]
     if internal:
@@ -197,24 +187,8 @@ def render_marks(table: str, networks: Sequence[Protected], mark: int, *, ipv6: 
     return _MARKS.format(family=family, table=table, every=every, mark=mark, others=others)
 
 
-def render_bridges(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = ()) -> str:
-    """Write the table that keeps the ports of a bridge apart (`icc` false), or nothing where none asks for it.
-
-    Frames between two ports of a bridge pass no table of `ip` unless the host has `br_netfilter`; so they are judged
-    in the bridge itself, by where they go: not every kernel knows the bridge's name there.
-    """
-    apart = [network for network in networks if not network.icc]
-    if not apart:
-        return ""
-    subnets = [_set([network.subnet for network in apart]), _set([n.subnet6 for n in apart if n.subnet6])]
-    jumps = [f"ip daddr {subnets[0]} jump between"]
-    if any(network.subnet6 for network in apart):
-        jumps.append(f"ip6 daddr {subnets[1]} jump between")
-    links = [*_passages(passages, "ip"), *_passages(passages, "ip6"), _NEIGHBOURS]
-    return _BRIDGES.format(table=table, apart=_lines(jumps), links=_lines(links))
-
-
-def _passages(passages: Iterable[Passage], family: str) -> list[str]:
+def passage_rules(passages: Iterable[Passage], family: str) -> list[str]:
+    """Write the rules that let passages through, there and back, of family `ip` or `ip6`."""
     lines = []
     for one in passages:
         if (":" in one.source) == (family == "ip6"):

@@ -7,8 +7,9 @@ An endpoint is a JSON value, so that it travels in the launch message and is kep
      "addresses6": [], "gateway6": "", "routes": [{"destination": "10.0.0.0/8", "gateway": "172.17.0.9"}],
      "sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}
 
-`host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. Two netlink conversations do the work: one
-here (the pair: its near end up and a port of the bridge, its far end already in the namespace), one inside. With
+`host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. `group` is the device group of the near
+end, by which the firewall knows the ports that it keeps apart (`network.apart`). Two netlink conversations do the work:
+one here (the pair: its near end up and a port of the bridge, its far end already in the namespace), one inside. With
 `kind` `macvlan` or `ipvlan` (and `mode`) there is no near end: the link is made in the namespace, over `bridge`.
 """
 
@@ -124,7 +125,9 @@ def _join(
     host_index = 0
     if kind == "bridge":
         mac = endpoint["mac"]
-        outside.run([add_veth(host_name, master=below.index, peer=name, peer_netns=netns_fd, peer_mac=mac, mtu=mtu)])
+        group = int(endpoint.get("group") or 0)  # from its first moment: no frame passes before it has it
+        at = {"master": below.index, "peer_netns": netns_fd, "mtu": mtu, "group": group}
+        outside.run([add_veth(host_name, peer=name, peer_mac=mac, **at)])
         made.append(host_name)
         outside.run([set_hairpin(host_name)])
         host_index = get_link(outside, host_name).index

@@ -1,0 +1,157 @@
+"""What a container can do to its neighbours on a bridge."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.shared import lent
+
+from wherry.linux import netns
+from wherry.linux.netlink import Netlink
+from wherry.linux.rtnetlink import get_link, set_link
+
+pytestmark = pytest.mark.root
+
+T = TypeVar("T")
+ICC = "com.docker.network.bridge.enable_icc"
+PATIENCE = 1.5  # what is dropped is never answered; what is answered comes in milliseconds
+ETHERTYPE = 0x88B5  # IEEE 802: for local experiments
+TENTATIVE = 0x40
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[EngineProcess]:
+    """An engine with a network that keeps its containers apart, and one that does not."""
+    with running(EngineProcess()) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(shared: EngineProcess) -> Iterator[EngineProcess]:
+    """That engine; what a test made is removed after it."""
+    with lent(shared) as engine:
+        yield engine
+
+
+class Place:
+    """A container's network namespace, which the test enters as a privileged process of the container would.
+
+    Args:
+        engine: whose.
+        name: of the container, which runs.
+    """
+
+    def __init__(self, engine: EngineProcess, name: str) -> None:
+        self._pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", name).out)
+        until(lambda: self.local != "", f"{name} has a link-local address")
+
+    def at(self, action: Callable[[], T]) -> T:
+        """Run `action` there."""
+        fd = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY)
+        try:
+            return netns.inside(fd, action)
+        finally:
+            os.close(fd)
+
+    def read(self, path: str) -> list[list[str]]:
+        """The words of a file's lines."""
+
+        def read() -> list[list[str]]:
+            with open(path, encoding="ascii") as file:
+                return [line.split() for line in file]
+
+        return self.at(read)
+
+    @property
+    def local(self) -> str:
+        """Its link-local address; empty until it may be used."""
+        for address, *_, flags, name in self.read("/proc/thread-self/net/if_inet6"):
+            if name == "eth0" and address.startswith("fe80") and not int(flags, 16) & TENTATIVE:
+                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
+        return ""
+
+    @property
+    def index(self) -> int:
+        """The number of its interface."""
+        return self.at(lambda: socket.if_nametoindex("eth0"))
+
+
+def _start(engine: EngineProcess, name: str, network: str) -> Place:
+    engine.docker("run", "-d", "--name", name, "--network", network, "busybox", "sleep", "999")
+    return Place(engine, name)
+
+
+def _connects(client: Place, server: Place) -> bool:
+    """Whether a TCP connection to the link-local address arrives."""
+    with server.at(lambda: socket.socket(socket.AF_INET6)) as listener:
+        listener.bind(("::", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with client.at(lambda: socket.socket(socket.AF_INET6)) as caller:
+            caller.settimeout(PATIENCE)
+            try:
+                caller.connect((server.local, port, 0, client.index))
+            except OSError as error:
+                if isinstance(error, TimeoutError) or error.errno == errno.EHOSTUNREACH:  # no neighbour answered
+                    return False
+                raise
+            return True
+
+
+def _frames_arrive(sender: Place, receiver: Place) -> bool:
+    """Whether frames of no known protocol arrive, sent to everybody."""
+    with (
+        receiver.at(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETHERTYPE))) as inbox,
+        sender.at(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)) as outbox,
+    ):
+        inbox.settimeout(PATIENCE)
+        for _ in range(3):
+            outbox.sendto(b"hello" * 20, ("eth0", ETHERTYPE, 0, 0, b"\xff" * 6))
+        try:
+            return inbox.recv(100).startswith(b"hello")
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("icc", ["false", "true"])
+def test_attack_neighbours_kept_apart_talk_by_link_local_addresses(engine: EngineProcess, icc: str) -> None:
+    """By the link's own addresses and by frames that are no IP: what is apart is apart, what is not is not."""
+    engine.docker("network", "create", "--ipv6", "-o", f"{ICC}={icc}", "near")
+    one, other = _start(engine, "one", "near"), _start(engine, "other", "near")
+    together = icc == "true"
+    assert _connects(one, other) is together
+    assert _connects(other, one) is together
+    assert _frames_arrive(one, other) is together
+
+
+def test_who_joins_later_is_kept_apart(engine: EngineProcess) -> None:
+    """As who started there."""
+    engine.docker("network", "create", "--ipv6", "-o", f"{ICC}=false", "near")
+    engine.docker("network", "create", "far")
+    one = _start(engine, "one", "near")
+    engine.docker("run", "-d", "--name", "other", "--network", "far", "busybox", "sleep", "999")
+    engine.docker("network", "disconnect", "far", "other")
+    engine.docker("network", "connect", "near", "other")
+    other = Place(engine, "other")
+    assert not _connects(one, other)
+    assert not _frames_arrive(one, other)
+
+
+def test_who_was_there_before_is_kept_apart(engine: EngineProcess) -> None:
+    """Containers that live, and of which the firewall knows nothing, after the start of an engine."""
+    engine.docker("network", "create", "--ipv6", "-o", f"{ICC}=false", "near")
+    one, other = _start(engine, "one", "near"), _start(engine, "other", "near")
+    bridge = "br-" + engine.docker("network", "inspect", "-f", "{{.Id}}", "near").out[:12]
+    engine.kill()
+    with Netlink() as netlink:
+        for port in Path(f"/sys/class/net/{bridge}/brif").iterdir():
+            netlink.run([set_link(get_link(netlink, port.name).index, group=0)])
+    assert _frames_arrive(one, other)
+    engine.start()
+    assert not _connects(one, other)
+    assert not _frames_arrive(one, other)
