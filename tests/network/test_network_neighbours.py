@@ -1,8 +1,10 @@
-"""What a container can do to its neighbours on a bridge."""
+"""What a container can do to its neighbours on a bridge: nothing where they are kept apart; never be their router."""
 
 import errno
 import os
 import socket
+import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -67,6 +69,15 @@ class Place:
 
         return self.at(read)
 
+    def write(self, path: str, value: str) -> None:
+        """Write a parameter of that namespace."""
+
+        def write() -> None:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(value)
+
+        self.at(write)
+
     @property
     def local(self) -> str:
         """Its link-local address; empty until it may be used."""
@@ -79,6 +90,15 @@ class Place:
     def index(self) -> int:
         """The number of its interface."""
         return self.at(lambda: socket.if_nametoindex("eth0"))
+
+    def has_address(self, prefix: str) -> bool:
+        """Whether an address of its begins with these hexadecimal digits."""
+        return any(line[0].startswith(prefix) for line in self.read("/proc/thread-self/net/if_inet6"))
+
+    def routes_over(self, router: str) -> bool:
+        """Whether IPv6 leaves by this router."""
+        wanted = socket.inet_pton(socket.AF_INET6, router).hex()
+        return any(line[1] == "00" and line[4] == wanted for line in self.read("/proc/thread-self/net/ipv6_route"))
 
 
 def _start(engine: EngineProcess, name: str, network: str) -> Place:
@@ -118,6 +138,21 @@ def _frames_arrive(sender: Place, receiver: Place) -> bool:
             return False
 
 
+def _advertise(sender: Place, prefix: str) -> None:
+    """Claim to be everybody's router, and that there is a prefix to take an address of (RFC 4861, 4.2 and 4.6.2)."""
+    source, index = sender.local, sender.index
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+            raw.bind((source, 0, 0, index))
+            raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            head = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+            option = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 86400, 86400, 0)
+            raw.sendto(head + option + socket.inet_pton(socket.AF_INET6, prefix), ("ff02::1", 0, 0, index))
+
+    sender.at(send)
+
+
 @pytest.mark.parametrize("icc", ["false", "true"])
 def test_attack_neighbours_kept_apart_talk_by_link_local_addresses(engine: EngineProcess, icc: str) -> None:
     """By the link's own addresses and by frames that are no IP: what is apart is apart, what is not is not."""
@@ -155,3 +190,19 @@ def test_who_was_there_before_is_kept_apart(engine: EngineProcess) -> None:
     engine.start()
     assert not _connects(one, other)
     assert not _frames_arrive(one, other)
+
+
+def test_attack_a_neighbours_router_advertisement_changes_nothing(engine: EngineProcess) -> None:
+    """The victim gets no address and no way out by it; the same advertisement is taken where it is listened to."""
+    engine.docker("network", "create", "--ipv6", "near")
+    attacker, victim, control = (_start(engine, name, "near") for name in ("attacker", "victim", "control"))
+    control.write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "2")
+    control.write("/proc/sys/net/ipv6/conf/eth0/autoconf", "1")
+    prefix, digits = "2001:db8:bad:cafe::", "20010db80badcafe"
+    deadline = time.monotonic() + 30
+    while not (control.has_address(digits) and control.routes_over(attacker.local)):
+        assert time.monotonic() < deadline, "the control never took the advertisement"
+        _advertise(attacker, prefix)
+        time.sleep(0.05)
+    assert not victim.has_address(digits)
+    assert not victim.routes_over(attacker.local)

@@ -49,6 +49,7 @@ _CHILD_MODES = {
 def create_namespace() -> int:
     """Make a network namespace with its loopback up, and give a close-on-exec descriptor of it.
 
+    Its interfaces listen to no router: who says where to go is the engine, never a neighbour (RFC 6104, rogue RA).
     The caller's own namespace is unchanged afterwards, also when this fails. The namespace lives as long as a
     descriptor or a process of it.
 
@@ -68,6 +69,9 @@ def bring_up(netns_fd: int) -> None:
 
 
 def _loopback_up() -> None:
+    for name in ("all", "default"):
+        for switch in ("accept_ra", "autoconf"):
+            _write_sysctl(f"net.ipv6.conf.{name}.{switch}", "0", missing_is_fine=True)
     with Netlink() as netlink:
         netlink.run([set_link(_LOOPBACK, up=True)])
 
