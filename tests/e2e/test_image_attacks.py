@@ -1,7 +1,11 @@
-"""What an image says of itself steers nothing, and what lies in the store is nobody else's (attacks 37 to 39)."""
+"""What an image says of itself steers nothing, and what lies in the store is nobody else's (attacks 37 to 39).
+
+Each attack has its control: what the image asks for in vain is had by whoever may ask for it.
+"""
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -58,6 +62,13 @@ def test_line_37_labels_of_an_image_change_nothing(engine: EngineProcess) -> Non
             assert (found["Config"]["Labels"].get(label) == value) == (name == "labelled"), label
     assert seen[0] == seen[1]
     assert "stolen" not in engine.wherry("proxy", "ls").out
+    # the control: the same labels do it, from the one who runs the container
+    asked = [
+        word for key in ("wherry.service", "wherry.service.port") for word in ("--label", f"{key}={RESERVED[key]}")
+    ]
+    engine.docker("run", "-d", "--name", "asked", *asked, "busybox", "sleep", "99")
+    assert "stolen" in engine.wherry("proxy", "ls").out
+    engine.docker("rm", "-f", "asked")
     assert set(engine.docker("ps", "--format", "{{.Names}}").out.split()) == {"labelled", "plain"}
     engine.docker("rm", "-f", "labelled", "plain", "base")
     engine.docker("rmi", "labelled:1", "plain:1")
@@ -85,6 +96,16 @@ def test_line_38_the_store_is_closed_to_others(engine: EngineProcess) -> None:
                 assert _denied([str(word) for word in words]), words
         for private in ("wherry.db", "lock", "schema"):
             assert _denied(["/bin/cat", str(data / private)]), private
+        # the control: this user can do all that with the same file where anybody may go
+        opened = engine.base / "opened"
+        opened.mkdir()
+        opened.chmod(0o755)
+        try:
+            shell = str(shutil.copy(next(path for path in reached if path.is_file()), opened / "sh"))
+            for command in (["/usr/bin/stat", shell], ["/bin/cat", shell], [shell, "-c", "id"]):
+                assert _ran(command).returncode == 0, command
+        finally:
+            shutil.rmtree(opened)
     finally:
         engine.base.chmod(stat.S_IMODE(base))
     engine.docker("rm", "-f", "kk")
@@ -94,12 +115,15 @@ def test_line_38_the_store_is_closed_to_others(engine: EngineProcess) -> None:
 def _denied(words: list[str]) -> bool:
     """Whether a user without rights is not let near."""
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[]
-        )
+        done = _ran(words)
     except PermissionError:
         return True
-    return done.returncode != 0 and "ermission denied" in done.stderr
+    return done.returncode != 0 and b"ermission denied" in done.stderr
+
+
+def _ran(words: list[str]) -> "subprocess.CompletedProcess[bytes]":
+    """A command of a user without rights."""
+    return subprocess.run(words, capture_output=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[])
 
 
 def _layers(engine: EngineProcess) -> list[str]:
@@ -111,14 +135,28 @@ def test_line_39_a_container_sees_nothing_of_the_data_root(engine: EngineProcess
     """CVE-2021-21284: nothing of the engine's state is in a container by itself; `test_userns.py` mounts it there."""
     script = f"ls {engine.roots.data} /proc/1/root{engine.roots.data}"
     assert engine.docker("run", "--rm", "busybox", "sh", "-c", script, code=1).out == ""
+    # the control: the script finds what somebody with a right to it mounts there
+    mounted = engine.docker(
+        "run", "--rm", "-v", f"{engine.roots.data}:{engine.roots.data}:ro", "busybox", "sh", "-c", script
+    )
+    assert mounted.out.split().count("wherry.db") == 2
 
 
-@pytest.mark.parametrize("path", ["/x/../../../etc", "/link/deeper"])
-def test_line_36_a_volume_of_an_image_lies_inside(engine: EngineProcess, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [("/x/../../../etc", "/etc"), ("/link/deeper", "/etc/deeper"), ("/x/inner", "/x/inner")],
+    ids=["parents", "link", "control"],
+)
+def test_line_36_a_volume_of_an_image_lies_inside(engine: EngineProcess, path: str, inside: str) -> None:
     """CVE-2022-23648: where an image says that a volume lies is read inside the container, and filled from there."""
-    engine.docker("run", "--name", "kk", "busybox", "sh", "-c", "ln -s /etc /link; mkdir -p /x; echo in > /etc/mark")
+    places = "/etc /etc/deeper /x/inner"
+    script = f"ln -s /etc /link; mkdir -p {places}; for at in {places}; do echo in > $at/mark; done"
+    engine.docker("run", "--name", "kk", "busybox", "sh", "-c", script)
     engine.docker("commit", "-c", f'VOLUME ["{path}"]', "kk", "vol:1")
-    done = engine.docker("run", "--rm", "vol:1", "sh", "-c", "cat /proc/mounts; ls /etc", check=False)
+    done = engine.docker("run", "--rm", "vol:1", "sh", "-c", f"ls /etc; cat /proc/mounts {inside}/mark")
+    # it is there, with what the image has in that directory
+    assert f" {inside} " in done.out
+    assert done.out.endswith("\nin\n")
     host = set(os.listdir("/etc")) - {"hosts", "hostname", "resolv.conf", "passwd", "group", "shadow", "mtab"}
     assert not host.intersection(done.out.split()), done
     engine.docker("rmi", "-f", "vol:1")

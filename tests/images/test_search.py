@@ -18,6 +18,7 @@ from wherry.distribution import search as searching
 from wherry.distribution.credentials import NOBODY, Credential
 from wherry.distribution.search import search, tags
 from wherry.distribution.settings import Settings
+from wherry.distribution.transport import READ_SECONDS
 from wherry.errors import InvalidArgument, NotFound, Unavailable
 from wherry.oci.reference import parse_normalized
 
@@ -112,7 +113,7 @@ def test_an_index_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch
         began = time.monotonic()
         with pytest.raises(Unavailable, match=f"search: {host} does not answer within"):
             hub.store.run(search(settings, f"{host}/x", 0, {}, NOBODY))
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < READ_SECONDS  # by the search itself, not by what reads for it
     with pytest.raises(Unavailable, match=f"dial tcp {host}: connect: connection refused"):
         hub.store.run(search(settings, f"{host}/x", 0, {}, NOBODY))
 

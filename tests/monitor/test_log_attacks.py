@@ -1,4 +1,7 @@
-"""Line 51 of the attacks: what a container writes to its output to harm the log, its readers or the disk."""
+"""Line 51 of the attacks: what a container writes to its output to harm the log, its readers or the disk.
+
+Beside each attack stands its control: what it wanted to forge or to fill is there when it comes by the right way.
+"""
 
 import json
 import os
@@ -39,8 +42,19 @@ def log_at(path: Path) -> JsonFileLog:
     return JsonFileLog(str(path), max_size=CAP, max_files=FILES, on_error=fail)
 
 
+def read_log(path: Path, written: list[tuple[int, bytes]]) -> list[tuple[str, str]]:
+    """Streams and texts of the records that a log has of what was written to it."""
+    log = log_at(path)
+    for stream, data in written:
+        log.write(stream, data)
+    log.close()
+    records = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [(record["stream"], record["log"]) for record in records]
+
+
 def test_cve_log_injection_records_cannot_be_forged(tmp_path: Path) -> None:
     """Each line is one record of its own stream, whatever is in it; readers get frames whose length is true."""
+    assert read_log(tmp_path / "honest", [(1, b"out\n"), (2, b"err\n")]) == [("stdout", "out\n"), ("stderr", "err\n")]
     log = log_at(tmp_path / "log")
     for line in FORGERIES:
         log.write(1, line)
@@ -61,6 +75,9 @@ def test_cve_log_injection_records_cannot_be_forged(tmp_path: Path) -> None:
 
 def test_cve_disk_fill_one_line_without_end(tmp_path: Path) -> None:
     """A line of a gigabyte (here a part of it) neither grows in memory nor beyond the files' cap."""
+    longest = b"y" * (MAX_LINE - 1) + b"\n"
+    assert read_log(tmp_path / "honest", [(1, longest)]) == [("stdout", longest.decode())]
+    (tmp_path / "honest").unlink()
     size = (1 << 30) if FULL else (48 << 20)
     log = log_at(tmp_path / "log")
     piece = b"x" * (64 << 10)
@@ -71,19 +88,25 @@ def test_cve_disk_fill_one_line_without_end(tmp_path: Path) -> None:
     log.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # KiB
     files = sorted(tmp_path.iterdir())
-    assert len(files) <= FILES
+    assert len(files) == FILES  # what came was written, and the oldest of it dropped
     assert all(file.stat().st_size <= CAP for file in files)
     with open(tmp_path / "log", "rb") as lines:
-        assert all(len(json.loads(line)["log"]) <= MAX_LINE for line in lines)
+        texts = [json.loads(line)["log"] for line in lines]
+    assert set("".join(texts)) == {"x"}
+    assert all(len(text) <= MAX_LINE for text in texts)
 
 
 def test_cve_disk_fill_many_lines(tmp_path: Path) -> None:
-    """Nor do many short lines, whose records are far longer than they are."""
+    """Nor do many short lines, whose records are far longer than they are; a few are all kept."""
+    assert read_log(tmp_path / "honest", [(1, b"\n" * 16_000)]) == [("stdout", "\n")] * 16_000
+    (tmp_path / "honest").unlink()
     log = log_at(tmp_path / "log")
     for _ in range(40):
         log.write(1, b"\n" * 16_000)
     log.close()
-    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= FILES * CAP
+    files = list(tmp_path.iterdir())
+    assert len(files) == FILES
+    assert sum(file.stat().st_size for file in files) <= FILES * CAP
 
 
 def test_cve_log_injection_to_the_journal(tmp_path: Path) -> None:
@@ -93,6 +116,8 @@ def test_cve_log_injection_to_the_journal(tmp_path: Path) -> None:
         server.bind(path)
         server.settimeout(20)
         encode = journal_encoder({"CONTAINER_NAME": "web", "BAD": "a\nPRIORITY=0"})
+        # the control: a value of one line is a field as it stands, and so is a line
+        assert journal_encoder({"GOOD": "a"})(1, b"fine", False) == b"PRIORITY=6\nGOOD=a\nMESSAGE=fine\n"
         loop = Loop(fail, lambda: None)
         log = RemoteLog(loop, encode, (socket.AF_UNIX, socket.SOCK_DGRAM, path), None, fail)
         log.write(2, b"oops\n" + b"y" * (MAX_LINE + 10))
@@ -110,6 +135,8 @@ def test_cve_log_injection_to_syslog(format_: str) -> None:
     """A line is one message: its end is the only newline."""
     values = {"scheme": "tcp", "format": format_, "facility": 3, "host": "h", "tag": "t"}
     encode = syslog_encoder(values, 7)
+    assert [encode(stream, b"fine", False)[:4] for stream in (1, 2)] == [b"<30>", b"<27>"]
+    assert encode(1, b"fine", False).endswith(b" fine\n" if format_ else b"fine\n")
     for line in FORGERIES:
         made = encode(1, line.removesuffix(b"\n"), False)
         assert made.count(b"\n") == 1
