@@ -24,7 +24,7 @@ def _run(directory: Path, text: str, **environment: str) -> "subprocess.Complete
     (directory / "conftest.py").write_text(_CONFTEST)
     (directory / "pytest.ini").write_text("[pytest]\nmarkers =\n  long: x\n  root: x\n")
     (directory / "test_it.py").write_text(f"import pytest\n\ndef test_good():\n    pass\n\n{text}\n")
-    inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "LONG")}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(directory)],
         cwd=directory,
