@@ -344,3 +344,54 @@ def test_remove_tree_does_not_enter_a_mount(tmp_path: Path) -> None:
     )
     assert "mount" in run.stdout
     assert (tmp_path / "data/file").exists()
+
+
+_STEP = """
+import json, os, socket, sys
+sys.path[:0] = [sys.argv[1]] + sys.argv[3:]
+from wherry.snapshots import copying
+source, root = os.open(sys.argv[2], os.O_RDONLY), os.open(".", os.O_RDONLY)
+told, unpack = [], copying.plain_entries
+def watched(*args):
+    told.extend(name for name in ("/proc", "/etc/hostname", sys.argv[1], "/../etc") if os.path.exists(name))
+    try:
+        os.setuid(1)
+    except PermissionError:
+        told.append("setuid refused")
+    told.extend(name for _, name in socket.if_nameindex())
+    unpack(*args)
+copying.plain_entries = watched
+action = {"copy": ["packed"], "source": 0, "dest": "/into", "unpack": True}
+args = {"root": None, "sources": [{"fd": "source"}], "actions": [action]}
+copying.worker(args, {"source": source, "root": root})
+os.write(1, json.dumps([told, sorted(os.listdir("/into"))]).encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("squeeze", ["plain", "gzip", "zstd", "xz", "bzip2"])
+def test_attack_an_archive_of_add_meets_a_confined_worker(tmp_path: Path, squeeze: str) -> None:
+    """What takes it apart has no file of the host, no network but a loopback of its own, and no user to become."""
+    data = archive(member("d", DIRECTORY), member("d/f", data=b"x" * 5000), member("e", data=b"y"))
+    squeezed = {
+        "plain": lambda: data,
+        "gzip": lambda: gz(data),
+        "zstd": lambda: zstandard.compress(data),
+        "xz": lambda: lzma.compress(data),
+        "bzip2": lambda: bz2.compress(data),
+    }
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "packed").write_bytes(squeezed[squeeze]())
+    root = tmp_path / "root"
+    root.mkdir()
+    site = [path for path in sys.path if path.endswith("site-packages")]
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _STEP, SRC, str(tmp_path / "source"), *site],
+        check=True,
+        capture_output=True,
+        cwd=root,
+    )
+    told, names = json.loads(run.stdout)
+    assert told == ["setuid refused", "lo"]
+    assert names == ["d", "e"]
+    assert (root / "into" / "d" / "f").read_bytes() == b"x" * 5000

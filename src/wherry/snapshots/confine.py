@@ -27,7 +27,7 @@ class _Data(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
-def confine(root_fd: "int | None", max_file: int) -> None:
+def confine(root_fd: "int | None", max_file: int, *, left_host: bool = False) -> None:
     """Confine the calling process for good: `root_fd` becomes its root, it has no network, no core, few capabilities.
 
     Nothing can be imported afterwards. What the process needs of the outside it must hold as descriptors.
@@ -36,13 +36,15 @@ def confine(root_fd: "int | None", max_file: int) -> None:
         root_fd: directory that becomes `/` and the working directory; None keeps this process's root, with all that is
             mounted in it (a directory that was opened before is of the namespace that is left here).
         max_file: bytes of the largest file that may be written.
+        left_host: its mount namespace is its own already (`mounted.leave_host`), with mounts that are needed.
 
     Raises:
         KernelError, OSError: a step failed; the process must then end, since it is half confined.
     """
-    check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWNET), "unshare")
+    check(libc.unshare((0 if left_host else _CLONE_NEWNS) | _CLONE_NEWIPC | _CLONE_NEWNET), "unshare")
     # Slave, not private: a private copy would pin disks that the host unmounts.
-    check(libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None), "make mounts slave")
+    if not left_host:
+        check(libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None), "make mounts slave")
     if root_fd is not None:
         os.fchdir(root_fd)
         os.chroot(".")

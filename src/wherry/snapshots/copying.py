@@ -1,6 +1,7 @@
 """What `COPY`, `ADD` and `WORKDIR` do to a root: files copied, made and unpacked into it, by descriptor.
 
-Runs in a short worker with a mount namespace of its own: the root is the step's layers with its new layer on top. Paths
+Runs in a short worker with a mount namespace of its own: the root is the step's layers with its new layer on top. When
+that is mounted the worker confines itself as one that unpacks a layer does, with the step's root as its own. Paths
 of the root are resolved as a process in it would (`openat2`, RESOLVE_IN_ROOT), those of a source inside the source;
 neither leads out, whatever links are in them. The meaning of each argument is BuildKit's.
 """
@@ -12,7 +13,8 @@ from errno import ENOTDIR, ENOTSUP, EPERM
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError, NotFound, WherryError
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root, openat2
-from wherry.snapshots.inflate import Stream
+from wherry.snapshots.confine import confine, confine_reader
+from wherry.snapshots.inflate import Stream, load_all
 from wherry.snapshots.limits import Limits
 from wherry.snapshots.mounted import join_layers, leave_host
 from wherry.snapshots.ownership import Modes, Owner, look_up
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 _SKIPPED_ATTRIBUTES = ("trusted.overlay.", "security.selinux", "security.ima", "security.evm")
 _PIECE = 1 << 20
+_MAX_FILE = 1 << 62  # what a step may copy; what archives may hold has limits of its own
 _NEW_PARENT = 0o755
 
 
@@ -52,8 +55,19 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     leave_host()
     root = join_layers(args["root"], args["at"]) if args["root"] else fds["root"]
     sources = [join_layers(one["mount"], one["at"]) if "mount" in one else fds[one["fd"]] for one in args["sources"]]
+    if any(action.get("unpack") for action in args["actions"]):
+        load_all()
+    confine(root, _MAX_FILE, left_host=True)
     os.umask(0)
-    for action in args["actions"]:
+    try:
+        _carry_out(args["actions"], root, sources)
+    except MemoryError:
+        raise HostileInput("the files ask for more memory than a worker has") from None
+    return {}
+
+
+def _carry_out(actions: "list[dict[str, Any]]", root: int, sources: "list[int]") -> None:
+    for action in actions:
         owner = look_up(root, action.get("owner") or "")
         if "mkdir" in action:
             _make_path(root, action["mkdir"], owner, int(action.get("mode") or _NEW_PARENT))
@@ -61,7 +75,6 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
             _make_file(root, action, owner)
         else:
             _Copy(root, sources[action["source"]], action, owner).run()
-    return {}
 
 
 def digest_worker(args: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
@@ -75,6 +88,7 @@ def digest_worker(args: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, 
     """
     leave_host()
     view = DiskView(join_layers(args["root"], args["at"]))
+    confine_reader()
     return {"digests": [digest(view, patterns, Excluded(rules)) for patterns, rules in args["questions"]]}
 
 
@@ -105,7 +119,7 @@ def _make_path(root: int, path: str, owner: "Owner | None", mode: int = _NEW_PAR
             except FileExistsError:
                 # a link to nothing: what it names is made, inside
                 os.close(here)
-                target = os.readlink(f"/proc/self/fd/{root}{done}") if _is_link(root, done) else ""
+                target = _link(root, done)
                 if not target:
                     raise InvalidArgument(f"cannot copy to non-directory: {done}", path=done) from None
                 base = target if target.startswith("/") else f"{done.rpartition('/')[0]}/{target}"
@@ -122,11 +136,13 @@ def _make_path(root: int, path: str, owner: "Owner | None", mode: int = _NEW_PAR
     return here
 
 
-def _is_link(root: int, path: str) -> bool:
+def _link(root: int, path: str) -> str:
+    """What a symbolic link says; empty where there is none."""
     parent, _, name = path.rpartition("/")
     above = open_in_root(root, parent or "/", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+        found = os.stat(name, dir_fd=above, follow_symlinks=False)
+        return os.readlink(name, dir_fd=above) if stat.S_ISLNK(found.st_mode) else ""
     finally:
         os.close(above)
 
@@ -182,7 +198,7 @@ class _Copy:
         self._owner = owner
         self._modes = Modes(action["chmod"]) if action.get("chmod") else None
         self._excluded = Excluded(action.get("exclude") or ())
-        self._view = DiskView(source, mine=bool(action.get("mine")))
+        self._view = DiskView(source, mine=bool(action.get("mine")), bare=True)
         # files of the source with several names: where the first one went
         self._links: dict[tuple[int, int], tuple[int, str]] = {}
 
@@ -242,7 +258,7 @@ class _Copy:
     def _final(self, dest: str) -> str | None:
         """Where a link that stands at the destination leads; a file goes there, inside the root."""
         try:
-            return resolve(DiskView(self._root), dest)
+            return resolve(DiskView(self._root, bare=True), dest)
         except WherryError:
             return None
 

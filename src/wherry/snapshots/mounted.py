@@ -10,6 +10,7 @@ from wherry.linux.mount import fd_path, make_all_slave, mount
 from wherry.linux.namespace import CLONE_NEWNS, unshare
 from wherry.linux.openat import openat2
 from wherry.snapshots.archive import write_archive
+from wherry.snapshots.confine import confine_reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def rootfs_worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, A
     """
     leave_host()
     root = join_layers(args["root"], args["at"]) if args["root"] else fds["root"]
+    confine_reader()
     return write_archive(root, fds["out"], whiteouts=False, newest=args.get("newest")).to_json()
 
 

@@ -116,13 +116,15 @@ class DiskView:
 
     Args:
         fd: its root; stays open.
+        bare: entries come without extended attributes, which are read through `/proc`: for who only looks for paths.
         mine: treat every owner as root (a build context has none).
     """
 
-    __slots__ = ("_mine", "fd")
+    __slots__ = ("_bare", "_mine", "fd")
 
-    def __init__(self, fd: int, *, mine: bool = False) -> None:
+    def __init__(self, fd: int, *, mine: bool = False, bare: bool = False) -> None:
         self.fd = fd
+        self._bare = bare
         self._mine = mine
 
     def get(self, path: str) -> "Entry | None":
@@ -134,7 +136,7 @@ class DiskView:
                 return None
             raise
         try:
-            return entry_at(above, name or ".", mine=self._mine)
+            return entry_at(above, name or ".", mine=self._mine, bare=self._bare)
         finally:
             os.close(above)
 
@@ -156,7 +158,7 @@ class DiskView:
         return openat2(self.fd, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _BENEATH)
 
 
-def entry_at(directory: int, name: str, *, mine: bool = False) -> "Entry | None":
+def entry_at(directory: int, name: str, *, mine: bool = False, bare: bool = False) -> "Entry | None":
     """Look at one name of an open directory; None where there is none."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -170,7 +172,7 @@ def entry_at(directory: int, name: str, *, mine: bool = False) -> "Entry | None"
         0 if mine else found.st_gid,
         0,
         found.st_mtime_ns,
-        extra=_attributes(f"/proc/self/fd/{directory}/{name}"),
+        extra="" if bare else _attributes(f"/proc/self/fd/{directory}/{name}"),
     )
     if stat.S_ISREG(mode):
         entry.kind, entry.size = FILE, found.st_size
