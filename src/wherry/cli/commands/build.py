@@ -1,6 +1,7 @@
 """`build`: sends what changed of a directory, shows what the engine does, and takes the results."""
 
 import os
+import stat
 
 from wherry.cli import credentials, proxies
 from wherry.cli.buildflags import (
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from contextlib import AbstractContextManager
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from wherry.cli.buildcontext import Ignore
     from wherry.cli.sshagents import SshAgents
@@ -34,6 +35,7 @@ else:
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 _MAX_DOCKERFILE = 2 << 20
+_MAX_IGNOREFILE = 4 << 20
 
 
 def _build(command: Invocation) -> int:
@@ -347,14 +349,27 @@ def _ignore(place: str, dockerfile: str) -> "list[str]":
     candidates = [f"{dockerfile}.dockerignore"] if dockerfile else []
     for path in (*candidates, os.path.join(place, ".dockerignore")):
         try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except (FileNotFoundError, IsADirectoryError):
+            # a stranger's checkout may have a FIFO there, or a link to a device
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
             continue
+        except OSError as error:
+            raise file_failure("open", path, error) from None
+        with _regular(fd, path) as file:
+            data = file.read(_MAX_IGNOREFILE + 1)
+        if len(data) > _MAX_IGNOREFILE:
+            raise Failure(f"{path} is larger than {_MAX_IGNOREFILE >> 20} MiB")
         from wherry.build.language.ignorefile import read_ignorefile
 
         return read_ignorefile(data)
     return []
+
+
+def _regular(fd: int, path: str) -> "BinaryIO":
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Failure(f"{path} is not a regular file")
+    return os.fdopen(fd, "rb")
 
 
 def _matching(patterns: "list[str]") -> "Ignore":
