@@ -98,6 +98,22 @@ def _plain(content: str) -> bytes:
     return Members().file("Dockerfile", "FROM busybox\nCOPY d/run.sh /run.sh\n").file("d/run.sh", content).bytes()
 
 
+def test_a_bind_source_is_no_pattern(context: Context) -> None:
+    """A directory that is called `[x]` counts with its own files, not with those of `x`; also where a cache begins."""
+    for kind in ("bind", "cache,from=files"):
+        dockerfile = (
+            "FROM scratch AS files\nCOPY . /\n"
+            f"FROM busybox\nRUN --mount=type={kind},source=[x],target=/m cat /m/f > /r\n"
+        )
+        context.write("x/f", "another\n")
+        for content in ("one\n", "two\n"):
+            context.write("[x]/f", content)
+            build(context, dockerfile, "-t", "bound")
+            assert context.run("bound", "cat", "/r") == content
+    dockerfile = "FROM busybox\nRUN --mount=type=bind,source=[y],target=/m true\n"
+    assert "[y]" in build(context, dockerfile, code=1).err
+
+
 # -- an imported cache
 
 VICTIM = "FROM busybox\nRUN echo good > /f\n"

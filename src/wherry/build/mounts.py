@@ -21,6 +21,7 @@ from wherry.build.graph.operations import Exec, Mount
 from wherry.build.ports import RunWorker
 from wherry.errors import InvalidArgument, WherryError
 from wherry.images.stores import Stores
+from wherry.patterns import globs
 from wherry.store.atomic import write_atomic
 
 SECRET_LIMIT = 500 * 1024
@@ -252,7 +253,7 @@ class Mounts:
                     await source.ready()
                     fds["source"] = source.open()
                     taken = {"fd": "source"}
-                action = {"copy": [mount.source or "/"], "source": 0, "dest": "/"}
+                action = {"copy": [globs.escaped(mount.source or "/")], "source": 0, "dest": "/"}
                 args = {"root": None, "sources": [taken], "actions": [action]}
                 await self._run_worker("files", args, {**fds, "root": target})
             finally:
@@ -268,7 +269,7 @@ def cache_key(mount: Mount, source: Result | None) -> str:
     if isinstance(source, Root):
         begun = f"{source.chain}\0{mount.source}"
     elif source is not None:
-        begun = f"{source.digest((mount.source or '/',), ())}\0{mount.source}"
+        begun = f"{source.digest((mount.source or '/',), (), exact=True)}\0{mount.source}"
     return hashlib.sha256(f"{mount.id or mount.target}\0{begun}".encode()).hexdigest()[:32]
 
 

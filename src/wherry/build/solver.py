@@ -313,25 +313,25 @@ def _taken(op: Operation, index: int, result: Result | None) -> Iterable[str]:
     elif isinstance(result, Root):
         yield result.chain
     else:
-        for sources, exclude in _asked(op, index):
-            yield result.digest(sources, exclude)
+        for sources, exclude, exact in _asked(op, index):
+            yield result.digest(sources, exclude, exact=exact)
 
 
-def _asked(op: Operation, index: int) -> Iterable[tuple[tuple[str, ...], tuple[tuple[str, bool], ...]]]:
-    """Which files an operation takes of one of its inputs: patterns, and what is left out."""
+def _asked(op: Operation, index: int) -> Iterable[tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool]]:
+    """Which files an operation takes of one of its inputs: sources, what is left out, whether sources are paths."""
     if isinstance(op, Files):
         for action in op.actions:
             if isinstance(action, Copy) and action.input == index:
-                yield action.sources, action.exclude
+                yield action.sources, action.exclude, False
     elif isinstance(op, Exec):
         for mount in op.mounts:
             if mount.input == index:
-                yield (mount.source or "/",), ()
+                yield (mount.source or "/",), (), True
 
 
 async def _look(op: Operation, inputs: list[Result | None]) -> None:
     """Have the digests of what an operation takes worked out before its key asks for them."""
     for index, result in enumerate(inputs):
         if isinstance(result, Tree):
-            for sources, exclude in _asked(op, index):
-                await result.digested(sources, exclude)
+            for sources, exclude, exact in _asked(op, index):
+                await result.digested(sources, exclude, exact=exact)

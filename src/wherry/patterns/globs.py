@@ -28,6 +28,11 @@ def special(pattern: str) -> bool:
     return not _SPECIAL.isdisjoint(pattern)
 
 
+def escaped(name: str) -> str:
+    """The pattern that fits this name alone."""
+    return "".join(f"\\{char}" if char in _SPECIAL else char for char in name)
+
+
 def component(pattern: str) -> "Match":
     """A function that tells whether the whole of a name is what `pattern` says.
 

@@ -73,15 +73,21 @@ def _fitting(view: "View", bases: "list[str]", part: str) -> "list[str]":
     return found
 
 
-def digest(view: "View", sources: "Sequence[str]", excluded: "Excluded") -> str:
+def digest(view: "View", sources: "Sequence[str]", excluded: "Excluded", *, exact: bool = False) -> str:
     """Hex digest of all that these sources give a step: names, metadata and content, never a time.
+
+    Args:
+        view: the tree.
+        sources: patterns as of `select`.
+        excluded: what is left out.
+        exact: the sources are paths, not patterns: a file may be called `[x]`.
 
     Raises:
         NotFound: one of them names what is not there; its `path` says what.
     """
     state = sha256()
     for source in sources:
-        for path in select(view, source):
+        for path in [inside(source)] if exact else select(view, source):
             state.update(f"{path.rpartition('/')[2]}\n".encode("utf-8", "surrogateescape"))
             fingerprint(view, resolve(view, path), excluded, state)
         state.update(b"\0")

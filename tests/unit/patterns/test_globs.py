@@ -61,6 +61,14 @@ def test_a_name_fits_as_a_regular_expression_says(pattern: str, name: str) -> No
     assert globs.component(pattern)(name) == (whole.fullmatch(name) is not None)
 
 
+@given(st.text("ab*?[]^-\\!.", max_size=6).filter(bool), st.text("ab*?[]^-\\!.", max_size=6))
+def test_an_escaped_name_fits_itself_alone(name: str, other: str) -> None:
+    """Whatever is in it."""
+    fits = globs.component(globs.escaped(name))
+    assert fits(name)
+    assert fits(other) == (name == other)
+
+
 @pytest.mark.parametrize("pattern", ["[", "[]a]", "[a", "[a-", "[a-]", "[-x]", "[x-]", "a\\", "[a-b-c]", "a[", "[\\"])
 def test_no_patterns(pattern: str) -> None:
     for read in (globs.path, globs.component):

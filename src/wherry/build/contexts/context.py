@@ -33,25 +33,27 @@ class Tree:
     def __init__(self, path: str, view: IndexView) -> None:
         self.path = path
         self.view = view
-        self._digests: dict[tuple[tuple[str, ...], tuple[tuple[str, bool], ...]], str] = {}
+        self._digests: dict[tuple[tuple[str, ...], tuple[tuple[str, bool], ...], bool], str] = {}
 
-    def digest(self, sources: Sequence[str], exclude: Sequence[tuple[str, bool]]) -> str:
-        """Hash of all that these sources give: names, modes, contents; never a time.
+    def digest(self, sources: Sequence[str], exclude: Sequence[tuple[str, bool]], *, exact: bool = False) -> str:
+        """Hash of all that these sources give: names, modes, contents; never a time. `exact`: they are no patterns.
 
         Raises:
             NotFound: one of them is not there.
         """
-        key = tuple(sources), tuple(exclude)
+        key = tuple(sources), tuple(exclude), exact
         found = self._digests.get(key)
         if found is None:
-            found = self._digests[key] = selecting.digest(self.view, sources, Excluded(exclude))
+            found = self._digests[key] = selecting.digest(self.view, sources, Excluded(exclude), exact=exact)
         return found
 
-    async def digested(self, sources: Sequence[str], exclude: Sequence[tuple[str, bool]]) -> str:
+    async def digested(
+        self, sources: Sequence[str], exclude: Sequence[tuple[str, bool]], *, exact: bool = False
+    ) -> str:
         """`digest`, beside the event loop where it is not known yet and much is to be looked at."""
-        if len(self.view.entries) > _FEW and (tuple(sources), tuple(exclude)) not in self._digests:
-            return await aside(self.digest, sources, exclude)
-        return self.digest(sources, exclude)
+        if len(self.view.entries) > _FEW and (tuple(sources), tuple(exclude), exact) not in self._digests:
+            return await aside(self.digest, sources, exclude, exact=exact)
+        return self.digest(sources, exclude, exact=exact)
 
     def has(self, pattern: str) -> bool:
         """Whether something fits."""
