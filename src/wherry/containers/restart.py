@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 from wherry.containers import records
 from wherry.containers.context import Context
@@ -64,12 +65,15 @@ def schedule(context: Context, container: Container, *, failed: bool = False) ->
         FIRST_DELAY if ran >= STEADY else min(container.restart_delay * 2 or FIRST_DELAY, LONGEST_DELAY)
     )
     container.record.restart_count += 1
-    container.restart_task = asyncio.get_running_loop().create_task(_later(context, container))
+    # the back-off began with the end, which an engine that was killed meanwhile learns late
+    passed = 0.0 if failed else (time.time_ns() - container.exit.finished_at) / 1e9
+    delay = container.restart_delay - min(max(passed, 0.0), container.restart_delay)
+    container.restart_task = asyncio.get_running_loop().create_task(_later(context, container, delay))
     context.keep(container.restart_task)
 
 
-async def _later(context: Context, container: Container) -> None:
-    await asyncio.sleep(container.restart_delay)
+async def _later(context: Context, container: Container, delay: float) -> None:
+    await asyncio.sleep(delay)
     await context.adopted.wait()
     if container.status != "restarting":
         return
