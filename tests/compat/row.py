@@ -19,6 +19,7 @@ class Row(NamedTuple):
         since: the dockerd version from which on it behaves as here; older ones are not asked.
         files: needs a dockerd that sees this process's files (bind mounts).
         reads: leaves nothing behind, so nothing is tidied.
+        controllers: of cgroups, by their v2 names, without which its setup is refused.
     """
 
     line: str
@@ -32,6 +33,7 @@ class Row(NamedTuple):
     since: tuple[int, ...] = ()
     files: bool = False
     reads: bool = False
+    controllers: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -27,16 +27,16 @@ _ACTIONS = "--format '{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes
 
 ROWS: list[Row] = [
     # update
-    Row(f"docker update -m 96m --memory-swap 192m k1; {_LIMITS}", setup=_LIMITED),
-    Row(f"docker update --cpus 0.25 --cpu-shares 300 k1; {_LIMITS}", setup=_LIMITED),
+    Row(f"docker update -m 96m --memory-swap 192m k1; {_LIMITS}", setup=_LIMITED, controllers=("cpu", "memory")),
+    Row(f"docker update --cpus 0.25 --cpu-shares 300 k1; {_LIMITS}", setup=_LIMITED, controllers=("cpu", "memory")),
     Row(f"docker update --restart on-failure:3 k1; {_LIMITS}", setup=_UP),
     Row(f"docker update --restart always k1; docker stop -t 0 k1; {_LIMITS}", setup=_UP),
     Row("docker update --pids-limit 33 k1; docker inspect -f '{{.HostConfig.PidsLimit}}' k1", setup=_UP),
     Row(f"docker update -m 96m k1; {_LIMITS}", setup="docker create --name k1 busybox"),
-    Row(f"docker update -m 256m k1; {_LIMITS}", setup=_LIMITED),
+    Row(f"docker update -m 256m k1; {_LIMITS}", setup=_LIMITED, controllers=("cpu", "memory")),
     Row("docker update -m 1m k1", setup=_UP),
     Row("docker update -m x k1", setup=_UP),
-    Row("docker update --cpu-quota 5000 k1", setup=_LIMITED),
+    Row("docker update --cpu-quota 5000 k1", setup=_LIMITED, controllers=("cpu", "memory")),
     Row("docker update --cpus 99 k1", setup=_UP),
     Row("docker update --cpus 1 --cpu-quota 5000 k1", setup=_UP),
     Row("docker update --cpuset-cpus 99 k1", setup=_UP),

@@ -5,6 +5,7 @@ import select
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,9 @@ def test_our_own_changes_ask_nobody_again(world: World) -> None:
     watch = world.at("host", RulesetWatch)
     try:
         port = PublishedPort("tcp", "0.0.0.0", 9000, world.other, 80)
-        world.at("host", lambda: world.firewall.publish("other", [port]))
+        # as the engine does it, from a thread: a process in a PID namespace knows its changes by its threads' name
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(world.at, "host", lambda: world.firewall.publish("other", [port])).result()
         assert select.select([watch], [], [], PATIENCE)[0] and not watch.drain()
         world.at("host", lambda: subprocess.run(["nft", "add table ip foreign"], check=True))
         assert select.select([watch], [], [], PATIENCE)[0] and watch.drain()
