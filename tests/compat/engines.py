@@ -1,12 +1,10 @@
 """The two engines that are compared: this project's, and a dockerd with the same busybox image."""
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Any
 
 from tests.e2e.dockerd import dockerd
 from tests.e2e.harness import BIN, EngineProcess
+from tests.unix_http import UnixConnection
 
 STANDING = {"c1": "running", "x1": "exited", "n1": "created", "p1": "paused"}
 # containers that rows may look at and must not change: one for each state
@@ -26,20 +25,6 @@ docker create --name n1 -p 80 -v /data:/data:ro busybox sleep 9999
 docker run -d --name p1 busybox sleep 9999
 docker pause p1
 """
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("d", timeout=20)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket file."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self._path)
 
 
 class Engine:
@@ -71,7 +56,7 @@ class Engine:
         self, method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes, str]:
         """Make a raw request; returns status, body and content type."""
-        connection = _UnixConnection(self.socket)
+        connection = UnixConnection(self.socket, 20)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

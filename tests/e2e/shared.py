@@ -4,31 +4,17 @@ import contextlib
 import http.client
 import json
 import signal
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from tests.e2e.harness import EngineProcess
+from tests.unix_http import UnixConnection
 
 # of patience with an engine that is busy; one that is hung is killed after it
 PATIENCE = 20.0
 BUSYBOX = "busybox:latest"
 # an image goes only after those that were made from it
 _PASSES = 8
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over an engine's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("d", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket file."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self._path)
 
 
 def ask(engine: EngineProcess, method: str, path: str) -> Any:
@@ -40,7 +26,7 @@ def ask(engine: EngineProcess, method: str, path: str) -> Any:
     Raises:
         OSError, http.client.HTTPException: the engine does not answer.
     """
-    connection = _Connection(engine.roots.socket)
+    connection = UnixConnection(engine.roots.socket, PATIENCE)
     try:
         connection.request(method, path)
         text = connection.getresponse().read()

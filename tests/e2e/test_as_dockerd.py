@@ -1,35 +1,21 @@
 """Small things that scripts and clients of dockerd count on, asked of the API by its bare words."""
 
-import http.client
 import json
-import socket
 from typing import Any
 
 import pytest
 
 from tests.e2e.harness import EngineProcess
+from tests.unix_http import UnixConnection
 
 pytestmark = pytest.mark.root
-
-
-class _Local(http.client.HTTPConnection):
-    """HTTP over the engine's unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
-        self.sock.connect(self._path)
 
 
 def ask(
     engine: EngineProcess, method: str, path: str, body: Any = None, status: tuple[int, ...] = (200, 201, 204)
 ) -> Any:
     """Make a request; returns what the answer's JSON says."""
-    connection = _Local(engine.host.removeprefix("unix://"))
+    connection = UnixConnection(engine.host.removeprefix("unix://"), 60, "localhost")
     try:
         raw = None if body is None else json.dumps(body)
         connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})

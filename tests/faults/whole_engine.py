@@ -29,6 +29,7 @@ from typing import Any
 
 from tests.e2e.harness import BIN, EngineProcess, children, until
 from tests.faults import trap
+from tests.unix_http import UnixConnection
 
 _RANDOM = re.compile(r"[0-9a-f]{8,}")
 
@@ -50,17 +51,6 @@ class Answer:
     def good(self) -> bool:
         """Whether it was done."""
         return 200 <= self.status < 300 and not self.error
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
-        self.sock.connect(self._path)
 
 
 class WholeEngine(EngineProcess):
@@ -131,7 +121,7 @@ class WholeEngine(EngineProcess):
 
     def call(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/x-tar") -> Answer:
         """Make one request; a connection that breaks off is an answer too."""
-        connection = _Connection(self.roots.socket)
+        connection = UnixConnection(self.roots.socket, 60, "localhost")
         try:
             connection.request(method, path, body, {"Content-Type": media_type} if body is not None else {})
             answer = connection.getresponse()
