@@ -1,10 +1,13 @@
 """Whether `make test` would see a mistake: 60 one-line mutations of the sources, each judged by its tests.
 
-    python -m tests.mutation [--seed N] [--count N] [--only N] [--stages N] [--list] [--report]
+    python -m tests.mutation [--seed N] [--count N] [--only N [--by TEST]] [--stages N] [--list] [--report]
 
 A mutation is judged in stages, the tests that are most likely to see it first; a stage ends with its first failure.
 It is *killed* if a test fails (or hangs) that passes without it, and *survives* if all of them pass. Nobody else sees
 the mutated line: the tests run over an overlay of this checkout, in mount and PID namespaces of their own.
+
+`--by` names a test file or one test of `make test`. It runs before the stages, and its failure kills the mutation as
+theirs do. `--stages 0` runs nothing else.
 
 What was found is appended to a file; the next run goes on from there. It holds for the bytes of the mutated file, and a
 pass also for those of the tests. A survivor gets a test, or a reason in `mutation_reasons.json`.
@@ -264,6 +267,47 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
+def test_file(test: str) -> str:
+    """The path of a test's file below the checkout; `test` is that path, or a node ID of pytest in that file.
+
+    Raises:
+        ValueError: `make test` has no such file.
+    """
+    path = test.partition("::")[0]
+    below = Path(path)
+    if (
+        below.parts[:1] != ("tests",)
+        or ".." in below.parts
+        or not below.match("test_*.py")
+        or not (ROOT / path).is_file()
+    ):
+        raise ValueError(f"{test}: not a test of `make test`; name tests/…/test_*.py, or one test in it with ::")
+    return path
+
+
+def judge_by(mutation: Mutation, known: Known, test: str) -> bool:
+    """Run one test, or one file of tests, over the mutation, and record it as killed if the test sees it.
+
+    Returns:
+        whether it is killed: the test fails with the mutation, and passes without it. Otherwise nothing is recorded.
+
+    Raises:
+        ValueError: `make test` has no such test.
+        RuntimeError: pytest ran no test.
+    """
+    file = test_file(test)
+    began = time.monotonic()
+    by = run({mutation.file: mutation.applied((ROOT / mutation.file).read_text())}, [test])
+    if not by:
+        print(f"not seen by {test}", flush=True)
+        return False
+    if "::" in by and run({}, [by]):
+        print(f"left out: {by} fails without any mutation, too", flush=True)
+        return False
+    known.add(mutation, [file], by, time.monotonic() - began)
+    return True
+
+
 def judge(mutation: Mutation, known: Known, through: int) -> Verdict:
     """Run the stages that are left, `through` at most, until one fails; a failure is tried without the mutation."""
     source = (ROOT / mutation.file).read_text()
@@ -288,11 +332,19 @@ def main(words: Sequence[str]) -> int:
     options.add_argument("--seed", type=int, default=1, help="which mutations")
     options.add_argument("--count", type=int, default=60, help="how many")
     options.add_argument("--only", type=int, action="append", metavar="N", help="judge the Nth only")
+    options.add_argument("--by", metavar="TEST", help="with one --only: run this test or file of tests first")
     options.add_argument("--stages", type=int, default=99, metavar="N", help="no more than the first N stages of tests")
     options.add_argument("--results", type=Path, default=RESULTS, help="the file of what was found")
     options.add_argument("--list", action="store_true", help="print the mutations, and judge none")
     options.add_argument("--report", action="store_true", help="print what was found, and judge none")
     given = options.parse_args(words)
+    if given.by:
+        if len(given.only or ()) != 1:
+            options.error("--by needs exactly one --only")
+        try:
+            test_file(given.by)
+        except ValueError as error:
+            options.error(str(error))
     mutations = picked(ROOT, [f"src/wherry/{package}" for package in STAGES], given.seed, given.count)
     known = Known(given.results)
     known.read()
@@ -308,8 +360,10 @@ def main(words: Sequence[str]) -> int:
             if given.only and number not in given.only:
                 continue
             verdict = known.of(mutation)
-            if verdict.state == "open" and verdict.passed < given.stages:
+            if verdict.state == "open" and (given.by or verdict.passed < given.stages):
                 try:
+                    if given.by:
+                        judge_by(mutation, known, given.by)
                     verdict = judge(mutation, known, given.stages)
                 except RuntimeError as error:
                     print(f"{number}. {mutation}\n  {error}", flush=True)

@@ -112,6 +112,71 @@ def test_what_pytest_says() -> None:
         mutation.failure(4, "ERROR: file or directory not found: tests/b.py\n")
 
 
+@pytest.fixture
+def one_mutation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mutation:
+    """The only mutation of a checkout that has one module and two tests."""
+    monkeypatch.setattr(mutation, "ROOT", tmp_path)
+    monkeypatch.setattr(mutation, "REASONS", tmp_path / "reasons.json")
+    monkeypatch.setattr(mutation, "STAGES", {"network": (("tests/unit",), ("tests/e2e",))})
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for path in ("src/wherry/network/a.py", "tests/unit/test_a.py", "tests/e2e/test_b.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("X = 1\n")
+    return Mutation("src/wherry/network/a.py", 1, "constant", "X = 1", "X = 2")
+
+
+@pytest.mark.parametrize(
+    ("fails_mutated", "fails_unchanged", "state"),
+    [(True, False, "killed"), (True, True, "open"), (False, False, "open")],
+)
+def test_one_test_is_tried_first(
+    one_mutation: Mutation,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fails_mutated: bool,
+    fails_unchanged: bool,
+    state: str,
+) -> None:
+    """It kills if it fails with the mutation and passes without; otherwise nothing is recorded."""
+    test = "tests/e2e/test_b.py::test_x"
+    ran: list[tuple[bool, list[str]]] = []
+
+    def run(changed: dict[str, str], tests: list[str]) -> str:
+        ran.append((bool(changed), tests))
+        assert changed in ({}, {one_mutation.file: "X = 2\n"})
+        return test if (fails_mutated if changed else fails_unchanged) else ""
+
+    monkeypatch.setattr(mutation, "run", run)
+    monkeypatch.setattr(mutation, "picked", lambda *_: [one_mutation])
+    results = tmp_path / "results"
+    words = ["--results", str(results), "--only", "1", "--by", test, "--stages", "0"]
+    assert mutation.main(words) == (0 if state == "killed" else 1)
+    assert ran[0] == (True, [test])
+    assert all(tests == [test] for _, tests in ran)
+    known = mutation.Known(results)
+    known.read()
+    verdict = known.of(one_mutation)
+    assert verdict.state == state
+    assert verdict.by == (test if state == "killed" else "")
+    assert len(known.records) == (state == "killed")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--by", "tests/unit/test_a.py"],
+        ["--by", "tests/unit/test_a.py", "--only", "1", "--only", "2"],
+        ["--by", "tests/unit/test_none.py", "--only", "1"],
+        ["--by", "src/wherry/network/a.py", "--only", "1"],
+        ["--by", "tests/../src/wherry/network/a.py", "--only", "1"],
+    ],
+)
+def test_what_cannot_be_tried_first(one_mutation: Mutation, words: list[str]) -> None:
+    """One mutation is tried by one test of `make test`, or the command is refused."""
+    with pytest.raises(SystemExit, match="2"):
+        mutation.main(words)
+
+
 def test_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found is read again, holds for these bytes only, and survivors are shown with their reasons."""
     monkeypatch.setattr(mutation, "ROOT", tmp_path)
