@@ -50,7 +50,8 @@ compat: peers
 	@$(BIN)/python -m tests.compat.run
 
 # README's two commands on bare Debian 12 and 13, each with cgroup v1 and v2; `make worlds WORLD=trixie-v2 T=tests/e2e`
-worlds: install
+worlds:
+	@sh scripts/install.sh "$(VENV)" worlds
 	@scripts/worlds $(if $(T),--tests "$(T)") $(WORLD)
 
 # 60 one-line mistakes, each put before the tests; many hours, goes on where it was broken off; `make mutate ARGS=--report`

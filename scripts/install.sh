@@ -4,6 +4,7 @@
 #
 #   install.sh VENV             what Wherry needs
 #   install.sh VENV peers       also what only the tests and the benchmark need
+#   install.sh VENV worlds      also what `make worlds` needs
 #   install.sh VENV unit        only what the tests need that run without root
 #
 # PYTHON names the interpreter of the environment; the default is Debian's.
@@ -36,6 +37,7 @@ steadily() {
 
 need="python3-venv busybox-static mmdebstrap debian-archive-keyring nftables libnftables1 libseccomp2 iproute2 tini procps haproxy"
 [ "$extra" != unit ] || need="python3-venv git libseccomp2"
+[ "$extra" != worlds ] || need="$need slirp4netns"
 if [ "$extra" = peers ]; then
     need="$need docker-registry skopeo apache2-utils openssl util-linux mount tmux curl wrk zstd xz-utils iptables"
     # the browser, and what the driver of the browser needs beside it

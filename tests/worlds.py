@@ -3,8 +3,10 @@
     python -m tests.worlds [--log DIR] [--tests "ARGUMENTS OF PYTEST"] [WORLD...]
 
 A world is a root file system with git and make beside Debian's minimal packages, and a clone of this checkout's last
-commit. Its processes have mount, PID, UTS and IPC namespaces of their own; kernel and network are this machine's. It is
-removed at the end, with all its processes. Packages that it fetched are kept for the next world of its release.
+commit. Its processes have mount, PID, UTS, IPC and network namespaces of their own; the kernel is this machine's.
+slirp4netns carries its connections out, so that worlds, and the engines of this machine, see nothing of each other's
+links and firewall rules. It is removed at the end, with all its processes. Packages that it fetched are kept for the
+next world of its release.
 """
 
 import argparse
@@ -34,7 +36,9 @@ PACKAGES = ("git", "make", "ca-certificates")
 HOME = "/root/wherry"
 # how this machine reaches its mirrors and package indexes
 _NETWORK = re.compile(r"(?i)(https?|no|all)_proxy|PIP_\w+|\w*(SSL_CERT|CA_BUNDLE|CA_CERTS|CERT_FILE)\w*")
-_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+_FILES = ("/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+# slirp4netns's own address, which asks the resolvers of this machine
+_RESOLVER = "nameserver 10.0.2.3\n"
 # within a world: where its release's fetched packages are kept on this machine
 _KEPT = {"archives": "/var/cache/apt/archives", "pip": "/root/.cache/pip", "tests": str(CACHE)}
 
@@ -43,6 +47,14 @@ _KEPT = {"archives": "/var/cache/apt/archives", "pip": "/root/.cache/pip", "test
 _ENTER = """
 set -eu
 root=$1 version=$2 kept=$3; shift 3
+ip link set lo up
+waited=0
+# the way out comes last of all that slirp4netns sets up
+until ip route show default | grep -q tap0; do
+    waited=$((waited + 1))
+    [ $waited -lt 300 ] || { echo "no way out of the world's network" >&2; exit 1; }
+    sleep 0.1
+done
 mount --bind "$root" "$root"
 cd "$root"
 mount -t proc proc proc
@@ -89,6 +101,10 @@ step() {{
 }}
 echo "@world kernel $(uname -r)"
 {steps}
+for link in /sys/class/net/wh*; do
+    [ ! -e "$link" ] || echo "@world left link:${{link##*/}}"
+done
+nft list tables | sed -n "s/^table \\(.*\\) \\(wherry-.*\\)/@world left table:\\1:\\2/p"
 """
 _VERSIONS = """
 import subprocess
@@ -126,6 +142,9 @@ def _furnish(root: Path) -> None:
     for found in Path("/etc/apt/apt.conf.d").glob("*"):
         if found.is_file() and re.search(r"^\s*Acquire", found.read_text(errors="replace"), re.MULTILINE):
             shutil.copy(found, root / "etc/apt/apt.conf.d")
+    resolver = root / "etc/resolv.conf"
+    resolver.unlink(missing_ok=True)
+    resolver.write_text(_RESOLVER)
     # as in Debian's container images: packages of servers are installed, their servers are not started
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
@@ -160,7 +179,7 @@ class Outcome:
     Attributes:
         told: name -> words, of `kernel`, `docker-cli`, `docker.io`, `run`, `test` (exit code and seconds).
         counts: pytest's last line.
-        left: what engines of the world have left on this machine.
+        left: what engines of the world have left: links and tables there, cgroups on this machine.
     """
 
     def __init__(self, world: str) -> None:
@@ -173,7 +192,10 @@ class Outcome:
         """Take a line of the world's output."""
         if line.startswith("@world "):
             name, _, words = line.removeprefix("@world ").partition(" ")
-            self.told[name] = words.strip()
+            if name == "left":
+                self.left.append(words.strip())
+            else:
+                self.told[name] = words.strip()
         elif found := re.match(r"(?:=+ )?(\d+ (?:passed|failed|error|skipped).*) in [\d.]+s", line):
             self.counts = found[1]
 
@@ -185,7 +207,7 @@ class Outcome:
     def __str__(self) -> str:
         told = {name: self.told.get(name, "-") for name in ("kernel", "docker-cli", "docker.io", "run", "test")}
         run, test = (told[name].split(" ")[-1] for name in ("run", "test"))
-        left = f"; left on this machine: {' '.join(self.left)}" if self.left else ""
+        left = f"; left: {' '.join(self.left)}" if self.left else ""
         colour = "green" if self.green else "NOT GREEN"
         return (
             f"{self.world}: {colour}: {self.counts or 'no tests'}; make run {run} s, tests {test} s; "
@@ -194,14 +216,26 @@ class Outcome:
 
 
 def _traces() -> set[str]:
-    """Cgroups, links and firewall tables of engines whose processes are gone."""
-    engines = {path.name.removeprefix("wherry-") for top in cgroups.hierarchies() for path in top.glob("wherry-*")}
-    found = {f"cgroup:wherry-{engine}" for engine in engines}
-    found |= {f"link:{name}" for name in os.listdir("/sys/class/net") if name.startswith("wh")}
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
-    found |= {line.replace(" ", ":") for line in tables.splitlines() if " wherry-" in line}
-    alive = [engine for engine in engines if cgroups.processes(f"wherry-{engine}")]
-    return {trace for trace in found if not any(engine in trace for engine in alive)}
+    """Cgroups of engines whose processes are gone."""
+    engines = {path.name for top in cgroups.hierarchies() for path in top.glob("wherry-*")}
+    return {f"cgroup:{engine}" for engine in engines if not cgroups.processes(engine)}
+
+
+@contextlib.contextmanager
+def _connected(pid: int) -> Iterator[None]:
+    """Give a process that makes itself a network namespace a way out of it, for as long as the context lasts."""
+    own = os.stat("/proc/self/ns/net")
+    deadline = time.monotonic() + 10
+    while os.path.samestat(own, os.stat(f"/proc/{pid}/ns/net")):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the world makes no network namespace")
+        time.sleep(0.01)
+    command = ["slirp4netns", "--configure", "--mtu=1500", "--disable-host-loopback", str(pid), "tap0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def visit(world: str, log: Path, tests: str) -> Outcome:
@@ -241,7 +275,8 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
     with made(world) as root, open(log, "w") as file:
         kept = CACHE / "worlds" / suite
         command = [
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "sh", "-c", _ENTER, "world"),
+            *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--uts", "--ipc"),
+            *("sh", "-c", _ENTER, "world"),
             *(str(root), version, str(kept), "sh", "-c", _STEPS.format(home=HOME, steps="\n".join(steps))),
         ]
         with subprocess.Popen(
@@ -249,17 +284,15 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
         ) as process:
             assert process.stdout is not None
             try:
-                for raw in process.stdout:
-                    line = raw.decode(errors="replace")
-                    file.write(line)
-                    file.flush()
-                    outcome.read(line)
+                with _connected(process.pid):
+                    for raw in process.stdout:
+                        line = raw.decode(errors="replace")
+                        file.write(line)
+                        file.flush()
+                        outcome.read(line)
             finally:
                 process.kill()  # and process 1 with it, by --kill-child
-    deadline = time.monotonic() + 10
-    while (left := _traces() - before) and time.monotonic() < deadline:
-        time.sleep(0.2)  # the kernel takes links away a moment after their namespace
-    outcome.left = sorted(left)
+    outcome.left += sorted(_traces() - before)
     return outcome
 
 
@@ -267,6 +300,8 @@ def possible(world: str) -> str:
     """Why a world cannot be had on this machine; empty where it can."""
     if os.geteuid() != 0:
         return "only root can make one"
+    if missing := [name for name in ("mmdebstrap", "slirp4netns") if shutil.which(name) is None]:
+        return f"these programs are missing: {' '.join(missing)}"
     if world.endswith("v1") and cgroups.unified():
         return "this kernel has its controllers in cgroup v2"
     return ""

@@ -41,15 +41,15 @@ def test_a_world_that_is_not(more: str) -> None:
 
 def test_a_world_that_leaves_something_is_not_green() -> None:
     """What is left is named."""
-    outcome = told(LINES + "@world test 0 1510\n")
-    outcome.left = ["link:wh0"]
+    outcome = told(LINES + "@world test 0 1510\n@world left link:wh0\n@world left table:ip:wherry-1\n")
     assert not outcome.green
-    assert str(outcome).endswith("; left on this machine: link:wh0")
+    assert str(outcome).endswith("; left: link:wh0 table:ip:wherry-1")
 
 
 def test_a_v1_world_needs_v1_controllers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with cgroup v2 alone cannot show them; v2 can be shown everywhere."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     for unified in (True, False):
         monkeypatch.setattr(cgroups, "unified", lambda answer=unified: answer)
         assert bool(worlds.possible("trixie-v1")) == unified
