@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ def test_a_killed_monitor(engine: EngineProcess) -> None:
         os.kill(monitor(engine, "always"), signal.SIGKILL)
         assert waiter.communicate(timeout=20)[0] == "137\n"
     shown = state(engine, "plain")
-    assert (shown["Status"], shown["ExitCode"]) == ("exited", 137)
+    assert (shown["Status"], shown["ExitCode"], shown["OOMKilled"]) == ("exited", 137, False)
     until(lambda: gone(inside), "its processes are gone")
     until(lambda: state(engine, "always")["Running"] and state(engine, "always")["Pid"] != inside, "it runs again")
     engine.docker("start", "plain")
@@ -218,13 +219,53 @@ def test_a_lost_exit_is_not_invented(engine: EngineProcess) -> None:
     until(lambda: gone(inside), "process 1 is gone")
     engine.start()
     shown = state(engine, "lost")
-    assert (shown["Status"], shown["ExitCode"]) == ("exited", 255)
+    assert (shown["Status"], shown["ExitCode"], shown["OOMKilled"]) == ("exited", 255, False)
     assert "killed" in shown["Error"]
     shown = state(engine, "killed")
     assert (shown["Status"], shown["ExitCode"], shown["Error"]) == ("exited", 137, "")
     engine.docker("start", "lost", "killed")
     assert state(engine, "lost")["Running"]
     engine.docker("rm", "-f", "lost", "killed")
+
+
+def test_a_start_that_fails_meanwhile(engine: EngineProcess) -> None:
+    """wherryd is killed during a start that then fails: the next one shows what any failed start leaves."""
+    for flags in ((), ("--rm",)):
+        rounds = 0
+        while not fails_meanwhile(engine, *flags):
+            rounds += 1
+            assert rounds < 20, "the failure reached wherryd before the signal in every round"
+
+
+def fails_meanwhile(engine: EngineProcess, *flags: str) -> bool:
+    """Kill wherryd during a start of no program, and check what the next wherryd shows.
+
+    Returns:
+        Whether the start failed after wherryd was killed.
+    """
+    since = time.time()
+    id_ = engine.docker("create", "--name", "fails", *flags, "busybox", "/no/such").out.strip()
+    path = Path(engine.roots.sandbox(id_)) / "state.json"
+    with subprocess.Popen(["docker", "start", "fails"], env=engine.env, stderr=subprocess.DEVNULL) as client:
+        while not path.exists() and client.poll() is None:
+            pass  # not a moment is lost: the failure follows the monitor's first word within milliseconds
+        engine.kill()
+        client.wait(20)
+    met = path.exists()
+    if met:
+        until(lambda: json.loads(path.read_text())["status"] == "stopped", "the start has failed")
+    engine.start()
+    if flags:
+        until(lambda: not engine.docker("ps", "-aq").out, "it is removed")
+    else:
+        shown = state(engine, "fails")
+        assert (shown["Status"], shown["ExitCode"], shown["OOMKilled"]) == ("created", 127, False)
+        assert "no such file or directory" in shown["Error"]
+        assert "no such file or directory" in engine.docker("start", "fails", code=1).err
+        engine.docker("rm", "fails")
+    words = ("--since", f"{since:.3f}", "--until", "0s", "--filter", f"container={id_}", "--format", "{{.Action}}")
+    assert "die" not in engine.docker("events", *words).out.split()
+    return met
 
 
 @pytest.mark.parametrize("victim", ["wherryd", "spawner", "monitor", "all"])

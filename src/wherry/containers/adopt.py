@@ -173,10 +173,27 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
             exits.on_event(context, container, event)
         exits.check_ailing(context, container)
         return
+    if not container.started_at:
+        await _never_ran(context, container, state)
+        return
     recover(container, "running")
     health.tell_missed(context, container)
     execs.tell_missed(context, container, state.get("execs") or [])
     exits.exited(context, container, _end_of(context, container, state), unseen=True)
+
+
+async def _never_ran(context: Context, container: Container, state: dict[str, Any]) -> None:
+    """Leave a start that failed while no engine was there as `start` leaves one that fails."""
+    container.exit = _end_of(context, container, state)
+    container.error = container.exit.message
+    monitor, container.monitor = container.monitor, None
+    # the mark first: killed in between, a mark without a sandbox would look like a power failure
+    launch.unmark(context.roots.container(container.id))
+    await settle.settle(context, container, monitor)
+    if container.record.host_config.auto_remove:
+        from wherry.containers.remove import remove_exited
+
+        await remove_exited(context, container)
 
 
 async def _thaw(context: Context, container: Container, state: dict[str, Any]) -> None:
