@@ -99,6 +99,15 @@ def test_the_cache_survives_a_restart_and_is_pruned(own_engine: EngineProcess, t
     assert "Using cache" not in context.docker(dockerfile).out
 
 
+def test_a_step_that_changes_nothing_takes_no_space(context: Context, engine: EngineProcess) -> None:
+    """A step without a layer is in the cache with a size of 0; one that writes a file has one."""
+    context.docker("FROM busybox\nRUN : changes nothing\nRUN printf x > /one\n")
+    usage = json.loads(engine.run("curl", "-s", "--unix-socket", engine.roots.socket, "http://x/system/df").out)
+    sizes = {entry["Description"]: entry["Size"] for entry in usage["BuildCache"]}
+    found = {words: size for text, size in sizes.items() for words in ("changes nothing", "printf x") if words in text}
+    assert (found["changes nothing"], found["printf x"] > 0) == (0, True)
+
+
 def test_the_same_input_and_epoch_give_the_same_digest(
     context: Context, engine: EngineProcess, own_engine: EngineProcess
 ) -> None:

@@ -63,6 +63,13 @@ def test_a_tmpfs_mount_is_empty_and_of_its_size(context: Context) -> None:
     assert "4096" in context.run("tm", "cat", "/o")
 
 
+def test_a_mount_target_is_relative_to_the_working_directory(context: Context) -> None:
+    """A relative target is below WORKDIR, and below the root where there is none."""
+    mount = "RUN --mount=type=tmpfs,target=t grep -o ' [^ ]*/t tmpfs' /proc/mounts"
+    context.docker(f"FROM busybox\n{mount} > /none\nWORKDIR /w/x\n{mount} > /some\n", "-t", "targets")
+    assert context.run("targets", "cat", "/none", "/some") == " /t tmpfs\n /w/x/t tmpfs\n"
+
+
 def test_heredocs_are_scripts_files_and_input(context: Context) -> None:
     """A heredoc is a script for the shell, a program of its own with `#!`, the input of a command, a file of COPY."""
     context.docker(

@@ -5,13 +5,17 @@ import os
 import random
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from wherry.engine.netd import NetdLine
+from wherry.linux.mount import make_all_slave
+from wherry.linux.namespace import CLONE_NEWNS, unshare
 from wherry.network.dns_message import NOERROR, SERVFAIL
 from wherry.paths import Roots
 
@@ -151,6 +155,39 @@ def test_other_names_are_asked_of_upstream_servers(in_lab: Callable[[Test], None
             upstream.close()
 
     in_lab(test)
+
+
+def test_the_hosts_servers_are_read_again(roots: Roots, tmp_path: Path) -> None:
+    """A container without servers of its own asks the host's; once resolv.conf names others, it asks those."""
+    hosts = tmp_path / "resolv.conf"
+    hosts.write_text("nameserver 10.9.9.1\n")
+
+    async def test() -> None:
+        async with open_lab(roots) as lab:
+            lab.network("n1", "one")
+            box = lab.sandbox("n1", forward=True)
+            before, after = Upstream(box, "10.9.9.1"), Upstream(box, "10.9.9.2")
+            try:
+                assert (await box.ask("example.org")).values == ["192.0.2.53"]
+                assert before.asked and not after.asked
+                hosts.write_text("nameserver 10.9.9.2\n")
+                async with asyncio.timeout(20):
+                    while not after.asked:  # netd looks at the file every two seconds
+                        assert (await box.ask("example.org")).values == ["192.0.2.53"]
+                        await asyncio.sleep(0.05)
+            finally:
+                before.close()
+                after.close()
+
+    def run() -> None:
+        # the file is in a mount namespace of this thread's, which all that it starts shares
+        unshare(CLONE_NEWNS)
+        make_all_slave()
+        subprocess.run(["mount", "--bind", str(hosts), "/etc/resolv.conf"], check=True)
+        asyncio.run(test())
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(run).result()
 
 
 def test_an_internal_network_asks_no_upstream_cve_2024_29018(in_lab: Callable[[Test], None]) -> None:

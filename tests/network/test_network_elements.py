@@ -15,7 +15,7 @@ from wherry.linux.nfnetlink import NFPROTO_IPV4, Transactions, commit, flush_ele
 from wherry.network.elements import messages
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import Protected
+from wherry.network.ruleset import Passage, Protected
 
 pytestmark = pytest.mark.root
 
@@ -113,6 +113,30 @@ def test_no_change_closes_its_socket(firewall: Firewall) -> None:
     with pytest.raises(KernelError):  # what was refused leaves nothing in it for the next one
         at(firewall, lambda: firewall._transactions.commit(list(messages(TABLE, KINDS[:2], add=False))))
     assert len(change()) == len(sockets)
+
+
+def _written(firewall: Firewall) -> str:
+    """The table with its rules' handles: a rule that is written again has another one."""
+
+    def read() -> str:
+        return subprocess.run(["nft", "-a", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+    return at(firewall, read)
+
+
+def test_links_write_rules_only_where_they_say_something_new(firewall: Firewall) -> None:
+    """Where no network keeps its containers apart a link writes nothing; where one does, only a link that differs."""
+    passage = Passage("10.9.0.2", "10.9.0.3", "tcp", 80)
+    before = _written(firewall)
+    at(firewall, lambda: firewall.set_passages("one", [passage]))
+    assert _written(firewall) == before
+    at(firewall, lambda: firewall.set_networks([Protected(NETWORK.bridge, NETWORK.subnet, NETWORK.subnet6, icc=False)]))
+    apart = _written(firewall)
+    assert apart != before and "10.9.0.3" in apart
+    at(firewall, lambda: firewall.set_passages("one", [passage]))
+    assert _written(firewall) == apart
+    at(firewall, lambda: firewall.set_passages("one", []))
+    assert "10.9.0.3" not in _written(firewall)
 
 
 def test_what_is_not_as_recorded_is_put_right(firewall: Firewall) -> None:

@@ -203,6 +203,18 @@ def test_read_only(engine: EngineProcess, here: Path) -> None:
         engine.docker("rm", "-f", "cc")
 
 
+def test_a_full_volume(engine: EngineProcess, here: Path) -> None:
+    """A file that does not fit is named with the reason; those that came before it stay."""
+    options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=64k")
+    engine.docker("volume", "create", *options, "small")
+    engine.docker("run", "-d", "--name", "cc", "-v", "small:/vol", "busybox", "sleep", "600")
+    (here / "big").write_bytes(bytes(1 << 20))
+    engine.docker("cp", str(here / "src"), "cc:/vol")
+    said = engine.docker("cp", str(here / "big"), "cc:/vol", code=1).err
+    assert said.startswith("Error response from daemon: ") and "no space left on device" in said and "big" in said
+    assert engine.docker("exec", "cc", "cat", "/vol/src/plain").out == "plain\n"
+
+
 def test_a_file_from_the_epoch(box: EngineProcess, tmp_path: Path) -> None:
     """A time of 0 is a time, also in the header of the answer."""
     box.docker("exec", "cc", "touch", "-d", "@0", "/d/f")

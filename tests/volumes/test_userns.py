@@ -71,6 +71,9 @@ def test_root_is_nobody_on_the_host(remapped: EngineProcess, tmp_path: Path) -> 
     engine.docker("cp", "-a", "box:/made", str(tmp_path / "made"))
     listed = engine.run("sh", "-c", "docker cp box:/v - | tar tv --numeric-owner").out
     assert " 5/6 " in listed
+    # nothing that is closed to root in the container is read or written for it
+    for words in (("box:/b/f", "-"), (str(tmp_path / "f"), "box:/b/f")):
+        assert "permission denied" in engine.docker("cp", *words, code=1).err
     engine.docker("rm", "-f", "box")
     assert not engine.mounts()
 
