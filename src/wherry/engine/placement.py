@@ -9,6 +9,8 @@ from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.cgroups.hierarchies import mounted
 
 _ROUNDS = 5  # forks go on while we move
+# those of the unified tree that `docker run` has a limit for
+_LIMITING = frozenset({"cpu", "cpuset", "io", "memory", "pids"})
 
 
 class Placement:
@@ -32,7 +34,8 @@ class Placement:
             Conflict: another engine has this place: its data root is called as ours in another mount namespace.
         """
         _make_room()
-        self._home = _own_directories()
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            self._home = mounted().directories(file.read())
         engine = self._group("engine")
         engine.create(None)
         self._held = _hold(engine.directories()[0], self._scope)
@@ -98,8 +101,10 @@ def _make_room() -> None:
     """
     found = mounted()
     top = found.v2
-    if found.mode != "v2" or top is None or not os.path.exists(f"{top}/cgroup.type"):
+    if top is None or not os.path.exists(f"{top}/cgroup.type"):
         return  # the real top has no type
+    if found.mode == "hybrid" and not found.v2_controllers & _LIMITING:
+        return  # v1 does all the limiting: nothing is handed down here
     for _ in range(_ROUNDS):
         try:
             with open(f"{top}/cgroup.procs", encoding="ascii") as file:
@@ -115,16 +120,3 @@ def _make_room() -> None:
                     file.write(pid)
             except OSError:
                 continue  # it has ended, or may not be moved
-
-
-def _own_directories() -> list[str]:
-    """The directories this process is in, one for each hierarchy that is mounted (cgroups(7), /proc/<pid>/cgroup)."""
-    found = mounted()
-    directories = []
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _, names, path = line.rstrip("\n").split(":", 2)
-            root = found.v1.get(names.split(",")[0]) if names else found.v2
-            if root is not None:
-                directories.append(root + path.rstrip("/"))
-    return directories

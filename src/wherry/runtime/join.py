@@ -16,6 +16,7 @@ from wherry.linux.process import PR_SET_DUMPABLE, close_from, is_alive, pidfd_op
 from wherry.linux.signals import SIGKILL
 from wherry.runtime import become as b
 from wherry.runtime import sync
+from wherry.runtime.cgroups.base import holds_no_process
 from wherry.runtime.execute import make_terminal
 from wherry.runtime.launch import set_oom_score
 from wherry.runtime.process_plan import plan_process
@@ -88,7 +89,7 @@ def join(
     finally:
         os.close(target)
     watch = sync.Watch(None if ignore_paused else cgroup)
-    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan, watch)
+    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan, watch, target_pid)
 
 
 def pidfd_of(pid: int, started: int | None) -> int:
@@ -188,10 +189,11 @@ def _fork(target: int, target_pid: int, cgroup: "Cgroup | None", body: _Joining)
                 pid, pidfd = clone(cgroup=born_in)
             except KernelError as error:
                 # the container has made branches of its own, and the top may hold no process: process 1 knows where
-                if born_in is None or error.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
+                if cgroup is None or born_in is None or not holds_no_process(error):
                     raise
                 os.close(born_in)
-                born_in = _cgroup_of(target_pid, cgroup)
+                born_in = None  # not closed twice where the next line fails
+                born_in = cgroup.directory_fd(beside=target_pid)
                 pid, pidfd = clone(cgroup=born_in)
             if pid == 0:
                 body.run()
@@ -206,24 +208,19 @@ def _fork(target: int, target_pid: int, cgroup: "Cgroup | None", body: _Joining)
             os.close(born_in)
 
 
-def _cgroup_of(pid: int, cgroup: "Cgroup | None") -> int:
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
-        path = next((line.rstrip("\n")[3:] for line in lines if line.startswith("0::")), "")
-    base = cgroup.paths[""] if cgroup is not None else ""
-    top = base[: len(base) - len(cgroup.path)] if cgroup is not None and base.endswith(cgroup.path) else ""
-    try:
-        return os.open(top + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError("open cgroup", error.errno or 0, top + path) from None
-
-
 def _accompany(
-    pid: int, pidfd: int, channel: sync.ParentSide, cgroup: "Cgroup | None", plan: "ProcessPlan", watch: sync.Watch
+    pid: int,
+    pidfd: int,
+    channel: sync.ParentSide,
+    cgroup: "Cgroup | None",
+    plan: "ProcessPlan",
+    watch: sync.Watch,
+    target_pid: int,
 ) -> Launched:
     master: int | None = None
     try:
         if cgroup is not None and set(cgroup.paths) != {""}:
-            cgroup.add(pid)
+            cgroup.add(pid, beside=target_pid)
         set_oom_score(pid, plan.oom_score_adj)
         started = start_time(pid)
         channel.tell(sync.CGROUP)

@@ -5,7 +5,7 @@ import pytest
 from wherry.errors import NotSupported
 from wherry.runtime.cgroups import open_cgroup
 from wherry.runtime.cgroups.features import cpu_list
-from wherry.runtime.cgroups.hierarchies import Hierarchies, parse_mountinfo
+from wherry.runtime.cgroups.hierarchies import Hierarchies, parse_mountinfo, parse_shown
 from wherry.runtime.cgroups.hybrid import HybridCgroup
 from wherry.runtime.cgroups.v1 import V1Cgroup
 from wherry.runtime.cgroups.v2 import V2Cgroup
@@ -39,6 +39,22 @@ def test_a_writable_mount_wins_over_a_read_only_one() -> None:
 def test_escaped_mount_points() -> None:
     """A blank is written as an octal escape."""
     assert parse_mountinfo(PURE.replace("/sys/fs/cgroup", "/a\\040b"))[1] == "/a b"
+
+
+def test_a_process_is_found_where_a_part_of_a_tree_is_mounted() -> None:
+    """In the host's cgroup namespace a container has paths from the tree's top, and mounts of its own part."""
+    text = CPU.replace(" / /sys", " /box /sys") + UNIFIED
+    hierarchies = Hierarchies(*parse_mountinfo(TMPFS + text), frozenset(), parse_shown(TMPFS + text))
+    cpu, unified = "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/unified"
+    assert hierarchies.directories("2:cpu,cpuacct:/box/a\n0::/b\n1:name=x:/c\n") == [f"{cpu}/a", f"{unified}/b"]
+    assert hierarchies.directories("2:cpu,cpuacct:/box\n0::/\n") == [cpu, unified]
+    # one that is elsewhere in the tree is not to be seen here
+    assert hierarchies.directories("2:cpu,cpuacct:/boxes/a\n") == []
+
+
+def test_a_mount_over_a_part_of_a_tree_shows_the_whole() -> None:
+    """The last mount at a place counts."""
+    assert parse_shown(PURE.replace(" / /sys", " /box /sys") + PURE) == {}
 
 
 @pytest.mark.parametrize(

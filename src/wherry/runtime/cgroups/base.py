@@ -55,8 +55,13 @@ class Cgroup:
         """Apply limits to a branch that runs. Raises as `create`."""
         raise NotImplementedError
 
-    def add(self, pid: int) -> None:
+    def add(self, pid: int, beside: int | None = None) -> None:
         """Move a process (all its threads) into the branch, in every hierarchy.
+
+        Args:
+            pid: the process.
+            beside: a process of the branch. Where the top of the branch may hold no process, `pid` goes into the
+                cgroup of this one (`place_beside`).
 
         Raises:
             KernelError: it is gone (ESRCH), or the kernel refuses.
@@ -83,8 +88,12 @@ class Cgroup:
         """SIGKILL for every process of the branch and of branches below; none can fork itself out of reach."""
         raise NotImplementedError
 
-    def directory_fd(self) -> "int | None":
-        """A descriptor of the v2 directory for CLONE_INTO_CGROUP, the caller closes it; None where v1 rules."""
+    def directory_fd(self, beside: int | None = None) -> "int | None":  # noqa: ARG002 - as of v2
+        """A descriptor of the v2 directory for CLONE_INTO_CGROUP, the caller closes it; None where v1 rules.
+
+        Args:
+            beside: a process of the branch: its cgroup is opened, not the top of the branch.
+        """
         return None
 
     def oom_count(self) -> int:
@@ -178,6 +187,37 @@ def pids_below(directory: str) -> "list[int]":
         for child in _children(directory):
             found += pids_below(f"{directory}/{child}")
     return [pid for pid in found if pid]  # 0: a process that this pid namespace does not see
+
+
+def holds_no_process(error: KernelError) -> bool:
+    """Whether the kernel refused a process because of where a v2 cgroup is: it has controllers handed down to cgroups
+    below ("no internal processes"), or belongs to a threaded one."""
+    return error.errno in (errno.EBUSY, errno.EOPNOTSUPP)
+
+
+def place_beside(directory: str, pid: int) -> str:
+    """Find the cgroup of a process in a v2 directory and those below it.
+
+    The path of `/proc/<pid>/cgroup` is not what is mounted here where a container with the host's cgroup namespace
+    sees its own part of the tree.
+
+    Raises:
+        KernelError: EBUSY: it is in none of them.
+    """
+    waiting = [directory]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with open(f"{here}/cgroup.procs", encoding="ascii") as file:
+                if any(int(line) == pid for line in file):
+                    return here
+        except OSError:
+            pass  # it has been removed, or is a threaded one, whose domain shows its processes
+        try:
+            waiting += [f"{here}/{child}" for child in _children(here)]
+        except OSError:
+            continue
+    raise KernelError(f"find the cgroup of process {pid}", errno.EBUSY, directory)
 
 
 def kill_all(directories: "Iterable[str]") -> bool:

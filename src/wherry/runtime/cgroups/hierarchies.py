@@ -15,21 +15,63 @@ class Hierarchies:
         v1: controller (or `name=systemd`) -> mount point; co-mounted controllers share one.
         v2: mount point of the unified hierarchy, or None.
         v2_controllers: controllers that the unified root offers.
+        shown: mount point -> which cgroup of its hierarchy is mounted there, where that is not the top one.
         mode: `v1` (no unified tree), `hybrid` (v1 controllers beside one), `v2`, or `none`.
     """
 
-    __slots__ = ("mode", "v1", "v2", "v2_controllers")
+    __slots__ = ("mode", "shown", "v1", "v2", "v2_controllers")
 
-    def __init__(self, v1: dict[str, str], v2: str | None, v2_controllers: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        v1: dict[str, str],
+        v2: str | None,
+        v2_controllers: frozenset[str] = frozenset(),
+        shown: dict[str, str] | None = None,
+    ) -> None:
         self.v1 = v1
         self.v2 = v2
         self.v2_controllers = v2_controllers
+        self.shown = shown or {}
         if any(name in V1_CONTROLLERS for name in v1):
             self.mode = "hybrid" if v2 else "v1"
         elif v2:
             self.mode = "v2"
         else:
             self.mode = "none"
+
+    def directories(self, text: str) -> list[str]:
+        """The directories of a process's cgroups, one for each hierarchy that shows it here.
+
+        A container in the host's cgroup namespace sees its own part of each tree, while the text gives paths from the
+        tree's top.
+
+        Args:
+            text: a `/proc/<pid>/cgroup` text (cgroups(7)).
+        """
+        found = []
+        for line in text.splitlines():
+            _, _, rest = line.partition(":")
+            names, _, path = rest.partition(":")
+            point = self.v1.get(names.split(",")[0]) if names else self.v2
+            if point is None:
+                continue
+            top = self.shown.get(point, "")
+            if path == top or path.startswith(f"{top}/"):
+                found.append(point + path[len(top) :].rstrip("/"))
+        return found
+
+
+def parse_shown(text: str) -> dict[str, str]:
+    """Of a `/proc/<pid>/mountinfo` text: `Hierarchies.shown`."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        left, _, tail = line.partition(" - ")
+        fields = left.split(" ")
+        if tail.startswith("cgroup") and len(fields) > 5 and fields[3] != "/":
+            found[_unescape(fields[4])] = _unescape(fields[3])
+        elif len(fields) > 5:
+            found.pop(_unescape(fields[4]), None)  # a later mount hides an earlier one
+    return found
 
 
 def parse_mountinfo(text: str) -> tuple[dict[str, str], str | None]:
@@ -78,7 +120,8 @@ def mounted(*, fresh: bool = False) -> Hierarchies:
     global _seen
     if _seen is None or fresh:
         with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-            v1, v2 = parse_mountinfo(file.read())
+            text = file.read()
+        v1, v2 = parse_mountinfo(text)
         controllers: frozenset[str] = frozenset()
         if v2:
             try:
@@ -87,5 +130,5 @@ def mounted(*, fresh: bool = False) -> Hierarchies:
             except FileNotFoundError:
                 # kernels before 4.5 called it cgroup2 too, without this file: nothing to drive there
                 v2 = None
-        _seen = Hierarchies(v1, v2, controllers)
+        _seen = Hierarchies(v1, v2, controllers, parse_shown(text))
     return _seen

@@ -34,13 +34,22 @@ class HybridCgroup(V1Cgroup):
     def create(self, resources: "Resources | None" = None) -> None:
         v1, v2 = self._split(checked(resources))
         super().create(v1)
-        self._unified.create(v2)
+        # controllers are handed down only for a limit: within a container the top of the tree has processes, and
+        # once it hands controllers down no engine outside can put another one there
+        if v2:
+            self._unified.create(v2)
+        else:
+            self._unified.make()
 
     def update(self, resources: "Resources") -> None:
         v1, v2 = self._split(checked(resources))
         super().update(v1)
         if v2:
-            self._unified.update(v2)
+            self._unified.create(v2)
+
+    def add(self, pid: int, beside: int | None = None) -> None:
+        super().add(pid)
+        self._unified.add(pid, beside)
 
     def oom_count(self) -> int:
         return super().oom_count() or self._unified.oom_count()

@@ -17,14 +17,9 @@ def prime_migration() -> bool:
     found = mounted()
     if found.mode not in ("v1", "hybrid"):
         return False
-    for line in files.read_or("/proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        root = found.v1.get(names.split(",")[0]) if names else found.v2
-        if root is None:
-            continue
+    for directory in found.directories(files.read_or("/proc/self/cgroup")):
         try:
-            files.write(f"{root}{path.rstrip('/')}/cgroup.procs", "0")
+            files.write(f"{directory}/cgroup.procs", "0")
         except KernelError:
             continue  # another hierarchy may show us where we are
         return True

@@ -41,10 +41,9 @@ class V1Cgroup(Cgroup):
     def update(self, resources: "Resources") -> None:
         self._apply(checked(resources), fresh=False)
 
-    def add(self, pid: int) -> None:
-        text = str(pid)
-        for directory in self.directories():
-            files.write(f"{directory}/cgroup.procs", text)
+    def add(self, pid: int, beside: int | None = None) -> None:  # noqa: ARG002 - v1 has no such rule
+        for directory in dict.fromkeys(self.paths[name] for name in self._roots):
+            files.write(f"{directory}/cgroup.procs", str(pid))
 
     def freeze(self, on: bool) -> None:
         directory = self.paths.get("freezer")

@@ -8,7 +8,14 @@ import time
 from wherry.errors import KernelError, NotSupported
 from wherry.linux import bpf
 from wherry.runtime.cgroups import files, limits_v2, stats
-from wherry.runtime.cgroups.base import Cgroup, checked, kill_all, make_directory
+from wherry.runtime.cgroups.base import (
+    Cgroup,
+    checked,
+    holds_no_process,
+    kill_all,
+    make_directory,
+    place_beside,
+)
 from wherry.runtime.cgroups.device_program import device_program
 from wherry.runtime.cgroups.devices import device_list
 
@@ -37,9 +44,13 @@ class V2Cgroup(Cgroup):
         self.directory = self._root + path
         super().__init__(path, {"": self.directory})
 
+    def make(self) -> None:
+        """Make the directory alone: no limit, and no controller handed down to it."""
+        make_directory(self._root, self.path)
+
     def create(self, resources: "Resources | None" = None) -> None:
         wanted = checked(resources)
-        make_directory(self._root, self.path)
+        self.make()
         present = set(files.read(f"{self.directory}/cgroup.controllers").split())
         if not self._offered <= present:
             self._delegate()
@@ -48,8 +59,13 @@ class V2Cgroup(Cgroup):
     def update(self, resources: "Resources") -> None:
         self._apply(checked(resources), fresh=False)
 
-    def add(self, pid: int) -> None:
-        files.write(f"{self.directory}/cgroup.procs", str(pid))
+    def add(self, pid: int, beside: int | None = None) -> None:
+        try:
+            files.write(f"{self.directory}/cgroup.procs", str(pid))
+        except KernelError as error:
+            if beside is None or not holds_no_process(error):
+                raise
+            files.write(f"{place_beside(self.directory, beside)}/cgroup.procs", str(pid))
 
     def freeze(self, on: bool) -> None:
         try:
@@ -85,11 +101,12 @@ class V2Cgroup(Cgroup):
             if not kill_all([self.directory]):
                 break
 
-    def directory_fd(self) -> "int | None":
+    def directory_fd(self, beside: int | None = None) -> "int | None":
+        directory = self.directory if beside is None else place_beside(self.directory, beside)
         try:
-            return os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise KernelError("open cgroup", error.errno or 0, self.directory) from None
+            raise KernelError("open cgroup", error.errno or 0, directory) from None
 
     def oom_count(self) -> int:
         return files.read_table(f"{self.directory}/memory.events").get("oom_kill", 0)
