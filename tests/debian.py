@@ -14,7 +14,9 @@ CACHE = Path("/var/cache/wherry-tests")
 _NOT_NEEDED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 
 
-def tree(name: str, packages: Sequence[str], *, variant: str = "minbase", without: Sequence[str] = ()) -> Path:
+def tree(
+    name: str, packages: Sequence[str], *, variant: str = "minbase", without: Sequence[str] = (), architecture: str = ""
+) -> Path:
     """An archive of a root of the machine's own release, from the machine's own mirrors.
 
     Args:
@@ -22,6 +24,7 @@ def tree(name: str, packages: Sequence[str], *, variant: str = "minbase", withou
         packages: what is installed beside the variant's.
         variant: mmdebstrap's.
         without: paths that are left out.
+        architecture: Debian's name of one whose programs run here without help; the machine's own by default.
     """
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     found = CACHE / f"{name}-{suite}.tar"
@@ -29,12 +32,14 @@ def tree(name: str, packages: Sequence[str], *, variant: str = "minbase", withou
         CACHE.mkdir(parents=True, exist_ok=True)
         making = found.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tar")
         excluded = [f"--dpkgopt=path-exclude={path}" for path in (*_NOT_NEEDED, *without)]
+        # mmdebstrap would look for arch-test, which is not there
+        foreign = (f"--architectures={architecture}", "--skip=check/qemu") if architecture else ()
         lines = asyncio.run(apt_lines(known_suites()[suite]))
         try:
             subprocess.run(
                 [
                     *("mmdebstrap", "--quiet", f"--variant={variant}", f"--include={','.join(packages)}"),
-                    *(*excluded, suite, str(making), *lines),
+                    *(*foreign, *excluded, suite, str(making), *lines),
                 ],
                 check=True,
                 timeout=600,

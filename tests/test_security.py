@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)?::(\w+)`")
 _SKIPS = ("skip", "skipif", "xfail", "importorskip")
 # whose attack is one on this architecture only
-_ELSEWHERE = {("tests/confine/test_seccomp_filter.py", "os.uname().machine != 'x86_64'")}
+_ELSEWHERE = {
+    (f"tests/{file}.py", "os.uname().machine != 'x86_64'")
+    for file in ("confine/test_seccomp_filter", "e2e/test_socketcall")
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -5,6 +5,7 @@ import errno
 import json
 import mmap
 import os
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 
 from wherry.errors import InvalidSpec
 from wherry.linux import capability
-from wherry.linux.seccomp import PreparedFilter, prepare_filter
+from wherry.linux.seccomp import PreparedFilter, install_asking_filter, prepare_filter
 from wherry.oci.isolation import DEFAULT_CAPABILITIES
 from wherry.oci.seccomp_profile import default_profile
 from wherry.runtime.seccomp import compile_profile
+from wherry.runtime.socketcall import asking
 
 pytestmark = [
     pytest.mark.root,
@@ -149,6 +151,23 @@ def test_an_ordinary_program_runs(prepared: PreparedFilter) -> None:
         return {"thread": done, "read": len(right.recv(9)), "child": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}
 
     assert confined(prepared, work) == {"thread": [1], "read": 4, "child": 3}
+
+
+def test_a_second_listener_is_not_to_be_had() -> None:
+    """The kernel gives a process one filter that asks: where there is one already, the caller hears that."""
+    program = asking(compile_profile(default_profile(), capabilities=frozenset(DEFAULT_CAPABILITIES)))
+
+    def work() -> dict[str, Any]:
+        first = install_asking_filter(program)
+        found = {"first": first is not None, "second": install_asking_filter(program)}
+        assert first is not None
+        os.close(first)
+        # nobody answers any more
+        return {**found, "socketcall": call32(102, 1, 0), "alg 32": call32(359, 38, 5)}
+
+    nothing_refused = prepare_filter(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
+    found = confined(nothing_refused, work)
+    assert found == {"first": True, "second": None, "socketcall": "ENOSYS", "alg 32": "EPERM"}
 
 
 @pytest.mark.parametrize("program", [b"", b"1234567", b"\0" * 8 * 4097])

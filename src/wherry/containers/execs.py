@@ -9,7 +9,7 @@ from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
 from wherry.containers.priming import Primed
-from wherry.containers.security import seccomp_program
+from wherry.containers.security import seccomp_filter
 from wherry.containers.spec import security as spec_security
 from wherry.containers.spec.configuration import exec_process
 from wherry.containers.streams import check_detach_keys
@@ -186,10 +186,10 @@ async def _run(
     try:
         if not process["cwd"].startswith("/"):
             raise InvalidArgument(_RELATIVE)
-        program = seccomp_program(context, own, capabilities)
+        confinement = seccomp_filter(context, own, capabilities)
         with Primed():
             reply = await container.monitor.request(
-                "exec", exec_id=found.id, process=process, seccomp=program, **request, fds=fds
+                "exec", exec_id=found.id, process=process, **confinement, **request, fds=fds
             )
     except WherryError:
         found.running = False

@@ -30,7 +30,7 @@ def probe(config: Config) -> list[str] | None:
     return [*(config.shell or DEFAULT_SHELL), *words] if kind == "CMD-SHELL" else None
 
 
-def settings(context: Context, container: Container, seccomp: str | None, path: str) -> Json | None:
+def settings(context: Context, container: Container, confinement: Json, path: str) -> Json | None:
     """Write the exec message of the probe to `path`, and give the `health` part of the launch; None without a check."""
     config, host = container.record.config, container.record.host_config
     words, check = probe(config), config.healthcheck
@@ -38,7 +38,7 @@ def settings(context: Context, container: Container, seccomp: str | None, path: 
         return None
     process = exec_process(config, host, ExecConfig(), words, context.machine)
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({"process": process, "seccomp": seccomp}, file, separators=(",", ":"))
+        json.dump({"process": process, **confinement}, file, separators=(",", ":"))
     return {
         "probe": path,
         "interval": check.interval,

@@ -10,7 +10,7 @@ from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container
 from wherry.containers.mounting import Opened
 from wherry.containers.ports import SandboxNetwork
-from wherry.containers.security import seccomp_program
+from wherry.containers.security import seccomp_filter
 from wherry.containers.spec.configuration import SpecRequest, build_spec
 from wherry.oci.mount import Mount
 
@@ -53,16 +53,16 @@ def prepare(
     with open(f"{run}/launch.json", "w", encoding="utf-8") as file:
         json.dump(network.to_json(), file, separators=(",", ":"))
     capabilities = frozenset(spec["process"]["capabilities"]["bounding"])
-    seccomp = seccomp_program(context, record.host_config, capabilities)
+    confinement = seccomp_filter(context, record.host_config, capabilities)
     return {
         "id": record.id,
         "run_dir": run,
         "data_dir": data,
         "config_path": config_path,
         "cgroup": cgroup_path(context, record.id),
-        "seccomp": seccomp,
+        **confinement,
         "restart_count": record.restart_count,
-        "health": health.settings(context, container, seccomp, f"{run}/bundle/health.json"),
+        "health": health.settings(context, container, confinement, f"{run}/bundle/health.json"),
         "root_mounts": [
             mount.to_json()
             for mount in context.layers.mounts(record.chain_ids, f"{data}/upper", f"{data}/work", read_only=False)

@@ -15,6 +15,19 @@ from wherry.wire.containers import HostConfig
 _known: dict[tuple[str, frozenset[str]], str] = {}
 
 
+def seccomp_filter(context: Context, host: HostConfig, capabilities: frozenset[str]) -> dict[str, Any]:
+    """Return what a launch or an exec says of the filter: `seccomp`, see `seccomp_program`, and `socketcalls`: whether
+    the monitor makes sockets for 32-bit programs, whose way the profile closes. A user's own profile is kept as it is.
+
+    Raises:
+        As `seccomp_program`.
+    """
+    return {
+        "seccomp": seccomp_program(context, host, capabilities),
+        "socketcalls": _profile_text(context, host) == "",
+    }
+
+
 def seccomp_program(context: Context, host: HostConfig, capabilities: frozenset[str]) -> str | None:
     """Return the path of the compiled program; None for a container that asked for no confinement.
 

@@ -22,7 +22,7 @@ from wherry.containers.context import Context
 from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
-from wherry.containers.security import seccomp_program
+from wherry.containers.security import seccomp_filter
 from wherry.containers.spec.configuration import SpecRequest, build_spec
 from wherry.containers.states import move
 from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
@@ -185,9 +185,7 @@ class Steps:
             "data_dir": run,
             "config_path": config_path,
             "cgroup": self._cgroup(container),
-            "seccomp": seccomp_program(
-                context, record.host_config, frozenset(spec["process"]["capabilities"]["bounding"])
-            ),
+            **seccomp_filter(context, record.host_config, frozenset(spec["process"]["capabilities"]["bounding"])),
             "root_mounts": [mount.to_json() for mount in task.root],
             "tty": False,
             "open_stdin": False,

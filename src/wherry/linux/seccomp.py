@@ -5,12 +5,14 @@ What can fail for want of memory or of an import is done in `prepare`, before a 
 
 import ctypes
 
-from wherry.errors import InvalidSpec
+from wherry.errors import InvalidSpec, KernelError
 from wherry.linux.libc import check, libc
 
 INSTRUCTION = 8
 MAX_INSTRUCTIONS = 4096
 FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW = 1, 2, 4
+# 5.0; 5.19: once a request was received, only a fatal signal ends the caller's wait
+_FLAG_NEW_LISTENER, _FLAG_WAIT_KILLABLE_RECV = 8, 32
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _SET_MODE_FILTER = 1
@@ -39,10 +41,13 @@ class PreparedFilter:
         self._flags = flags
         self._number = _SYS_SECCOMP.get(os.uname().machine, -1)
 
-    def install(self) -> None:
+    def install(self) -> int:
         """Confine the calling thread and what it executes; there is no way back.
 
         Needs CAP_SYS_ADMIN, or no_new_privs set before.
+
+        Returns:
+            what the kernel returns: a listener where the flags ask for one.
 
         Raises:
             KernelError: the kernel refuses it.
@@ -54,7 +59,7 @@ class PreparedFilter:
             )
         else:
             result = libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), pointer, ctypes.c_ulong(0))
-        check(int(result), "install system-call filter")
+        return check(int(result), "install system-call filter")
 
 
 def prepare_filter(program: bytes, flags: int = 0) -> PreparedFilter:
@@ -64,6 +69,23 @@ def prepare_filter(program: bytes, flags: int = 0) -> PreparedFilter:
         InvalidSpec: it is no whole number of instructions, empty, or too long.
     """
     return PreparedFilter(program, flags)
+
+
+def install_asking_filter(program: bytes) -> int | None:
+    """Install a filter that answers some calls with SECCOMP_RET_USER_NOTIF (seccomp_unotify(2)).
+
+    Returns:
+        the listener, close-on-exec; None where nothing was installed: the kernel is older than 5.19, or a filter that
+        this process has already has a listener, and there can be one.
+
+    Raises:
+        InvalidSpec: as `prepare_filter`.
+    """
+    flags = _FLAG_NEW_LISTENER | _FLAG_WAIT_KILLABLE_RECV
+    try:
+        return prepare_filter(program, flags).install()
+    except KernelError:
+        return None
 
 
 def install_filter(program: bytes, flags: int = 0) -> None:

@@ -97,7 +97,8 @@ class Execs:
         Args:
             init_pid: process 1 of the container.
             message: as the contract's `exec`: `exec_id`, `process`, `stdin`, `stdout`, `stderr`, `tty`, `detach_keys`,
-                `framed` (by default: unless there is a terminal), `seccomp`, `console_size` ([rows, columns] or null).
+                `framed` (by default: unless there is a terminal), `seccomp`, `socketcalls`,
+                `console_size` ([rows, columns] or null).
             fds: `client`, if anybody is attached.
             reply: called later, with an error: CommandNotFound, CommandNotExecutable, NotRunning, KernelError…
 
@@ -153,6 +154,7 @@ class Execs:
     ) -> None:
         if launched.master is not None:
             streams.take_terminal(launched.master)
+        self._sandbox.answer(self._loop, launched)
         self._running[exec_id] = (launched.pid, launched.pidfd, streams)
         if client >= 0:
             self._streams.append(streams)

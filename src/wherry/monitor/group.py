@@ -1,5 +1,7 @@
 """The cgroup that all processes of a container, or of a helper, live in."""
 
+import os
+
 from wherry.errors import WherryError
 from wherry.runtime.cgroups import open_cgroup
 
@@ -9,7 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.linux.loop import Loop
+    from wherry.monitor.socketcalls import Socketcalls
     from wherry.runtime.cgroups import Cgroup
+    from wherry.runtime.stdio import Launched
 
 # a process that is not frozen is gone by then
 THAW_AFTER = 0.05
@@ -22,15 +26,32 @@ class Group:
         path: the cgroup's path below each hierarchy; it need not exist yet.
     """
 
-    __slots__ = ("_cgroup_path",)
+    __slots__ = ("_cgroup_path", "_socketcalls")
 
     def __init__(self, path: str) -> None:
         self._cgroup_path = path
+        self._socketcalls: list[Socketcalls] = []
 
     @property
     def _cgroup(self) -> "Cgroup":
         # looked up when needed: reading the mount table costs an idle monitor most of a megabyte
         return open_cgroup(self._cgroup_path)
+
+    def enter(self, beside: int) -> None:
+        """Move this process into the cgroup; to where `beside`, a process of it, is, if the top may hold none.
+
+        Raises:
+            KernelError: the kernel refuses it, or `beside` is gone.
+        """
+        self._cgroup.add(os.getpid(), beside)
+
+    def answer(self, loop: "Loop", launched: "Launched") -> None:
+        """Make sockets for the 32-bit programs of a process whose filter asks for it, and for its descendants."""
+        if launched.listener is not None:
+            from wherry.monitor.socketcalls import Socketcalls  # no monitor carries it for nothing
+
+            made = Socketcalls(loop, self.enter, launched.listener, lambda: self._socketcalls.remove(made))
+            self._socketcalls.append(made)
 
     def oom_count(self) -> int:
         """How often the kernel has killed here for want of memory; 0 before the cgroup exists."""
@@ -42,6 +63,10 @@ class Group:
 
     def freeze(self, on: bool) -> None:
         """Freeze or thaw every process."""
+        if on:
+            # who waits for a socket does not freeze until it has it
+            for each in self._socketcalls:
+                each.settle()
         self._cgroup.freeze(on)
 
     def thaw_killed(self, loop: "Loop", alive: "Callable[[], bool]") -> None:

@@ -250,6 +250,7 @@ class _Probe:
                 self._end(-1, str(error))
                 return
             launched = taken(values, given)
+            sandbox.answer(loop, launched)
             self._child = (launched.pid, launched.pidfd)
             watch_child(loop, launched.pid, launched.pidfd, self._exited)
             if self._timer is None:

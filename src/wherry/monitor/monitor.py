@@ -191,11 +191,9 @@ class Monitor:
         launched = self._sandbox.launched(values, given)
         if launched.master is not None:
             streams.take_terminal(launched.master)
+        self._sandbox.answer(self._loop, launched)
         self._init = (launched.pid, launched.pidfd)
-
-        def exited(code: int, number: "int | None") -> None:
-            self._exited(launched.pid, started_at, code, number)
-
+        exited = lambda code, number: self._exited(launched.pid, started_at, code, number)  # noqa: E731
         watch_child(self._loop, launched.pid, launched.pidfd, exited)
         streams.begin()
         try:

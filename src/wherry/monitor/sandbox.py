@@ -114,6 +114,7 @@ class Sandbox(Group):
                 streams,
                 cgroup=self._cgroup,
                 seccomp=_read(values["seccomp"]) if values.get("seccomp") else None,
+                socketcalls=bool(values.get("socketcalls")),
                 concurrently=concurrently,
             )
         given, given_fds = _give(launched)
@@ -227,7 +228,7 @@ class Sandbox(Group):
 
         Args:
             init_pid: process 1.
-            message: the `exec` request: `process`, `seccomp` and `console_size` count here.
+            message: the `exec` request: `process`, `seccomp`, `socketcalls` and `console_size` count here.
             stdio: the child's ends, or None for a terminal.
 
         Raises:
@@ -242,6 +243,7 @@ class Sandbox(Group):
                 Stdio(terminal=True) if stdio is None else Stdio(*stdio),
                 cgroup=self._cgroup,
                 seccomp=_read(message["seccomp"]) if message.get("seccomp") else None,
+                socketcalls=bool(message.get("socketcalls")),
             )
         )
 
@@ -310,12 +312,14 @@ def _give(launched: Launched) -> "tuple[dict[str, Any], dict[str, int]]":
     fds = {"pidfd": launched.pidfd}
     if launched.master is not None:
         fds["master"] = launched.master
+    if launched.listener is not None:
+        fds["listener"] = launched.listener
     return {"pid": launched.pid, "start_time": launched.start_time, "warnings": launched.warnings}, fds
 
 
 def taken(values: "dict[str, Any]", fds: "dict[str, int]") -> Launched:
     """What a helper has launched, from what it sent."""
-    launched = Launched(values["pid"], fds["pidfd"], values["start_time"], fds.get("master"))
+    launched = Launched(values["pid"], fds["pidfd"], values["start_time"], fds.get("master"), fds.get("listener"))
     launched.warnings = tuple(values["warnings"])
     return launched
 

@@ -133,6 +133,8 @@ _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 _NAMESPACE_FLAGS = 0x7E020000
 
 _AF_VSOCK, _AF_ALG = 40, 38
+CLOSED_FAMILIES = (_AF_ALG, _AF_VSOCK)
+"""Of no socket, whichever call makes it."""
 _SOCKETCALL_SOCKET = 1
 _LOW_WORD = 0xFFFFFFFF
 _EPERM, _ENOSYS = 1, 38
@@ -165,13 +167,14 @@ def default_profile() -> "dict[str, Any]":
 def _sockets() -> "list[dict[str, Any]]":
     """No AF_ALG and no AF_VSOCK: the kernel's crypto sockets were a way into other containers' page cache, and vsock
     reaches the hypervisor. The family is an int: only its low word is compared, or a high bit would slip through.
-    A 32-bit socketcall hides its arguments in memory, so its way to make sockets is closed; socket(2) is there."""
+    A 32-bit socketcall hides its arguments in memory, so its way to make sockets is closed; the engine opens
+    another one (`runtime/socketcall.py`)."""
     refused = [
         {
             **_refuse("socket", _EPERM),
             "args": [_compare(0, "SCMP_CMP_MASKED_EQ", _LOW_WORD, family)],
         }
-        for family in (_AF_ALG, _AF_VSOCK)
+        for family in CLOSED_FAMILIES
     ]
     refused.append(
         {

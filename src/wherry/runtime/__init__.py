@@ -11,6 +11,7 @@ Describe, then do: a configuration becomes a plan of plain values, and one execu
     join.py            a further process in a running container
     hooks.py           OCI hooks                                                  stdio.py  what goes in and comes out
     cgroups/           limits                                                     seccomp*.py  system-call filters
+    socketcall.py      which processes may make sockets by socketcall(2)          caller.py  stand in for a process
     cli*.py            wherry-runtime: arguments.py, state.py, default_spec.py, foreground.py are its parts
 
 Import budget: what forks and enters containers loads nothing heavy (see the test), and after the root is entered

@@ -13,9 +13,9 @@ from wherry.errors import HostileInput, InvalidArgument, KernelError
 from wherry.linux import process as p
 from wherry.linux import signals
 from wherry.linux.identity import home_of, read_accounts, resolve
-from wherry.linux.seccomp import install_filter
+from wherry.linux.seccomp import install_asking_filter, install_filter
 from wherry.linux.terminal import take
-from wherry.runtime import command
+from wherry.runtime import command, socketcall
 from wherry.runtime.devices import own_null
 from wherry.runtime.process_plan import host_capabilities
 
@@ -77,6 +77,43 @@ def _attribute(names: "tuple[str, ...]", what: str, evidence: str) -> int:
     raise KernelError(f"{what} was asked for, and this host does not have it", 0)
 
 
+class Confinement:
+    """The system-call filter of a process.
+
+    Args:
+        program: compiled, or None: it is not confined.
+        socketcalls: somebody takes its listener and answers socketcall(SYS_SOCKET), see `socketcall`.
+    """
+
+    __slots__ = ("_socketcalls", "program")
+
+    def __init__(self, program: bytes | None, *, socketcalls: bool) -> None:
+        self.program = program
+        self._socketcalls = socketcalls
+
+    def install(self, path: str, *, may_ask: bool) -> int | None:
+        """Confine this process for good.
+
+        Args:
+            path: of the program that it is going to execute.
+            may_ask: a filter that asks is allowed here.
+
+        Returns:
+            the listener; None: the filter asks nobody.
+
+        Raises:
+            KernelError: the kernel refuses the filter.
+        """
+        if self.program is None:
+            return None
+        if self._socketcalls and may_ask and socketcall.concerns(path):
+            listener = install_asking_filter(socketcall.asking(self.program))
+            if listener is not None:
+                return listener
+        install_filter(self.program)
+        return None
+
+
 def isolate() -> None:
     """First thing in a child: default signals, an own session, no umask."""
     signals.reset()
@@ -105,12 +142,13 @@ def _above(fd: int) -> int:
 def become(
     plan: "ProcessPlan",
     *,
-    seccomp: bytes | None,
+    confinement: Confinement,
     labels: Labels,
     keyring: bool,
     persona: int | None = None,
     before_exec: "Callable[[], None] | None" = None,
     announce: "Callable[[], None]",
+    lend: "Callable[[int], None]",
     keep: "tuple[int, ...]",
     preserve: int = 0,
 ) -> "NoReturn":
@@ -118,12 +156,13 @@ def become(
 
     Args:
         plan: what to become.
-        seccomp: filter program, or None.
+        confinement: the filter.
         labels: opened before the root was entered.
         keyring: join a new session keyring.
         persona: personality(2), or None.
         before_exec: called when the program was found and all is confined (waits for `start`, runs hooks).
         announce: called directly before the exec.
+        lend: gets the listener of the filter, if it has one; it is closed afterwards.
         keep: close-on-exec descriptors that stay open until then.
         preserve: how many descriptors from 3 on the program inherits.
 
@@ -171,12 +210,17 @@ def become(
         os.set_inheritable(fd, True)
     if before_exec is not None:
         before_exec()
-    if seccomp is not None:
+    if confinement.program is not None:
         if uid and not plan.no_new_privileges:
             # the filter needs CAP_SYS_ADMIN, which setuid took out of the effective set; keepcaps kept it permitted
             _, permitted, inheritable = p.capget()
             p.capset(permitted, permitted, inheritable)
-        install_filter(seccomp)
+        # a security module judges who makes a socket by its label, and that would be ours
+        may_ask = labels.apparmor < 0 and labels.selinux < 0
+        listener = confinement.install(path, may_ask=may_ask)
+        if listener is not None:
+            lend(listener)
+            os.close(listener)
     p.capset(caps.effective, caps.permitted, caps.inheritable)
     p.prctl(p.PR_CAP_AMBIENT, p.PR_CAP_AMBIENT_CLEAR_ALL, what="prctl PR_CAP_AMBIENT_CLEAR_ALL")
     for number in range(64):

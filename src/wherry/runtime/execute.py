@@ -45,14 +45,14 @@ class Inherited:
 class Child:
     """One launch, seen from inside."""
 
-    __slots__ = ("inherited", "plan", "seccomp", "stdio", "sync")
+    __slots__ = ("confinement", "inherited", "plan", "stdio", "sync")
 
     def __init__(
-        self, plan: "Plan", stdio: "Stdio", seccomp: bytes | None, inherited: Inherited, sync: "ChildSide"
+        self, plan: "Plan", stdio: "Stdio", confinement: b.Confinement, inherited: Inherited, sync: "ChildSide"
     ) -> None:
         self.plan = plan
         self.stdio = stdio
-        self.seccomp = seccomp
+        self.confinement = confinement
         self.inherited = inherited
         self.sync = sync
 
@@ -75,12 +75,13 @@ class Child:
                 self._enter_cgroup_namespace()
             b.become(
                 self.plan.process,
-                seccomp=self.seccomp,
+                confinement=self.confinement,
                 labels=labels,
                 keyring=self.plan.new_session_keyring,
                 persona=self.plan.personality,
                 before_exec=self._before_exec,
                 announce=self._announce,
+                lend=self._lend,
                 keep=(self.sync.fileno(),) if fifo is None else (self.sync.fileno(), fifo),
                 preserve=self.stdio.preserve,
             )
@@ -176,6 +177,9 @@ class Child:
         # the host's /proc tells the pid that the host knows; once inside there is only our own
         pid = int(os.readlink("/proc/self")) if status == "creating" else os.getpid()
         return state_json(plan.container_id, status, pid, plan.bundle, plan.annotations)
+
+    def _lend(self, listener: int) -> None:
+        self.sync.say("listener", listener)
 
     def _announce(self) -> None:
         try:

@@ -43,6 +43,7 @@ def join(
     target_start_time: int | None = None,
     cgroup: "Cgroup | None" = None,
     seccomp: bytes | None = None,
+    socketcalls: bool = False,
     new_session_keyring: bool = True,
     ignore_paused: bool = False,
 ) -> Launched:
@@ -55,6 +56,7 @@ def join(
         target_start_time: checked, so that a recycled pid is not taken for the container.
         cgroup: the container's; None: the caller's own.
         seccomp: compiled filter, or None.
+        socketcalls: the caller answers socketcall(2), by `Launched.listener`, if 32-bit programs are likely there.
         new_session_keyring: join a new session keyring.
         ignore_paused: in a frozen container wait until it is thawed.
 
@@ -74,7 +76,8 @@ def join(
             flags |= NAMESPACES[kind][0]
         plan = plan_process(process, _CAPABILITIES_IN_USER_NAMESPACE if "user" in kinds else None)
         parent, child = sync.pair()
-        body = _Joining(target, flags, plan, stdio, seccomp, new_session_keyring, sync.ChildSide(child))
+        confinement = b.Confinement(seccomp, socketcalls=socketcalls)
+        body = _Joining(target, flags, plan, stdio, confinement, new_session_keyring, sync.ChildSide(child))
         try:
             pid, pidfd = _fork(target, target_pid, cgroup, body)
         except BaseException:
@@ -114,7 +117,7 @@ def pidfd_of(pid: int, started: int | None) -> int:
 class _Joining:
     """The child's side."""
 
-    __slots__ = ("_flags", "_keyring", "_plan", "_seccomp", "_stdio", "_sync", "_target")
+    __slots__ = ("_confinement", "_flags", "_keyring", "_plan", "_stdio", "_sync", "_target")
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class _Joining:
         flags: int,
         plan: "ProcessPlan",
         stdio: Stdio,
-        seccomp: bytes | None,
+        confinement: b.Confinement,
         keyring: bool,
         channel: sync.ChildSide,
     ) -> None:
@@ -130,7 +133,7 @@ class _Joining:
         self._flags = flags
         self._plan = plan
         self._stdio = stdio
-        self._seccomp = seccomp
+        self._confinement = confinement
         self._keyring = keyring
         self._sync = channel
 
@@ -160,10 +163,11 @@ class _Joining:
                 b.connect(self._stdio.stdin, self._stdio.stdout, self._stdio.stderr)
             b.become(
                 self._plan,
-                seccomp=self._seccomp,
+                confinement=self._confinement,
                 labels=labels,
                 keyring=self._keyring,
                 announce=self._announce,
+                lend=self._lend,
                 keep=(self._sync.fileno(),),
                 preserve=self._stdio.preserve,
             )
@@ -171,6 +175,9 @@ class _Joining:
             self._sync.fail(error)
         finally:
             os._exit(1)
+
+    def _lend(self, listener: int) -> None:
+        self._sync.say("listener", listener)
 
     def _announce(self) -> None:
         self._sync.say("exec")
@@ -217,7 +224,7 @@ def _accompany(
     watch: sync.Watch,
     target_pid: int,
 ) -> Launched:
-    master: int | None = None
+    given: dict[str, int | None] = {}
     try:
         if cgroup is not None and set(cgroup.paths) != {""}:
             cgroup.add(pid, beside=target_pid)
@@ -230,19 +237,19 @@ def _accompany(
             if message is None:
                 if not executing:
                     raise WherryError("the process ended before it could execute")
-                return Launched(pid, pidfd, started, master)
+                return Launched(pid, pidfd, started, given.get("terminal"), given.get("listener"))
             if "error" in message:
                 raise sync.raised(message)
-            if message.get("at") == "terminal":
-                master = fd
+            if message.get("at") in ("terminal", "listener"):
+                given[message["at"]] = fd
             executing = executing or message.get("at") == "exec"
     except BaseException:
         pidfd_send_signal(pidfd, SIGKILL)
         # in a frozen cgroup v1 it dies when that is thawed
         reap(pidfd, _REAP_SECONDS)
-        os.close(pidfd)
-        if master is not None:
-            os.close(master)
+        for fd in (pidfd, *given.values()):
+            if fd is not None:
+                os.close(fd)
         raise
     finally:
         channel.close()

@@ -14,7 +14,7 @@ from wherry.linux.namespace import CLONE_NEWTIME, NAMESPACES, open_namespace, se
 from wherry.linux.process import pidfd_send_signal, start_time
 from wherry.linux.signals import SIGKILL
 from wherry.runtime import rootfs, sync
-from wherry.runtime.become import warm
+from wherry.runtime.become import Confinement, warm
 from wherry.runtime.devices import open_device_sources
 from wherry.runtime.execute import Child, Inherited
 from wherry.runtime.hooks import run_hooks, state_json
@@ -40,6 +40,7 @@ def launch(
     *,
     cgroup: "Cgroup | None" = None,
     seccomp: bytes | None = None,
+    socketcalls: bool = False,
     concurrently: "Callable[[int], None] | None" = None,
     start_fifo: int | None = None,
 ) -> Launched:
@@ -50,6 +51,8 @@ def launch(
         stdio: standard streams; the caller keeps its descriptors.
         cgroup: created here with the plan's resources, and removed again on failure; None: the caller's own.
         seccomp: compiled filter, or None.
+        socketcalls: the caller answers socketcall(2), by `Launched.listener`, if 32-bit programs are likely there.
+            Not with `start_fifo`.
         concurrently: called with the pid while the child builds its root.
         start_fifo: descriptor of a FIFO opened for reading and writing. With it the return comes before the exec: the
             process waits, confined, until a byte is written.
@@ -89,7 +92,8 @@ def launch(
             def born() -> None:
                 # held here, it would keep the child from seeing that its parent is gone
                 parent.close()
-                Child(plan, stdio, seccomp, inherited, sync.ChildSide(child)).run()
+                confinement = Confinement(seccomp, socketcalls=socketcalls)
+                Child(plan, stdio, confinement, inherited, sync.ChildSide(child)).run()
 
             pid, pidfd = here.make_child(born_in, born)
         except BaseException:
@@ -154,7 +158,7 @@ class _Birth:
 class _Parent:
     """What the parent knows of the child."""
 
-    __slots__ = ("cgroup", "code", "failed", "master", "pid", "pidfd", "plan", "started", "sync")
+    __slots__ = ("cgroup", "code", "failed", "listener", "master", "pid", "pidfd", "plan", "started", "sync")
 
     def __init__(
         self, plan: "Plan", pid: int, pidfd: int, channel: sync.ParentSide, cgroup: "Cgroup | None" = None
@@ -166,6 +170,7 @@ class _Parent:
         self.pidfd = pidfd
         self.sync = channel
         self.master: int | None = None
+        self.listener: int | None = None
         self.started = 0
         self.failed = False
 
@@ -194,6 +199,8 @@ class _Parent:
             where = message.get("at")
             if where == "terminal":
                 self.master = fd
+            elif where == "listener":
+                self.listener = fd
             elif where == "hooks":
                 state = self.state("creating")
                 for kind in ("prestart", "createRuntime"):
@@ -219,8 +226,9 @@ class _Parent:
         # a cgroup above may be frozen: it dies when that is thawed
         reap(self.pidfd, _REAP_SECONDS)
         os.close(self.pidfd)
-        if self.master is not None:
-            os.close(self.master)
+        for fd in (self.master, self.listener):
+            if fd is not None:
+                os.close(fd)
 
 
 def _accompany(
@@ -247,7 +255,7 @@ def _accompany(
                 run_hooks("poststart", plan.hooks["poststart"], parent.state("running"))
             except WherryError as error:
                 launched.warnings = (str(error),)  # the specification: warn, and go on
-        launched.master = parent.master
+        launched.master, launched.listener = parent.master, parent.listener
         return launched
     except KernelError as error:
         # when the child fails early, the parent stumbles over its absence: the child's own words say why. One that

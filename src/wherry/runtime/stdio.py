@@ -26,14 +26,18 @@ class Launched:
     """A process that was executed (or that waits for `start`).
 
     `pid` as the caller sees it, `pidfd` (the caller closes it), `start_time` in clock ticks since boot, `master` of its
-    terminal or None, `warnings`: what went wrong without being a reason to fail (a poststart hook).
+    terminal or None, `listener` of its filter or None: where the caller answers its socketcall(2), `warnings`: what
+    went wrong without being a reason to fail (a poststart hook).
     """
 
-    __slots__ = ("master", "pid", "pidfd", "start_time", "warnings")
+    __slots__ = ("listener", "master", "pid", "pidfd", "start_time", "warnings")
 
-    def __init__(self, pid: int, pidfd: int, start_time: int, master: int | None = None) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, start_time: int, master: int | None = None, listener: int | None = None
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.start_time = start_time
         self.master = master
+        self.listener = listener
         self.warnings: tuple[str, ...] = ()

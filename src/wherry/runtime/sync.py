@@ -3,6 +3,7 @@
 child -> parent   {"error": …}      it failed and ends
                   {"at": "hooks"}   its mounts are made; it waits for `pivot`
                   {"at": "terminal"} with the master's descriptor
+                  {"at": "listener"} with the descriptor of its filter, where that asks about calls
                   {"at": "waiting"} everything is done; it waits for `start`
                   {"at": "exec"}    the next thing is execve; then the socket closes, or an error follows
 parent -> child   one byte: M maps are written, C it is in its cgroup, P pivot, G go on to exec

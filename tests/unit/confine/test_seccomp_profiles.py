@@ -1,6 +1,7 @@
 """Seccomp profiles: what is chosen, what is refused, and what the program then answers."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from wherry.linux import libseccomp
 from wherry.oci.isolation import DEFAULT_CAPABILITIES
 from wherry.oci.seccomp_profile import default_profile
 from wherry.runtime.seccomp import cached_program, compile_profile, resolve
+from wherry.runtime.socketcall import asking, is_32_bit
 
 X86_64, I386 = 0xC000003E, 0x40000003
-ALLOW, KILL = 0x7FFF0000, 0x00000000
+ALLOW, KILL, USER_NOTIF = 0x7FFF0000, 0x00000000, 0x7FC00000
 EPERM, ENOSYS = 0x00050001, 0x00050026
 DEFAULT = frozenset(DEFAULT_CAPABILITIES)
 
@@ -66,6 +68,37 @@ def test_a_32_bit_socketcall_makes_no_sockets(program: bytes) -> None:
     """Its arguments cannot be seen; all that works on a socket that is there is allowed."""
     assert answer(program, 102, 1, audit=I386) == EPERM
     assert answer(program, 102, 2, audit=I386) == ALLOW
+
+
+@pytest.mark.parametrize("high", [0, 1 << 32, 0xFFFFFFFF << 32])
+def test_a_filter_that_asks_about_socketcall(program: bytes, high: int) -> None:
+    """It asks about SYS_SOCKET of 32-bit x86, and answers all else as without."""
+    asks = asking(program)
+    assert answer(asks, 102, high | 1, audit=I386) == USER_NOTIF
+    for audit in (X86_64, I386, 0xC00000B7):
+        for number in (*range(500), 0x40000000 | 41, 0x40000000 | 102):
+            for first in (0, 1, 2, 38, 40):
+                if (audit, number, first) != (I386, 102, 1):
+                    expected = answer(program, number, high | first, audit=audit)
+                    assert answer(asks, number, high | first, audit=audit) == expected, (audit, number, first)
+
+
+def test_which_programs_are_32_bit(tmp_path: Path) -> None:
+    """By the head of the file, or of the interpreter; nothing that is not a regular file is opened."""
+
+    def elf(name: str, kind: int, machine: int) -> str:
+        (tmp_path / name).write_bytes(b"\x7fELF" + bytes([kind, 1, 1]) + bytes(11) + machine.to_bytes(2, "little"))
+        return str(tmp_path / name)
+
+    programs = {"i386": elf("i386", 1, 3), "amd64": elf("amd64", 2, 62), "x32": elf("x32", 1, 62), "short": "/dev/null"}
+    for name in list(programs):
+        (tmp_path / f"{name}.sh").write_text(f"#! {programs[name]} -e\ntrue\n")
+        programs[f"{name}.sh"] = str(tmp_path / f"{name}.sh")
+    (tmp_path / "twice").write_text(f"#!{programs['i386.sh']}\n")
+    (tmp_path / "nul").write_bytes(b"#!/a\0b\n")
+    os.mkfifo(tmp_path / "fifo")
+    programs |= {name: str(tmp_path / name) for name in ("twice", "nul", "fifo", "absent")}
+    assert {name for name, path in programs.items() if is_32_bit(path)} == {"i386", "i386.sh"}
 
 
 @pytest.mark.parametrize(
