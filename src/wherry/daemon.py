@@ -24,7 +24,7 @@ from wherry.distribution.settings import registry_settings
 from wherry.engine import holding
 from wherry.engine.engine import Engine
 from wherry.errors import InvalidArgument, Unavailable, WherryError
-from wherry.linux import heap, loopwatch, rooted
+from wherry.linux import heap, loopwatch, rooted, stacks
 from wherry.network.bridge import parse_bip
 
 log = logging.getLogger("wherryd")
@@ -255,6 +255,8 @@ async def _serve(config: EngineConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # not through the loop: it may be what hangs
+    signal.signal(signal.SIGUSR1, lambda *_: _write_stacks(config.roots.run, loop))
     engine = Engine(config)
     server = Server(engine)
     pidfile = config.pidfile or config.roots.pidfile
@@ -289,6 +291,13 @@ async def _serve(config: EngineConfig) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(pidfile)
     os.close(marked)
+
+
+def _write_stacks(directory: str, loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        log.info("stacks written to %s", stacks.write_stacks(directory, loop))
+    except OSError as error:
+        log.error("stacks cannot be written to %s: %s", directory, error.strerror)
 
 
 def _change_service(*, register: bool) -> int:

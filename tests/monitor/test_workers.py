@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
+from wherry.errors import Unavailable
 
 from .bench import Bench, Client, frames
 
@@ -67,6 +70,35 @@ def test_follower_ends_with_its_client(with_bench: Run) -> None:
         reader.close()
         async with asyncio.timeout(5):
             await worker
+
+    with_bench(test)
+
+
+def test_a_killed_worker_is_not_waited_for(with_bench: Run) -> None:
+    """The worker's end counts, not that of its result's pipe, which somebody else may hold open."""
+
+    async def test(bench: Bench) -> None:
+        container = bench.container()
+        await container.run("sh", "-c", "echo one; sleep 100")
+        reader = Client.pair()
+        args = {"path": str(container.log), "run_dir": str(container.run_dir), "follow": True, "framed": False}
+        worker = asyncio.create_task(bench.spawner.run_worker("logs", args, {"client": reader.fd}))
+        await reader.until(b"one\n")
+        spawner = bench.spawner.pid
+        found = Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split()
+        (pid,) = [int(one) for one in found if Path(f"/proc/{one}/comm").read_text() == "wherry-logs\n"]
+        pipes = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(fd).startswith("pipe:")]
+        held = [os.open(fd, os.O_WRONLY | os.O_CLOEXEC) for fd in pipes]
+        try:
+            assert held
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable, match="ended without a result"):
+                    await worker
+        finally:
+            for fd in held:
+                os.close(fd)
+            reader.close()
 
     with_bench(test)
 

@@ -92,6 +92,7 @@ class Mounts:
         ready = Ready()
         async with AsyncExitStack() as stack:
             try:
+                await self._lock(op, inputs, stack)
                 for index, mount in enumerate(op.mounts):
                     await self._one(ready, index, mount, inputs, place, stores, stack)
                 for name, content in op.files:
@@ -104,6 +105,19 @@ class Mounts:
             finally:
                 for fd in ready.data.values():
                     os.close(fd)
+
+    async def _lock(self, op: Exec, inputs: list[Result | None], stack: AsyncExitStack) -> None:
+        """Take every cache that the step has alone: each once, and all steps in the same order.
+
+        Two steps that took the same two caches in their Dockerfiles' order could wait for each other.
+        """
+        keys = {
+            cache_key(mount, inputs[mount.input] if mount.input >= 0 else None)
+            for mount in op.mounts
+            if mount.kind == "cache" and mount.sharing == "locked"
+        }
+        for key in sorted(keys):
+            await stack.enter_async_context(self._locks.lock(key))
 
     async def _one(
         self,
@@ -209,9 +223,7 @@ class Mounts:
         """The directory of a cache, made and filled where it is new."""
         source = inputs[mount.input] if mount.input >= 0 else None
         key = cache_key(mount, source)
-        if mount.sharing == "locked":
-            await stack.enter_async_context(self._locks.lock(key))
-        elif mount.sharing == "private":
+        if mount.sharing == "private":
             # each at the same time has its own; the first that is free
             number = 0
             while self._locks.lock(f"{key}-{number}").locked():

@@ -5,6 +5,7 @@ cgroup, links and mounts with it. Nothing of it is durable, and nothing lists it
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -24,6 +25,7 @@ from wherry.containers.model import Container, Record
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_filter
 from wherry.containers.spec.configuration import SpecRequest, build_spec
+from wherry.containers.start import START_DEADLINE
 from wherry.containers.states import move
 from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
@@ -32,6 +34,11 @@ from wherry.wire.containers import Config, HostConfig
 
 _HEADER = struct.Struct(">BxxxL")
 _READ = 256 * 1024
+# how long a step that has ended may give no output before its end, and how long its monitor may take to end
+_OUTPUT_DEADLINE = 30.0
+_END_DEADLINE = 30.0
+
+log = logging.getLogger("wherry.steps")
 
 
 class Steps:
@@ -87,6 +94,7 @@ class Steps:
     ) -> int:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[int] = loop.create_future()
+        began = asyncio.Event()
 
         def on_event(event: dict[str, Any]) -> None:
             kind = event.get("event")
@@ -97,6 +105,7 @@ class Steps:
             elif kind == "started":
                 container.pid = int(event["pid"])
                 move(container, "running")
+                began.set()
             elif kind == "exited":
                 over.set_result(int(event["code"]))
 
@@ -120,12 +129,18 @@ class Steps:
             finally:
                 theirs.close()
             started()
-            reader = asyncio.ensure_future(_read_frames(ours, output))
+            frames = _Frames(ours, output)
+            reader = asyncio.ensure_future(frames.read())
             try:
+                await _begun(began, over, container.id)
                 code = await over
-                await reader
+                await _rest(frames, reader, container.id)
             finally:
                 reader.cancel()
+                # the loop lets go of the socket only then; were it closed before, its number's next owner is not heard
+                await asyncio.wait([reader])
+                if not reader.cancelled():
+                    reader.exception()  # another error may be on its way
             return code
         finally:
             over.cancel()
@@ -138,9 +153,10 @@ class Steps:
         try:
             if monitor is not None:
                 try:
-                    await monitor.request("end")
-                    await monitor.wait_dead()  # type: ignore[attr-defined]  # a MonitorHandle
-                except WherryError:
+                    async with asyncio.timeout(_END_DEADLINE):
+                        await monitor.request("end")
+                        await monitor.wait_dead()  # type: ignore[attr-defined]  # a MonitorHandle
+                except (WherryError, TimeoutError):
                     await strays.end(context, container.id, container.record.host_config.cgroup_parent)
                 finally:
                     monitor.close()
@@ -252,16 +268,60 @@ def _environment(task: Task) -> list[str]:
     return found
 
 
-async def _read_frames(sock: Any, output: Output) -> None:
-    """Read Docker's frames until their end."""
-    loop = asyncio.get_running_loop()
-    buffer = bytearray()
-    while data := await loop.sock_recv(sock, _READ):
-        buffer += data
-        while len(buffer) >= _HEADER.size:
-            stream, size = _HEADER.unpack_from(buffer)
-            end = _HEADER.size + size
-            if len(buffer) < end:
-                break
-            output(stream, bytes(buffer[_HEADER.size : end]))
-            del buffer[:end]
+async def _begun(began: asyncio.Event, over: "asyncio.Future[int]", id_: str) -> None:
+    """Wait until a step's program was started, or will not be.
+
+    Raises:
+        Unavailable: its monitor tells of neither.
+    """
+    waiting = asyncio.ensure_future(began.wait())
+    both: list[asyncio.Future[Any]] = [waiting, over]
+    try:
+        await asyncio.wait(both, timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        if not (waiting.done() or over.done()):
+            raise Unavailable(f"step {id_[:12]} was not started within {START_DEADLINE:.0f} seconds")
+    finally:
+        waiting.cancel()
+
+
+async def _rest(frames: "_Frames", reader: "asyncio.Future[None]", id_: str) -> None:
+    """Wait for the end of a step's output; the step has ended. Output that does not end is not waited for."""
+    while not reader.done():
+        before = frames.taken
+        await asyncio.wait([reader], timeout=_OUTPUT_DEADLINE)
+        if frames.taken == before and not reader.done():
+            log.error("step %s has ended, and its output has not; what it wrote last may be missing", id_[:12])
+            return
+    await reader
+
+
+class _Frames:
+    """Docker's frames of a step's output.
+
+    Args:
+        sock: where they come from; non-blocking.
+        output: gets their content.
+
+    Attributes:
+        taken: bytes read so far.
+    """
+
+    def __init__(self, sock: socket.socket, output: Output) -> None:
+        self._sock = sock
+        self._output = output
+        self.taken = 0
+
+    async def read(self) -> None:
+        """Read until the end."""
+        loop = asyncio.get_running_loop()
+        buffer = bytearray()
+        while data := await loop.sock_recv(self._sock, _READ):
+            self.taken += len(data)
+            buffer += data
+            while len(buffer) >= _HEADER.size:
+                stream, size = _HEADER.unpack_from(buffer)
+                end = _HEADER.size + size
+                if len(buffer) < end:
+                    break
+                self._output(stream, bytes(buffer[_HEADER.size : end]))
+                del buffer[:end]

@@ -144,7 +144,7 @@ class Spawner:
                 os.close(write)
             pidfd = received["pidfd"]
             try:
-                result = await _read_result(read, progress)
+                result = await _read_result(read, pidfd, progress)
             except BaseException:
                 _kill(pidfd)
                 raise
@@ -274,20 +274,29 @@ async def _reap(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-async def _read_result(fd: int, progress: Callable[[Event], None] | None) -> Event | None:
-    """Read lines until the end of the pipe: progress objects, and the result, which is returned."""
+async def _read_result(fd: int, pidfd: int, progress: Callable[[Event], None] | None) -> Event | None:
+    """Read lines until the end of the pipe, or of the worker: progress objects, and the result, which is returned.
+
+    A process that the worker has left behind may hold the pipe open for ever.
+    """
     loop = asyncio.get_running_loop()
     buffer, result = bytearray(), None
+    dead = asyncio.Event()
     while True:
         readable: asyncio.Future[None] = loop.create_future()
         loop.add_reader(fd, _resolve, readable)
+        loop.add_reader(pidfd, _ended, readable, dead)
         try:
             await readable
         finally:
             loop.remove_reader(fd)
+            loop.remove_reader(pidfd)
         try:
+            # what a dead worker has written is in the pipe: after that it is empty
             data = os.read(fd, 65536)
         except BlockingIOError:
+            if dead.is_set():
+                return result
             continue
         if not data:
             return result
@@ -309,3 +318,8 @@ async def _read_result(fd: int, progress: Callable[[Event], None] | None) -> Eve
 def _resolve(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _ended(future: "asyncio.Future[None]", dead: asyncio.Event) -> None:
+    dead.set()
+    _resolve(future)

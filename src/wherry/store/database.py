@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from errno import ENOSPC
 from typing import Any, TypeVar
 
@@ -171,7 +171,10 @@ class Database:
             ending = None in batch
             work = [item for item in batch if item is not None]
             if work:
-                self._transaction(work)
+                try:
+                    self._transaction(work)
+                except BaseException as error:  # noqa: BLE001 (whoever waits gets it; without this thread all would wait)
+                    self._give_up(work, error)
         self._writer.close()
 
     def _transaction(self, work: list[tuple[Write[Any], "Future[Any]"]]) -> None:
@@ -198,9 +201,7 @@ class Database:
             failure: WherryError = StoreCorrupt(f"database {self.path}: {error}")
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
                 failure = KernelError("write database", ENOSPC, self.path)
-            for _, future in work:
-                if not future.cancelled():
-                    future.set_exception(failure)
+            _fail(work, failure)
             return
         if connection.total_changes != before:
             self.doubtful = False
@@ -209,6 +210,33 @@ class Database:
                 future.set_result(result)
             else:
                 future.set_exception(failed)
+
+    def _give_up(self, work: list[tuple[Write[Any], "Future[Any]"]], error: BaseException) -> None:
+        """Fail a batch in whose transaction something unexpected happened, and go on with a connection that works."""
+        traceback.clear_frames(error.__traceback__)
+        self.doubtful = True
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            self._writer.execute("SELECT 1").close()
+        except sqlite3.Error:
+            self._reopen()
+        _fail(work, StoreCorrupt(f"database {self.path}: {error}"))
+
+    def _reopen(self) -> None:
+        try:
+            self._writer.close()
+            self._writer = _connect(self.path, shared=False)
+        except (sqlite3.Error, OSError, StoreCorrupt):
+            return  # the next batch fails too, and tries it again
+
+
+def _fail(work: list[tuple[Write[Any], "Future[Any]"]], error: WherryError) -> None:
+    for _, future in work:
+        try:
+            future.set_exception(error)
+        except InvalidStateError:
+            continue  # cancelled in this moment, or done
 
 
 def _value(result: T) -> T:

@@ -205,3 +205,18 @@ def test_many_writers_of_the_build_cache(database: Database) -> None:
     for _ in range(5):
         asyncio.run(run())
     assert database.read("SELECT count(*) FROM build_cache") == [(16 * 50,)]
+
+
+def test_the_writer_outlives_whatever_happens_in_it(database: Database) -> None:
+    """A write that ruins the connection fails with those beside it, and the next one finds a connection that works."""
+
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                with pytest.raises(StoreCorrupt, match="closed database"):
+                    await database.write(lambda connection: connection.close())
+                assert await database.write(insert("a")) == 1
+                await database.write(lambda connection: connection.execute("DELETE FROM image_names").rowcount)
+
+    asyncio.run(main())
+    assert database.read("SELECT name FROM image_names") == []
