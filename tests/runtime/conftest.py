@@ -158,6 +158,20 @@ class Box:
         self._alive.append(joined)
         return self._finish(joined, read)
 
+    def join_terminal(self, target: Launched, *args: str, **process: Any) -> tuple[int, str]:
+        """Run a command beside `target` on a terminal of its own, to the end. Returns (exit code, output)."""
+        value = {**self.config["process"], "args": list(args), "terminal": True, **process}
+        joined = join(target.pid, parse_process(value), Stdio(terminal=True), target_start_time=target.start_time)
+        self._alive.append(joined)
+        assert joined.master is not None
+        output = terminal_output(joined.master)
+        code = reap(joined.pidfd)
+        assert code is not None
+        self._alive.remove(joined)
+        os.close(joined.pidfd)
+        os.close(joined.master)
+        return code, output.decode()
+
     def _finish(self, launched: Launched, read: int) -> tuple[int, str]:
         with open(read, "rb") as stream:
             output = stream.read()
@@ -177,7 +191,8 @@ class Box:
         self._alive.remove(launched)
 
     def close(self) -> None:
-        for launched in list(self._alive):
+        # process 1 of a PID namespace cannot be reaped before those that joined it
+        for launched in reversed(self._alive.copy()):
             self.kill(launched)
 
 
@@ -189,6 +204,19 @@ def box(tmp_path: Path) -> Iterator[Box]:
     yield found
     found.close()
     assert host_state() == before, "a mount or a descriptor was left behind"
+
+
+def terminal_output(master: int) -> bytes:
+    """What is written to a terminal until the last process has closed it."""
+    output = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # EIO: nobody has it open any more
+            return output
+        if not piece:
+            return output
+        output += piece
 
 
 def host_state() -> tuple[list[str], list[str]]:

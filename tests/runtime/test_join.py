@@ -46,6 +46,14 @@ def test_user_and_working_directory(box: Box) -> None:
     assert (code, output) == (0, "app\n/etc\n/home/app\n")
 
 
+def test_a_terminal_has_the_size_that_was_asked(box: Box) -> None:
+    """`exec -t` begins with the client's height and width, and the terminal is the process's own."""
+    launched = box.start("sleep", "60")
+    script = "busybox stty size; echo own > /dev/tty"
+    size = {"height": 33, "width": 77}
+    assert box.join_terminal(launched, "sh", "-c", script, consoleSize=size) == (0, "33 77\r\nown\r\n")
+
+
 def test_words_of_failures(box: Box) -> None:
     """What is wrong is said in Docker's words."""
     launched = box.start("sleep", "60")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cgroups import needs
-from tests.runtime.conftest import Box
+from tests.runtime.conftest import Box, terminal_output
 from wherry.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -345,15 +345,7 @@ def test_terminal_is_the_containers_own(box: Box) -> None:
     process["args"] = ["sh", "-c", "tty; busybox stty size; test -c /dev/console && echo console; echo 1 > /dev/tty"]
     launched = box.start(stdio=Stdio(terminal=True))
     assert launched.master is not None
-    output = b""
-    while True:
-        try:
-            piece = os.read(launched.master, 4096)
-        except OSError:
-            break
-        if not piece:
-            break
-        output += piece
+    output = terminal_output(launched.master)
     assert output == b"/dev/pts/0\r\n33 77\r\nconsole\r\n1\r\n"
 
 

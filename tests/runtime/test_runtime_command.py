@@ -232,6 +232,63 @@ def test_foreground_terminal_is_relayed(runtime: RuntimeCommand, bundle: Bundle)
         os.close(slave)
 
 
+def test_a_resized_window_resizes_the_containers_terminal(runtime: RuntimeCommand, bundle: Bundle) -> None:
+    """SIGWINCH for the command: the program in the foreground sees the new size."""
+    from wherry.linux.terminal import set_size
+
+    bundle.config["process"]["terminal"] = True
+    bundle.args(
+        "sh", "-c", "busybox stty size; until busybox stty size | grep -x '50 100'; do sleep 0.05; done; exit 4"
+    )
+    master, slave = pty.openpty()
+    set_size(slave, 40, 90)
+    process = subprocess.Popen(
+        [*runtime.words, "run", "-b", str(bundle.path), "box"], stdin=slave, stdout=slave, stderr=slave
+    )
+    try:
+        output = b""
+        for size, next_size in ((b"40 90\r\n", (50, 100)), (b"50 100\r\n", None)):
+            while size not in output:
+                assert select.select([master], [], [], 20)[0], output
+                output += os.read(master, 1000)
+            if next_size:
+                set_size(slave, *next_size)
+                process.send_signal(signal.SIGWINCH)
+        assert process.wait(20) == 4
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+
+
+def test_hooks_run_at_their_commands_and_see_the_state(runtime: RuntimeCommand, bundle: Bundle, tmp_path: Path) -> None:
+    """`create`, `start` and `delete` run theirs once; the state has the pid as long as there is a process."""
+    log = tmp_path / "log"
+    text = f'{{ echo "$0"; cat; echo; }} >> {log}'
+    bundle.config["hooks"] = {
+        kind: [{"path": "/bin/sh", "args": ["sh", "-c", text, kind], "env": ["PATH=/bin:/usr/bin"]}]
+        for kind in ("createRuntime", "poststart", "poststop")
+    }
+    bundle.args("sleep", "60")
+
+    def seen() -> list[tuple[str, str, int | None]]:
+        lines = log.read_text().splitlines()
+        states = [json.loads(line) for line in lines[1::2]]
+        assert {state["id"] for state in states} == {"box"}
+        return [(kind, state["status"], state.get("pid")) for kind, state in zip(lines[::2], states, strict=True)]
+
+    with open(os.devnull, "w") as null:
+        create = ("create", "--bundle", str(bundle.path), "box")
+        subprocess.run([*runtime.words, *create], check=True, stdin=null, stdout=null, stderr=null)
+    pid = json.loads(runtime("state", "box").stdout)["pid"]
+    assert seen() == [("createRuntime", "creating", pid)]
+    assert runtime("start", "box").returncode == 0
+    assert seen()[1:] == [("poststart", "running", pid)]
+    assert runtime("delete", "--force", "box").returncode == 0
+    assert seen()[2:] == [("poststop", "stopped", None)]
+
+
 def test_preserved_descriptors_are_the_only_ones(runtime: RuntimeCommand, bundle: Bundle) -> None:
     """`--preserve-fds 1` passes descriptor 3, and no other."""
     bundle.args("sh", "-c", "ls /proc/self/fd; cat <&3")
