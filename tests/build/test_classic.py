@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -173,3 +174,15 @@ def test_a_dockerfile_from_elsewhere_or_from_stdin(context: Context, tmp_path: P
         argv = ("docker", "build", "--no-cache", *flags, str(context.directory))
         done = context.engine.run(*argv, env=CLASSIC, stdin=stdin)
         assert f"hello.txt\n{size}\n" in done.out
+
+
+def test_the_time_of_a_copied_directory(context: Context) -> None:
+    """A destination that COPY makes has its source's time; one that was there is changed by what comes into it."""
+    context.write("d/hello.txt", "hello")
+    os.utime(context.directory / "d", (1_000_000_000, 1_000_000_000))
+    context.docker(
+        "FROM busybox\nRUN mkdir /old && touch -d @900000000 /old\nCOPY d /new/\nCOPY d /old/\n", "-t", "timed"
+    )
+    new, old = context.run("timed", "stat", "-c", "%Y", "/new", "/old").split()
+    assert new == "1000000000"
+    assert int(old) > 1_000_000_000

@@ -112,6 +112,18 @@ def test_builds_that_swap_a_directory_for_a_link_win_no_race(context: Context, o
         race(attempt, ("directory", "link"), rounds=6)
 
 
+def test_a_root_with_a_proc_of_its_own(context: Context) -> None:
+    """A worker that replaces a file reads nothing of its root's `/proc`, which may be a file or a link without end."""
+    context.write("f", "mine")
+    context.write("g", "new")
+    os.makedirs(context.directory / "links/self")
+    os.symlink("fd", context.directory / "links/self/fd")  # a link to itself
+    for proc in ("f /proc", "links /proc"):
+        context.docker(f"FROM scratch\nCOPY f /f\nCOPY {proc}\nCOPY g /f\n", "-t", "own")
+        context.docker("FROM busybox\nCOPY --from=own /f /f\n", "-t", "seen")
+        assert context.run("seen", "cat", "/f") == "new"
+
+
 def test_copies_into_links_stay_in_the_root(context: Context, outside: Path) -> None:
     """CVE-2024-9407 and its kin: a destination, a WORKDIR and an archive's directory that are links to the host."""
     context.write("f", "mine")

@@ -200,3 +200,26 @@ def test_tag_of_a_record(engine: EngineProcess) -> None:
     path = Path(engine.docker("inspect", "-f", "{{.LogPath}}", "lg").out.strip())
     assert json.loads(path.read_text())["attrs"] == {"tag": f"lg-{id_[:12]}-echo hi"}
     assert engine.docker("logs", "--details", "lg").out == f"tag=lg-{id_[:12]}-echo+hi hi\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes"),
+    [
+        (("labels=one,three",), {"one": "1", "three": "3"}),
+        (("labels-regex=^t",), {"two": "2", "three": "3"}),
+        (("labels=one", "labels-regex=^two$"), {"one": "1", "two": "2"}),
+        (("env=COLOR,NONE", "env-regex=^SI"), {"COLOR": "red", "SIZE": "big"}),
+        (("labels=two", "env=SIZE"), {"two": "2", "SIZE": "big"}),
+    ],
+)
+def test_labels_and_variables_of_a_record(
+    engine: EngineProcess, options: tuple[str, ...], attributes: dict[str, str]
+) -> None:
+    """Those that the options choose, by name or expression, and no others, are repeated with each record."""
+    words = ["-l", "one=1", "-l", "two=2", "-l", "three=3", "-e", "COLOR=red", "-e", "SIZE=big"]
+    words += [f"--log-opt={option}" for option in options]
+    engine.docker("run", "--name", "lg", "--net", "none", *words, "busybox", "echo", "hi")
+    path = Path(engine.docker("inspect", "-f", "{{.LogPath}}", "lg").out.strip())
+    assert json.loads(path.read_text())["attrs"] == attributes
+    shown = ",".join(f"{name}={value}" for name, value in sorted(attributes.items()))
+    assert engine.docker("logs", "--details", "lg").out == f"{shown} hi\n"
