@@ -11,7 +11,7 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
 from wherry.containers.states import recover
-from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, to_wire
+from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, from_wire, to_wire
 from wherry.runtime.cgroups import open_cgroup
 from wherry.store.atomic import sweep_temporary
 
@@ -184,16 +184,10 @@ async def _take_over(context: Context, container: Container, run: str, saved: di
 
 async def _never_ran(context: Context, container: Container, state: dict[str, Any]) -> None:
     """Leave a start that failed while no engine was there as `start` leaves one that fails."""
-    container.exit = _end_of(context, container, state)
-    container.error = container.exit.message
-    monitor, container.monitor = container.monitor, None
-    # the mark first: killed in between, a mark without a sandbox would look like a power failure
-    launch.unmark(context.roots.container(container.id))
-    await settle.settle(context, container, monitor)
-    if container.record.host_config.auto_remove:
-        from wherry.containers.remove import remove_exited
+    from wherry.containers.start import undo, worded
 
-        await remove_exited(context, container)
+    failure = _end_of(context, container, state).error or to_wire(MonitorLost(exits.LOST))
+    await undo(context, container, worded(from_wire(failure)))
 
 
 async def _thaw(context: Context, container: Container, state: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ class Record(Struct):
 
 
 class ExitRecord(Struct):
-    """`exit.json`, written by the monitor (or by us, for a monitor that was killed)."""
+    """`exit.json`, written by the monitor; by us for a monitor that was killed, and after a start that failed."""
 
     code: int = 0
     signal: int | None = None

@@ -21,7 +21,7 @@ def save(roots: Roots, record: Record) -> None:
 
 
 def save_exit(roots: Roots, id_: str, record: ExitRecord) -> None:
-    """Write `exit.json` durably, for a monitor that could not."""
+    """Write `exit.json` durably: for a monitor that could not, or over its record of a start that failed."""
     write_atomic(f"{roots.container(id_)}/exit.json", _ENCODER.encode(record))
 
 

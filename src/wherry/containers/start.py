@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 from typing import Any
 
@@ -35,8 +36,11 @@ from wherry.errors import (
     Unavailable,
     WherryError,
     from_wire,
+    to_wire,
 )
 from wherry.linux.taken import until_taken
+
+log = logging.getLogger("wherry.start")
 
 START_DEADLINE = 60.0
 _HEADS_WITHIN = 2.0
@@ -133,8 +137,8 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
         network.started()
         await publishing
     except BaseException as error:
-        failure = _worded(error)
-        await _undo(context, container, failure)
+        failure = worded(error)
+        await undo(context, container, failure)
         if failure is error:
             raise
         raise failure from error
@@ -146,7 +150,7 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
             os.close(client.fd)
 
 
-def _worded(error: BaseException) -> BaseException:
+def worded(error: BaseException) -> BaseException:
     """Give an error of process 1 the words that clients know; 126 and 127 are read out of them."""
     if isinstance(error, KernelError) and error.message.startswith(_INIT):
         words = f"error during container init: {error.message}"
@@ -198,21 +202,40 @@ def _running(context: Context, container: Container, event: dict[str, Any]) -> N
     context.event(container, "start")
 
 
-async def _undo(context: Context, container: Container, error: BaseException) -> None:
-    """Leave a failed start as Docker leaves it: not running, with a code and a reason, and nothing held."""
+async def undo(context: Context, container: Container, error: BaseException) -> None:
+    """Leave a failed start as Docker leaves it: not running, with a code and a reason, and nothing held.
+
+    Args:
+        error: why it failed, in the words of `worded`.
+    """
+    message = error.message if isinstance(error, WherryError) else str(error)
     if container.running:
         # process 1 runs, but a later step (publishing) failed: it must not run half wired
         await settle.kill_and_wait(container)
-        container.error = error.message if isinstance(error, WherryError) else str(error)
+        container.error = message
         return
     monitor, container.monitor = container.monitor, None
     # the mark first: killed in between, a mark without a sandbox would look like a power failure
     launch.unmark(context.roots.container(container.id))
     await settle.settle(context, container, monitor)
-    container.error = error.message if isinstance(error, WherryError) else str(error)
+    container.error = message
     container.exit.code = exits.start_failure_code(error)
+    if not container.record.host_config.auto_remove:
+        await _record_failure(context, container, error)
     if container.status != "created" or container.record.host_config.auto_remove:
         # who waits for the next exit of one that was only created goes on waiting, as with dockerd
         settle.resolve_waiters(container, error=container.error)
     if container.record.host_config.auto_remove:
         await remove.remove_exited(context, container)
+
+
+async def _record_failure(context: Context, container: Container, error: BaseException) -> None:
+    """Write down what a later engine shows; the monitor's record has neither Docker's words nor the run before."""
+    record = container.exit
+    record.error = {**to_wire(error), "message": container.error, "facts": {}}
+    record.started_at = container.started_at
+    record.restart_count = container.record.restart_count
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, records.save_exit, context.roots, container.id, record)
+    except OSError as failed:
+        log.warning("container %s: its failed start is not recorded: %s", container.id[:12], failed)
