@@ -146,6 +146,7 @@ async def _attack(raw: bytes, first: int, second: int) -> None:
 @given(_CONFIGS, st.integers(0, len(PROJECTS) - 1), st.integers(0, len(PROJECTS) - 1))
 @example({"records": [{"keys": _true_keys()[:4], "layer": 0}, {"keys": _true_keys()[4:], "layer": 1}]}, 0, 2)
 @example({"records": [{"keys": [key], "layer": -1} for key in _true_keys()]}, 1, 1)
+@example({"records": [{"keys": _true_keys()[:1], "layer": place} for place in (_LAYERS, -2, "0", True, None)]}, 0, 0)
 def _caches(config: dict[str, Any], first: int, second: int) -> None:
     raw = json.dumps({"diff_ids": _EVIL, **config}).encode()
     asyncio.run(_attack(raw, first, second))
