@@ -60,7 +60,8 @@ def machine_restart(engine: EngineProcess) -> None:
     if engine.process is not None:
         engine.kill()
     for pid in engine.processes():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one that ended by the death of another
+            os.kill(pid, signal.SIGKILL)
     until(lambda: not engine.processes(), "everything is dead")
     engine.run("rm", "-rf", engine.roots.run)
 
