@@ -14,6 +14,7 @@ RUNTIME = "the runtime's error is told without the names of the programs that pa
 # title of a row -> reason
 DEVIATIONS: dict[str, str] = {
     "GET /v/images/busybox/json": COMPOSE,
+    "docker image inspect busybox": COMPOSE,
     "GET /v1.24/images/busybox/json": COMPOSE,
     "curl -s -m 5 -o /dev/null -D - --unix-socket ${DOCKER_HOST#unix://} 'http://d/_ping' | tr -d '\\r' | grep -iE '^(HTTP|content-type|cache-control|pragma|ostype|swarm|builder-version|docker-experimental)' | sort": CLASSIC,
     'POST /v/containers/create {"Image": "busybox", "HostConfig": {"UsernsMode": "nope"}}': "a mode that is none is refused; dockerd takes it for the default",

@@ -21,7 +21,7 @@ ROWS: list[Row] = [
     Row("docker start -a k1 c1", setup=_NEW),
     Row(f"docker start k1; {_STATE}", setup="docker create --name k1 busybox nope"),
     Row(f"docker start k1; {_STATE}", setup="docker create --name k1 busybox /etc/passwd"),
-    Row(f"docker start k1; {_STATE}", setup="docker create --name k1 -w /bin/busybox busybox true"),
+    Row("docker create --name k1 -w /bin/busybox busybox true; docker ps -aq --filter name=k1"),
     # stop, kill, restart
     Row(f"docker stop -t 0 k1; {_STATE}", setup=_UP),
     Row(f"docker stop k1; {_STATE}", setup=_TRAP),
