@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.build.conftest import Context
 from tests.build.test_wherry import WHERRY, build
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, until
 
 pytestmark = pytest.mark.root
 CANARY = "c4n4ry-9f8e7d6c5b"
@@ -49,6 +50,45 @@ def test_a_secret_is_in_no_layer_log_history_cache_key_or_file(
     assert places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
     (tmp_path / "secret").write_text("another-secret-xx")
     assert "CACHED" in build(context, dockerfile, "--secret", f"id=token,src={tmp_path}/secret").err
+
+
+@pytest.mark.parametrize("form", ["env=TOKEN,dst=/token", "env=TOKEN"])
+def test_a_secret_is_in_no_file_while_its_step_runs(context: Context, tmp_path: Path, form: str) -> None:
+    """Neither in the run root (the step's configuration is there) nor in the data root, as a variable or as a file."""
+    engine = context.engine
+    (tmp_path / "secret").write_text(CANARY)
+    marker = f"step-{secrets.token_hex(8)}"
+    script = f": {marker} && test ${{#TOKEN}} = 17 && while :; do sleep 1; done"
+    context.write("Dockerfile", f"FROM busybox\nRUN --mount=type=secret,id=t,{form} {script}\n")
+    words = (WHERRY, "build", "--secret", f"id=t,src={tmp_path}/secret", str(context.directory))
+    client = subprocess.Popen(words, env=engine.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: _runs(marker), "the step runs")
+        assert places_with(CANARY, engine.roots.data, engine.roots.run, str(engine.log)) == []
+        assert client.poll() is None
+    finally:
+        client.terminate()
+        client.wait()
+    until(lambda: not _runs(marker), "the step is gone")
+
+
+def _runs(marker: str) -> bool:
+    """Whether there is a process with this among its arguments."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_a_value_with_a_nul_byte_is_refused(context: Context, tmp_path: Path) -> None:
+    """No variable can hold it; cut in two it would be another variable."""
+    (tmp_path / "secret").write_bytes(b"one\0PATH=/evil")
+    dockerfile = "FROM busybox\nRUN --mount=type=secret,id=t,env=TOKEN true\n"
+    done = build(context, dockerfile, "--secret", f"id=t,src={tmp_path}/secret", code=1)
+    assert "secret t: an environment variable cannot hold a NUL byte" in done.err
 
 
 def test_a_secret_is_given_and_mounted_in_every_form(context: Context, tmp_path: Path) -> None:

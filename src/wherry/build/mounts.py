@@ -32,14 +32,15 @@ class Ready:
 
     Attributes:
         specs: mounts of its configuration.
-        data: descriptors of secrets' content, by name.
-        env: variables that hold secrets.
+        data: descriptors of secrets' content, by name; `env` has the variables that hold secrets, each ended by NUL.
+        env: further variables.
     """
 
     def __init__(self) -> None:
         self.specs: list[dict[str, Any]] = []
         self.data: dict[str, int] = {}
         self.env: list[str] = []
+        self.secret_env = b""
 
 
 class CacheLocks:
@@ -101,6 +102,8 @@ class Mounts:
                         file.write(content.encode("utf-8", "surrogateescape"))
                     os.chmod(path, 0o755)
                     ready.specs.append(_bind(f"/dev/pipes/{name}", path, ("ro",)))
+                if ready.secret_env:
+                    ready.data["env"] = memory_file(ready.secret_env)
                 yield ready
             finally:
                 for fd in ready.data.values():
@@ -178,10 +181,14 @@ class Mounts:
                 raise InvalidArgument(f"secret {mount.id}: not found")
             return
         if mount.env:
-            ready.env.append(f"{mount.env}={content.decode('utf-8', 'surrogateescape')}")
+            if b"\0" in content:
+                raise InvalidArgument(f"secret {mount.id}: an environment variable cannot hold a NUL byte")
+            ready.secret_env += b"%s=%s\0" % (mount.env.encode("utf-8", "surrogateescape"), content)
         if not mount.target:
             return
         name = f"data:{index}"
+        if len(content) > SECRET_LIMIT:
+            raise WherryError(f"invalid secret size {len(content)}: the limit is {SECRET_LIMIT} bytes")
         ready.data[name] = memory_file(content)
         mode = 0o400 if mount.mode is None else mount.mode
         ready.specs.append(
@@ -286,16 +293,11 @@ def cache_key(mount: Mount, source: Result | None) -> str:
 
 
 def memory_file(content: bytes) -> int:
-    """A descriptor of content that is nowhere but in memory.
-
-    Raises:
-        WherryError: it is larger than a secret may be.
-    """
-    if len(content) > SECRET_LIMIT:
-        raise WherryError(f"invalid secret size {len(content)}: the limit is {SECRET_LIMIT} bytes")
+    """A descriptor of content that is nowhere but in memory."""
     fd = os.memfd_create("wherry-secret", os.MFD_CLOEXEC)
-    os.write(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
     return fd
 
 

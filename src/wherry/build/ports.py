@@ -25,7 +25,8 @@ class Task:
         args, env, cwd, user: the process.
         root: the mount that makes the root.
         mounts: further mounts, in the OCI runtime specification's form.
-        data: descriptors of the content of files in `mounts`, by the name that those give as their source.
+        data: descriptors of the content of files in `mounts`, by the name that those give as their source; `env`: more
+            variables, each ended by NUL, which are written to no file.
         network: `default`, `none`, `host`, or a network's name.
         hosts: `name:address`.
         insecure: with all that a privileged container has.

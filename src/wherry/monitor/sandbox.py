@@ -63,7 +63,8 @@ class Sandbox(Group):
 
         Args:
             values: the launch object.
-            fds: descriptors named `ns:<type>` are namespaces to join, `data:<n>` the content of files.
+            fds: descriptors named `ns:<type>` are namespaces to join, `data:<n>` the content of files; `env` has
+                variables that no file may hold, each ended by NUL.
             stdio: the child's ends, or None for a terminal.
 
         Raises:
@@ -72,6 +73,8 @@ class Sandbox(Group):
         config = _read_config(values["config_path"])
         if config.process is not None:
             config.process.console_size = _size(values.get("console_size")) or config.process.console_size
+            if "env" in fds:
+                config.process.env += _variables(fds["env"])
         namespaces = {name[3:]: fd for name, fd in fds.items() if name.startswith("ns:")}
         network = values.get("network") or {"namespace": "host"}
         maps = (id_map(config.linux.uid_mappings), id_map(config.linux.gid_mappings))
@@ -334,6 +337,12 @@ def _name(path: "str | None") -> str:
 
 def _mount(entry: "dict[str, Any]") -> Mount:
     return Mount(entry["destination"], entry["type"], entry["source"], tuple(entry.get("options") or ()))
+
+
+def _variables(fd: int) -> "tuple[str, ...]":
+    """Variables from a descriptor, read by offset, so that every start gets all of them."""
+    data = os.pread(fd, os.fstat(fd).st_size, 0)
+    return tuple(word.decode("utf-8", "surrogateescape") for word in data.split(b"\0")[:-1])
 
 
 def _read_config(path: str) -> RuntimeConfig:
