@@ -11,6 +11,7 @@ from tests.races import race, swapping
 from tests.runtime.conftest import Box
 from wherry.errors import HostileInput, InvalidSpec, KernelError, WherryError
 from wherry.linux.interpreter import sealed_interpreter
+from wherry.runtime.launch import Stdio
 
 pytestmark = pytest.mark.root
 
@@ -69,8 +70,6 @@ def test_cve_2025_52565_console_is_a_link(box: Box, place: str) -> None:
 
 def test_cve_2025_52565_ptmx_is_a_file(box: Box) -> None:
     """An exec's terminal comes from devpts or not at all."""
-    from wherry.runtime.launch import Stdio
-
     box.config["process"]["capabilities"] = {key: ["CAP_SYS_ADMIN"] for key in ("bounding", "effective", "permitted")}
     launched = box.start("sleep", "60")
     assert box.join(launched, "sh", "-c", "umount /dev/pts; echo fake > /dev/pts/ptmx") == (0, "")
@@ -162,6 +161,42 @@ def test_account_files_that_never_end(box: Box, name: str, kind: str) -> None:
     with pytest.raises((HostileInput, KernelError)):
         box.start("true")
     assert time.monotonic() - before < 20  # reading a tebibyte, or waiting for a writer, would take longer
+
+
+@pytest.mark.parametrize("way", ["start", "exec"])
+@pytest.mark.parametrize("name", ["passwd", "group"])
+@pytest.mark.parametrize("kind", ["the file", "a directory's neighbour"])
+def test_attack_account_files_that_are_descriptors_of_ours(box: Box, name: str, kind: str, way: str) -> None:
+    """A link through /proc to what our process has open is not followed: accounts are the image's or none."""
+    accounts = {"passwd": "root:x:0:0::/:/bin/sh\nevil:x:4242:4242::/:/bin/sh\n", "group": "evil:x:4242:\n"}
+    (box.directory / "below").mkdir()
+    (box.directory / "accounts").write_text(accounts[name])
+    user = {"uid": 0, "gid": 0, "username": "evil" if name == "passwd" else "root:evil"}
+    opened = os.open(box.directory / ("accounts" if kind == "the file" else "below"), os.O_RDONLY)
+    # an exec closes what it does not need, so it is given as its input
+    link = f"/proc/self/fd/{0 if way == 'exec' else opened}{'' if kind == 'the file' else '/../accounts'}"
+
+    def attempt() -> tuple[int, str]:
+        if way == "start":
+            box.config["process"]["user"] = user
+            return box.run("id", "-u")
+        launched = box.start("sleep", "60")
+        read, write = os.pipe()
+        try:
+            return box.join(launched, "true", stdio=Stdio(opened, write, write), user=user)
+        finally:
+            os.close(read)
+            os.close(write)
+
+    try:
+        (box.layer / "etc" / name).write_text(accounts[name])
+        assert attempt()[0] == 0  # with the same accounts in the image
+        (box.layer / "etc" / name).unlink()
+        (box.layer / "etc" / name).symlink_to(link)
+        with pytest.raises(HostileInput):
+            attempt()
+    finally:
+        os.close(opened)
 
 
 def test_cve_2019_5736_the_interpreter_cannot_be_written(box: Box) -> None:

@@ -6,9 +6,9 @@
 import ctypes
 import errno
 import os
-import stat
 
 from wherry.errors import HostileInput, KernelError
+from wherry.linux import inodes
 from wherry.linux.libc import libc
 
 O_PATH = os.O_PATH
@@ -193,30 +193,30 @@ def make_file(root: int, path: str, mode: int = 0o755) -> int:
 def read_regular(path: str, limit: int, root: int | None = None) -> bytes:
     """Read a whole regular file that a stranger wrote.
 
-    A FIFO, device or directory is refused without blocking on it, and a file over `limit` bytes is refused before
-    it fills memory.
+    A FIFO, device or directory is refused without opening it, and a file over `limit` bytes is refused before it fills
+    memory. Links are followed, magic ones (proc(5)) are not: they lead to whatever a process of ours has open.
 
     Args:
-        path: file; resolved inside `root` if that is given.
+        path: file, resolved inside the root.
         limit: bytes.
-        root: directory descriptor, or None for the caller's own root.
+        root: directory descriptor, or None for the caller's own root; then the path is absolute.
 
     Raises:
-        KernelError: it cannot be opened (ENOENT when it is not there).
+        KernelError: it cannot be opened (ENOENT when it is not there, ELOOP where a magic link is on the way).
         HostileInput: not a regular file, or too large.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    if root is None:
-        try:
-            fd = os.open(path, flags)
-        except OSError as error:
-            raise KernelError("open", error.errno or 0, path) from None
-    else:
-        fd = open_in_root(root, path, flags)
+    top = os.open("/", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if root is None else root
+    try:
+        held = open_in_root(top, path, O_PATH)
+    finally:
+        if root is None:
+            os.close(top)
+    try:
+        fd = inodes.read_held(held, path)
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, path) from None
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise HostileInput(f"{path} is not a regular file", path=path)
         if status.st_size > limit:
             raise HostileInput(f"{path} is larger than {limit} bytes", path=path)
         pieces, left = [], limit + 1

@@ -10,8 +10,8 @@ import resource
 import stat
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError
+from wherry.linux import inodes, signals
 from wherry.linux import process as p
-from wherry.linux import signals
 from wherry.linux.identity import home_of, read_accounts, resolve
 from wherry.linux.seccomp import install_asking_filter, install_filter
 from wherry.linux.terminal import take
@@ -152,7 +152,8 @@ def become(
     keep: "tuple[int, ...]",
     preserve: int = 0,
 ) -> "NoReturn":
-    """Take on limits, ids, capabilities and filter, and execute. Stdio is connected already; the root is entered.
+    """Take on limits, ids, capabilities and filter, and execute. Stdio is connected already; the root is entered, and
+    before that `inodes.prepare_briefly` was called.
 
     Args:
         plan: what to become.
@@ -175,7 +176,10 @@ def become(
     if persona is not None:
         p.set_personality(persona)
     environment = dict(plan.env)
-    uid, gid, groups = _identify(plan, environment)
+    try:
+        uid, gid, groups = _identify(plan, environment)
+    finally:
+        inodes.forget()
     _limit(plan)
     if plan.no_new_privileges:
         p.prctl(p.PR_SET_NO_NEW_PRIVS, 1, what="prctl PR_SET_NO_NEW_PRIVS")

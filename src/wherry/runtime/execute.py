@@ -4,6 +4,7 @@ import gc
 import os
 
 from wherry.errors import CommandNotFound, HostileInput, KernelError
+from wherry.linux import inodes
 from wherry.linux import mount as m
 from wherry.linux import process as p
 from wherry.linux.files import O_PATH, PROC_SUPER_MAGIC, filesystem_magic, make_directories
@@ -62,6 +63,7 @@ class Child:
         try:
             gc.disable()
             b.isolate()
+            inodes.prepare_briefly()
             self._enter_namespaces()
             labels = b.Labels(self.plan.process)
             master, slave = self._build() if self.plan.own_root else self._no_root()

@@ -9,6 +9,7 @@ import gc
 import os
 
 from wherry.errors import KernelError, NotRunning, Paused, WherryError
+from wherry.linux import inodes
 from wherry.linux.clone import clone, reap
 from wherry.linux.files import O_PATH
 from wherry.linux.namespace import NAMESPACES, namespace_id, open_namespace, setns
@@ -145,6 +146,7 @@ class _Joining:
             stdio = () if self._stdio.terminal else (self._stdio.stdin, self._stdio.stdout, self._stdio.stderr)
             # who shares the pid namespace and has CAP_SYS_PTRACE sees us: of the host there is nothing to see
             close_from(3 + self._stdio.preserve, keep=(self._sync.fileno(), self._target, *stdio))
+            inodes.prepare_briefly()
             labels = b.Labels(self._plan)
             self._sync.wait(sync.CGROUP)  # before the cgroup namespace hides where we come from
             if self._flags:
