@@ -17,22 +17,32 @@ from pathlib import Path
 _SWAPPER = """
 import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
-here, there = (word.encode("utf-8", "surrogateescape") for word in sys.argv[1:])
+gaps = sys.argv[1] == "gaps"
+here, there = (word.encode("utf-8", "surrogateescape") for word in sys.argv[2:])
 while True:
     if libc.renameat2(-100, here, -100, there, 2):  # AT_FDCWD, RENAME_EXCHANGE
+        if gaps and ctypes.get_errno() == 2:  # ENOENT
+            continue
         sys.exit(f"renameat2: errno {ctypes.get_errno()}")
 """
 
 
 @contextmanager
-def swapping(here: Path | str, there: Path | str) -> Iterator[None]:
+def swapping(here: Path | str, there: Path | str, *, gaps: bool = False) -> Iterator[None]:
     """Exchange two names, over and over, in a process of its own until the end of the block.
+
+    Args:
+        here: a name.
+        there: another one on the same file system.
+        gaps: wait while one of them is missing, since the victim makes it.
 
     Raises:
         AssertionError: the attacker did not live as long as the block.
     """
     racer = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _SWAPPER, str(here), str(there)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-I", "-S", "-c", _SWAPPER, "gaps" if gaps else "", str(here), str(there)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield

@@ -1,12 +1,12 @@
-"""A tree as an archive while somebody changes it: what is gone by then is said to be, in plain words."""
+"""A tree as an archive while somebody changes it."""
 
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from wherry.errors import Conflict
 from wherry.snapshots.copyout import write_copy
 from wherry.snapshots.located import locate
 
@@ -36,14 +36,18 @@ def _a_pipe(file: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("change", [_gone, _a_link, _a_pipe])
-def test_what_became_another_is_a_conflict(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    """A file that was found, and is away or something else when it is opened."""
+def test_what_was_found_is_what_is_written(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """A file that was found, and is away or something else before it is read: it is held, and comes whole."""
     (tmp_path / "file").write_bytes(b"content")
     root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     found = locate(root, "/file")
     change(tmp_path / "file")
-    with open(os.devnull, "wb") as out, pytest.raises(Conflict, match=r"^'?file'? changed while it was read$"):
+    with open(tmp_path / "out", "wb") as out:
         write_copy(found, out.fileno())
+    with tarfile.open(tmp_path / "out") as archive:
+        (member,) = archive.getmembers()
+        assert (member.name, member.isreg()) == ("file", True)
+        content = archive.extractfile(member)
+        assert content is not None and content.read() == b"content"
     os.close(root)
-    if found.parent >= 0:
-        os.close(found.parent)
+    os.close(found.held)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,32 @@ def test_line_23_the_place_of_a_volume_is_raced(engine: EngineProcess, sentinel:
     finally:
         os.close(directory)
     assert not engine.mounts()
+
+
+@pytest.mark.parametrize("way", ["cp", "export", "commit"])
+def test_attack_a_file_becomes_a_device(engine: EngineProcess, tmp_path: Path, way: str) -> None:
+    """A container exchanges a file for a device that its device rules keep it from opening; nor is it opened for it.
+
+    No driver has the device's number: whoever opens it fails.
+    """
+    script = "mkdir /r; echo inside > /r/a; mknod /r/b c 240 7; cat /r/b 2> /r/said; sleep 600"
+    engine.docker("run", "-d", "--name", "cc", "busybox", "sh", "-c", script)
+    here = Path("/proc", engine.docker("inspect", "-f", "{{.State.Pid}}", "cc").out.strip(), "root/r")
+    until((here / "said").exists, "the device is there")
+    out = tmp_path / "out.tar"
+
+    def attempt() -> Iterator[str]:
+        if way == "commit":
+            engine.docker("commit", "--pause=false", "cc", "taken")
+            kind = engine.docker("run", "--rm", "--network", "none", "taken", "stat", "-c", "%F", "/r/a").out.strip()
+            yield "file" if kind == "regular file" else "device"
+            return
+        engine.run("sh", "-c", f"{'docker cp cc:/r/. -' if way == 'cp' else 'docker export cc'} > {out}")
+        with tarfile.open(out) as archive:
+            for member in archive:
+                if member.name.rpartition("/")[2] == "a":
+                    yield "file" if member.isreg() else "device"
+
+    assert list(attempt()) == ["file"]  # without a racer
+    with swapping(here / "a", here / "b"):
+        race(attempt, ("file", "device"), rounds=_rounds({"cp": 40, "export": 20, "commit": 12}[way]))

@@ -5,6 +5,8 @@ import stat
 
 from wherry.cli.failure import Failure
 from wherry.client.http import quote
+from wherry.errors import HostileInput
+from wherry.linux import inodes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +115,11 @@ class Directory:
         sock, done = connection.sock.fileno(), 0
         for path, _kind, _mode, size, *_ in wanted:
             try:
-                fd = os.open(f"{self.path}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                held = os.open(f"{self.path}/{path}", inodes.HOLD)
+                fd = inodes.read_held(held, path)
+            except HostileInput as error:
+                connection.close()
+                raise Failure(str(error)) from None
             except OSError as error:
                 connection.close()
                 raise Failure(f"open {self.path}/{path}: {error.strerror}") from None

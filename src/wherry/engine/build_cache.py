@@ -25,6 +25,7 @@ from wherry.images.layers import whole
 from wherry.images.load import discard
 from wherry.images.pull import choose
 from wherry.images.save import blob_member, directory_member, file_member
+from wherry.linux import inodes
 from wherry.linux.loopwatch import aside, read_aside
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.oci import digest as digests
@@ -166,7 +167,8 @@ class CacheTransfer:
         top = tree.open()
         try:
             try:
-                fd = openat2(top, _path(digest), os.O_RDONLY | os.O_NONBLOCK, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+                held = openat2(top, _path(digest), inodes.HOLD, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+                fd = inodes.read_held(held, f"blob {digest} of the build cache")
             except OSError as error:
                 raise InvalidSpec(f"blob {digest} of the build cache: {error.strerror}") from None
         finally:

@@ -11,6 +11,7 @@ import os
 from errno import ENOTDIR
 
 from wherry.errors import InvalidArgument, KernelError
+from wherry.linux import inodes
 from wherry.linux.files import open_in_root
 from wherry.linux.identity import read_accounts, resolve
 from wherry.monitor.progress import report
@@ -77,6 +78,7 @@ def _enter(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
     from wherry.runtime.become import warm
 
     warm()
+    inodes.prepare()  # what is /proc from here on is the container's
     if "user" in fds:
         # ids are then the container's, and rights those of its root
         setns(fds["user"], CLONE_NEWUSER)

@@ -12,6 +12,7 @@ import time
 from fcntl import ioctl
 
 from wherry.errors import InvalidArgument, KernelError
+from wherry.linux import inodes
 from wherry.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, open_in_root
 
 TYPE_CHECKING = False
@@ -171,12 +172,18 @@ def _writable(directory: int, name: str) -> None:
     """Clear the immutable and append-only flags (chattr(1)) of a directory and of one entry in it."""
     _clear_flags(directory)
     try:
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return  # opening a device does things; links and sockets have no flags
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        held = inodes.hold(name, directory)
     except OSError:
         return
+    try:
+        mode = os.fstat(held).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return  # opening a device does things; links and sockets have no flags
+        fd = inodes.reopen(held)
+    except OSError:
+        return
+    finally:
+        os.close(held)
     try:
         _clear_flags(fd)
     finally:

@@ -30,6 +30,7 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     Raises:
         KernelError, HostileInput, StoreCorrupt, Conflict: as `write_copy`, `read_copy` and `copy_tree`.
     """
+    from wherry.linux import inodes
     from wherry.linux.libc import check, libc
     from wherry.linux.namespace import CLONE_NEWNS, setns
     from wherry.runtime.become import warm
@@ -53,6 +54,7 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         stream.drain()
         check(libc.syncfs(fds["target"]), "syncfs")
         return {}
+    inodes.prepare()  # the volume's namespace may show another /proc
     if "mount" in fds:
         setns(fds["mount"], CLONE_NEWNS)
         source = os.open(args["path"], _DIRECTORY)
@@ -60,7 +62,7 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
         source = fds["source"]
     confine(source, _MAX_FILE)
     if action == "export":
-        write_copy(Located("/", ".", -1, "", source, os.fstat(source)), fds["data"])
+        write_copy(Located("/", ".", os.fstat(source), directory=source), fds["data"])
     else:
         copy_tree(source, fds["target"])
         check(libc.syncfs(fds["target"]), "syncfs")

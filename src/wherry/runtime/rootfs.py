@@ -9,6 +9,7 @@ import os
 import stat
 
 from wherry.errors import HostileInput, InvalidSpec, KernelError
+from wherry.linux import inodes
 from wherry.linux import mount as m
 from wherry.linux.files import (
     O_PATH,
@@ -388,18 +389,19 @@ def _bind_cgroup(path: str, target: int, flags: int, shown: str) -> None:
 def copy_up(source: int, target: int) -> None:
     """Copy the tree at `source` into the fresh tmpfs at `target`: files, directories and links, with owner and mode."""
     for name in os.listdir(source):
-        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        held = inodes.hold(name, source)  # the place may be in a volume, where others write
+        status = os.fstat(held)
         if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            os.symlink(os.readlink("", dir_fd=held), name, dir_fd=target)
         elif stat.S_ISDIR(status.st_mode):
             os.mkdir(name, 0o700, dir_fd=target)
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+            below = inodes.reopen(held, os.O_RDONLY | os.O_DIRECTORY, name)
             there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=target)
             copy_up(below, there)
             os.close(below)
             os.close(there)
         elif stat.S_ISREG(status.st_mode):
-            old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
+            old = inodes.reopen(held, name=name)
             new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
             while os.sendfile(new, old, None, 1 << 20):
                 continue
@@ -407,6 +409,7 @@ def copy_up(source: int, target: int) -> None:
             os.close(new)
         else:
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+        os.close(held)
         os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)

@@ -1,8 +1,9 @@
 """A directory tree as a reproducible pax archive: for commit, import, save and export.
 
 Entries come in order of name, a directory before what is in it, and carry numeric owners and nothing of the moment. A
-layer's tree has overlayfs's whiteouts in it; they are turned back into the image specification's `.wh.` files. Files
-are read by descriptor, and no link or mount is followed.
+layer's tree has overlayfs's whiteouts in it; they are turned back into the image specification's `.wh.` files. The tree
+may change meanwhile: a file's name is resolved once, and only regular files and directories are opened (`inodes`). No
+link or mount is followed.
 """
 
 import os
@@ -11,6 +12,7 @@ from errno import ENOENT, EXDEV
 from hashlib import sha256
 
 from wherry.errors import Conflict, HostileInput, InvalidArgument, KernelError
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from wherry.snapshots.metadata import entry_of, is_opaque, is_whiteout
 from wherry.snapshots.tar import FILE, HARDLINK, SYMLINK, Entry
@@ -81,14 +83,13 @@ def write_archive(
         root: begin with an entry `./` that carries the directory's own metadata.
         newest: nanoseconds since the epoch; later times become this one.
         copy_fd: takes the same archive, never compressed; stays open.
-        patient: fill up a file that became shorter while it was read with zeros, as tar(1) does; leave out one that
-            became another.
+        patient: fill up a file that became shorter while it was read with zeros, as tar(1) does.
 
     Returns:
         Digests and sizes, made while writing.
 
     Raises:
-        Conflict: a file became shorter while it was read, or another.
+        Conflict: a file became shorter while it was read.
         HostileInput: the tree is deeper than what can be unpacked again.
         InvalidArgument: a file of a layer has a name that a layer gives another meaning (`.wh.…`).
         KernelError: something could not be read or written.
@@ -194,9 +195,8 @@ class _Archiver:
                 if full in self._exclude:
                     continue
                 try:
-                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    if not stat.S_ISDIR(found.st_mode):
-                        self._other(fd, name, full, found)
+                    found = self._look(fd, name, full)
+                    if found is None:
                         continue
                     if len(stack) >= _MAX_DEPTH:
                         raise HostileInput(f"{shown(full)!r} is {len(stack)} directories deep", path=shown(full))
@@ -212,6 +212,18 @@ class _Archiver:
         self._out.write(END)
         self._out.finish(self._written)
         return self._written
+
+    def _look(self, fd: int, name: bytes, full: bytes) -> os.stat_result | None:
+        """Write what is no directory; what a directory is like is returned."""
+        held = inodes.hold(name, fd)
+        try:
+            found = os.fstat(held)
+            if stat.S_ISDIR(found.st_mode):
+                return found
+            self._other(held, name, full, found)
+            return None
+        finally:
+            os.close(held)
 
     def _directory(self, fd: int, name: bytes, full: bytes, found: os.stat_result) -> int | None:
         """Write a directory's entry and return its descriptor; None where something is mounted on it."""
@@ -244,7 +256,7 @@ class _Archiver:
         entry.name, entry.type, entry.mode = path, FILE, 0o600
         self._put(entry)
 
-    def _other(self, fd: int, name: bytes, full: bytes, found: os.stat_result) -> None:
+    def _other(self, held: int, name: bytes, full: bytes, found: os.stat_result) -> None:
         """Write what is no directory."""
         mode = found.st_mode
         if self._whiteouts and is_whiteout(found):
@@ -263,28 +275,22 @@ class _Archiver:
                 self._links[key] = (first, left - 1)
             return
         if stat.S_ISREG(mode):
-            self._file(fd, name, full)
+            self._file(held, full, found)
         else:
-            self._unopened(fd, name, entry)
+            self._unopened(held, entry)
         if found.st_nlink > 1:
             self._links[key] = (full, found.st_nlink - 1)
 
-    def _unopened(self, fd: int, name: bytes, entry: Entry) -> None:
+    def _unopened(self, held: int, entry: Entry) -> None:
         if entry.type == SYMLINK:
-            entry.linkname = os.readlink(name, dir_fd=fd)
-        # There is no getxattrat(2) before Linux 6.13; what cannot be opened is named through its directory.
-        entry.xattrs = read_xattrs(b"/proc/self/fd/%d/%s" % (fd, name))
+            entry.linkname = os.readlink(b"", dir_fd=held)
+        # There is no getxattrat(2) before Linux 6.13.
+        entry.xattrs = read_xattrs(inodes.path(held))
         self._put(entry)
 
-    def _file(self, fd: int, name: bytes, full: bytes) -> None:
-        # What was a file a moment ago may be a FIFO now, which would block.
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=fd)
+    def _file(self, held: int, full: bytes, found: os.stat_result) -> None:
+        file = inodes.reopen(held, name=full)
         try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode):
-                if self._patient:
-                    return
-                raise Conflict(f"{shown(full)!r} changed while it was read", path=shown(full))
             entry = self._entry(full, found)
             entry.size = left = found.st_size
             entry.xattrs = read_xattrs(file)

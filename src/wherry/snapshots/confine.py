@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 
+from wherry.linux import inodes
 from wherry.linux.libc import check, libc
 
 _PR_SET_DUMPABLE = 4
@@ -41,6 +42,7 @@ def confine(root_fd: "int | None", max_file: int, *, left_host: bool = False) ->
     Raises:
         KernelError, OSError: a step failed; the process must then end, since it is half confined.
     """
+    inodes.prepare()
     check(libc.unshare((0 if left_host else _CLONE_NEWNS) | _CLONE_NEWIPC | _CLONE_NEWNET), "unshare")
     # Slave, not private: a private copy would pin disks that the host unmounts.
     if not left_host:
@@ -61,6 +63,7 @@ def confine_reader() -> None:
     Raises:
         KernelError, OSError: a step failed; the process must then end.
     """
+    inodes.prepare()
     check(libc.unshare(_CLONE_NEWIPC | _CLONE_NEWNET), "unshare")
     os.umask(0o077)
     _limit(resource.RLIMIT_CORE, 0)

@@ -3,7 +3,8 @@
 Runs in a short worker with a mount namespace of its own: the root is the step's layers with its new layer on top. When
 that is mounted the worker confines itself as one that unpacks a layer does, with the step's root as its own. Paths
 of the root are resolved as a process in it would (`openat2`, RESOLVE_IN_ROOT), those of a source inside the source;
-neither leads out, whatever links are in them. The meaning of each argument is BuildKit's.
+neither leads out, whatever links are in them. Of a source only regular files and directories are opened (`inodes`). The
+meaning of each argument is BuildKit's.
 """
 
 import os
@@ -12,6 +13,7 @@ from base64 import b64decode
 from errno import ENOTDIR, ENOTSUP, EPERM
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError, NotFound, WherryError
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root, openat2
 from wherry.snapshots.confine import confine, confine_reader
 from wherry.snapshots.inflate import Stream, load_all
@@ -355,7 +357,14 @@ class _Copy:
 
     def _file(self, source: int, name: str, target: int, into: str, shown: str) -> None:
         """Copy what is no directory."""
-        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        held = inodes.hold(name, source)
+        try:
+            self._held(held, name, target, into, shown)
+        finally:
+            os.close(held)
+
+    def _held(self, held: int, name: str, target: int, into: str, shown: str) -> None:
+        found = os.fstat(held)
         if stat.S_ISSOCK(found.st_mode):
             return
         _out_of_the_way(target, into, shown)
@@ -365,18 +374,17 @@ class _Copy:
             os.link(called, into, src_dir_fd=first, dst_dir_fd=target, follow_symlinks=False)
             return
         if stat.S_ISREG(found.st_mode):
-            self._regular(source, name, target, into)
+            self._regular(held, name, target, into, found)
+        elif stat.S_ISDIR(found.st_mode):
+            raise HostileInput(f"{name!r} changed while it was copied", path=name)
         else:
-            self._special(source, name, target, into, found)
+            self._special(held, target, into, found)
         if found.st_nlink > 1 and not self._action.get("mine"):
             self._links[key] = (os.dup(target), into)
 
-    def _regular(self, source: int, name: str, target: int, into: str) -> None:
-        old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=source)
+    def _regular(self, held: int, name: str, target: int, into: str, found: os.stat_result) -> None:
+        old = inodes.reopen(held, name=name)
         try:
-            found = os.fstat(old)
-            if not stat.S_ISREG(found.st_mode):
-                raise HostileInput(f"{name!r} changed while it was copied", path=name)
             new = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target)
             try:
                 _pump(old, new)
@@ -389,22 +397,26 @@ class _Copy:
         finally:
             os.close(old)
 
-    def _special(self, source: int, name: str, target: int, into: str, found: os.stat_result) -> None:
+    def _special(self, held: int, target: int, into: str, found: os.stat_result) -> None:
         if stat.S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), into, dir_fd=target)
+            os.symlink(os.readlink("", dir_fd=held), into, dir_fd=target)
         else:
             os.mknod(into, stat.S_IFMT(found.st_mode) | 0o600, found.st_rdev, dir_fd=target)
         uid, gid = (found.st_uid, found.st_gid) if not self._action.get("mine") else (0, 0)
         if self._owner is not None:
             uid, gid = self._owner.uid, self._owner.gid
-        os.chown(into, uid, gid, dir_fd=target, follow_symlinks=False)
-        if not stat.S_ISLNK(found.st_mode):
-            os.chmod(into, self._mode(found), dir_fd=target)
-        os.utime(into, ns=(found.st_mtime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+        made = inodes.hold_made(into, target, found.st_mode, found.st_rdev)
+        try:
+            inodes.chown(made, uid, gid)
+            if not stat.S_ISLNK(found.st_mode):
+                inodes.chmod(made, self._mode(found))
+            inodes.set_times(made, found.st_mtime_ns, found.st_mtime_ns)
+        finally:
+            os.close(made)
 
     def _unpacked(self, real: str, dest: str) -> bool:
         """Unpack an archive into the destination; False where the file is none."""
-        fd = openat2(self._source, real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, _BENEATH)
+        fd = inodes.read_held(openat2(self._source, real, inodes.HOLD, _BENEATH), real)
         try:
             if not is_archive(fd):
                 return False

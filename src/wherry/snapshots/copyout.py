@@ -1,7 +1,8 @@
 """What is in a container, or in a volume, as a tar stream: for `docker cp` and `GET …/archive`, and for exports.
 
 Unlike `archive`, this reads a tree that may change under its eyes and that other mounts lie in; windows into the kernel
-(/proc, /sys) come as empty directories. Every file is opened by its directory's descriptor, no link is followed.
+(/proc, /sys) come as empty directories. A name is resolved once, no link is followed, and only regular files and
+directories are opened (`inodes`).
 """
 
 import errno
@@ -9,6 +10,7 @@ import os
 import stat
 
 from wherry.errors import Conflict, HostileInput, KernelError
+from wherry.linux import inodes
 from wherry.snapshots.located import Located, is_window
 from wherry.snapshots.metadata import entry_of
 from wherry.snapshots.tar import FILE, HARDLINK, SYMLINK, Entry
@@ -20,7 +22,6 @@ _PIECE = 256 * 1024
 _MAX_DEPTH = 256
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def write_copy(found: Located, out: int) -> int:
@@ -36,7 +37,7 @@ def write_copy(found: Located, out: int) -> int:
         Bytes of the archive.
 
     Raises:
-        Conflict: a file became shorter while it was read, or is another by now.
+        Conflict: a file became shorter while it was read.
         HostileInput: the tree is nested more deeply than any archive may be.
         KernelError: something could not be read or written.
     """
@@ -46,7 +47,7 @@ def write_copy(found: Located, out: int) -> int:
         if found.directory >= 0:
             copier.directory(found.directory, name if name.endswith(b"/") else name + b"/", 0)
         else:
-            copier.other(found.parent, os.fsencode(found.base), name, found.status)
+            copier.other(found.held, name, found.status)
         copier.send(END)
         copier.flush()
     except KernelError:
@@ -93,20 +94,24 @@ class _Copier:
         for text in sorted(os.listdir(fd)):
             name = os.fsencode(text)
             try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                held = inodes.hold(name, fd)
+            except FileNotFoundError:
+                continue  # gone since the directory was read
+            try:
+                found = os.fstat(held)
                 if not stat.S_ISDIR(found.st_mode):
-                    self.other(fd, name, path + name, found)
+                    self.other(held, path + name, found)
                     continue
-                below = os.open(name, _DIRECTORY, dir_fd=fd)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # gone, or another thing, since the directory was read
+                below = inodes.reopen(held, _DIRECTORY, path + name)
+            finally:
+                os.close(held)
             try:
                 self.directory(below, path + name + b"/", depth + 1)
             finally:
                 os.close(below)
 
-    def other(self, fd: int, name: bytes, path: bytes, found: os.stat_result) -> None:
-        """Write what is no directory."""
+    def other(self, held: int, path: bytes, found: os.stat_result) -> None:
+        """Write what is no directory; `held` stays open."""
         if stat.S_ISSOCK(found.st_mode):
             return  # nobody listens at a socket that was copied
         entry = entry_of(path, found)
@@ -118,21 +123,16 @@ class _Copier:
                 self._put(entry)
                 return
         if entry.type == FILE:
-            self._file(fd, name, path)
+            self._file(held, path, found)
             return
         if entry.type == SYMLINK:
-            entry.linkname = os.readlink(name, dir_fd=fd)
-        # what cannot be opened is named from inside its directory: there may be no /proc to name it by
-        os.fchdir(fd)
-        entry.xattrs = read_xattrs(name)
+            entry.linkname = os.readlink(b"", dir_fd=held)
+        entry.xattrs = read_xattrs(inodes.path(held))
         self._put(entry)
 
-    def _file(self, fd: int, name: bytes, path: bytes) -> None:
-        file = os.open(name, _FILE, dir_fd=fd)
+    def _file(self, held: int, path: bytes, found: os.stat_result) -> None:
+        file = inodes.reopen(held, name=path)
         try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode):
-                raise Conflict(f"{shown(path)!r} changed while it was read", path=shown(path))
             entry = entry_of(path, found)
             entry.size = left = found.st_size
             entry.xattrs = read_xattrs(file)

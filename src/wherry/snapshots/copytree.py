@@ -1,7 +1,7 @@
 """Copy a tree from directory to directory: by descriptor, no link followed, with owners, modes, times and attributes.
 
-The source may be a stranger's and may change meanwhile; the target is an empty directory that nobody else writes to, or
-gets only names that are not there yet. Runs in forked workers.
+The source may be a stranger's and may change meanwhile: a name of it is resolved once (`inodes`). The target is an
+empty directory, or gets only names that are not there yet. Runs in forked workers.
 """
 
 import os
@@ -9,6 +9,7 @@ import stat
 from errno import EINVAL, ENODATA, ENOSYS, ENOTSUP, EPERM, EXDEV
 
 from wherry.errors import HostileInput, KernelError
+from wherry.linux import inodes
 
 _MAX_DEPTH = 256
 _PIECE = 1 << 20
@@ -61,27 +62,31 @@ class _Copier:
             raise HostileInput(f"a tree to copy is more than {_MAX_DEPTH} directories deep")
         for name in sorted(os.listdir(source)):
             try:
-                found = os.stat(name, dir_fd=source, follow_symlinks=False)
+                held = inodes.hold(name, source)
             except FileNotFoundError:
-                continue
+                continue  # gone since the directory was read
+            try:
+                self._one(held, target, name, depth)
+            finally:
+                os.close(held)
             self.count += 1
-            if stat.S_ISDIR(found.st_mode):
-                self._below(source, target, name, depth)
-            elif stat.S_ISREG(found.st_mode):
-                self._file(source, target, name, found)
-            elif stat.S_ISLNK(found.st_mode):
-                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-                self._finish_by_name(target, name, found)
-            elif not stat.S_ISSOCK(found.st_mode):
-                os.mknod(name, found.st_mode, found.st_rdev, dir_fd=target)
-                self._finish_by_name(target, name, found)
         _finish(source, target, os.fstat(source))
 
-    def _below(self, source: int, target: int, name: str, depth: int) -> None:
-        try:
-            below = os.open(name, _DIRECTORY, dir_fd=source)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # another thing now, or gone
+    def _one(self, held: int, target: int, name: str, depth: int) -> None:
+        found = os.fstat(held)
+        if stat.S_ISDIR(found.st_mode):
+            self._below(held, target, name, depth)
+        elif stat.S_ISREG(found.st_mode):
+            self._file(held, target, name, found)
+        elif stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink("", dir_fd=held), name, dir_fd=target)
+            self._finish_made(target, name, found)
+        elif not stat.S_ISSOCK(found.st_mode):
+            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=target)
+            self._finish_made(target, name, found)
+
+    def _below(self, held: int, target: int, name: str, depth: int) -> None:
+        below = inodes.reopen(held, _DIRECTORY, name)
         try:
             os.mkdir(name, 0o700, dir_fd=target)
             there = os.open(name, _DIRECTORY, dir_fd=target)
@@ -92,18 +97,14 @@ class _Copier:
         finally:
             os.close(below)
 
-    def _file(self, source: int, target: int, name: str, found: os.stat_result) -> None:
+    def _file(self, held: int, target: int, name: str, found: os.stat_result) -> None:
         key = (found.st_dev, found.st_ino)
         if found.st_nlink > 1 and key in self._links:
             directory, first = self._links[key]
             os.link(first, name, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
             return
-        # what was a file a moment ago may be a FIFO now, which would block
-        old = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=source)
+        old = inodes.reopen(held, name=name)
         try:
-            found = os.fstat(old)
-            if not stat.S_ISREG(found.st_mode):
-                return
             new = os.open(name, _CREATE, 0o600, dir_fd=target)
             try:
                 _copy_data(old, new, found.st_size)
@@ -120,11 +121,15 @@ class _Copier:
             self._links[key] = (os.dup(target), name)
 
     @staticmethod
-    def _finish_by_name(target: int, name: str, found: os.stat_result) -> None:
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
-        if not stat.S_ISLNK(found.st_mode):
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
-        os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+    def _finish_made(target: int, name: str, found: os.stat_result) -> None:
+        made = inodes.hold_made(name, target, found.st_mode, found.st_rdev)
+        try:
+            inodes.chown(made, found.st_uid, found.st_gid)
+            if not stat.S_ISLNK(found.st_mode):
+                inodes.chmod(made, stat.S_IMODE(found.st_mode))
+            inodes.set_times(made, found.st_atime_ns, found.st_mtime_ns)
+        finally:
+            os.close(made)
 
 
 def _copy_data(old: int, new: int, size: int) -> None:

@@ -54,19 +54,17 @@ _GO_TYPES = {
 class Located:
     """What was found.
 
-    Fields: `parent` and `base`, the directory that holds it and its name there; `directory`, its own descriptor where
-    it is a directory (then the others may be -1 and empty), else -1; `name`, what an archive of it calls it; `status`;
-    `path`, absolute and clean.
+    Fields: `directory`, its descriptor where it is a directory, else -1; `held`, a descriptor (O_PATH) of what is no
+    directory, else -1; `name`, what an archive of it calls it; `status`; `path`, absolute and clean.
     """
 
-    __slots__ = ("base", "directory", "name", "parent", "path", "status")
+    __slots__ = ("directory", "held", "name", "path", "status")
 
-    def __init__(self, path: str, name: str, parent: int, base: str, directory: int, status: os.stat_result) -> None:
+    def __init__(self, path: str, name: str, status: os.stat_result, *, directory: int = -1, held: int = -1) -> None:
         self.path = path
         self.name = name
-        self.parent = parent
-        self.base = base
         self.directory = directory
+        self.held = held
         self.status = status
 
 
@@ -83,23 +81,24 @@ def locate(root: int, path: str) -> Located:
     if clean == "/" or dotted or path.endswith("/"):
         directory = open_in_root(root, clean, _DIRECTORY)
         _check_window(directory, path)
-        return Located(clean, name, -1, "", directory, os.fstat(directory))
+        return Located(clean, name, os.fstat(directory), directory=directory)
     parent = open_in_root(root, posixpath.dirname(clean), _DIRECTORY)
     base = posixpath.basename(clean)
     try:
         # opened first and asked then: of what a name means only one answer counts
         found = open_in_root(parent, base, O_PATH | os.O_NOFOLLOW)
+        os.close(parent)
         _check_window(found, path)
         status = os.fstat(found)
-        directory = -1
-        if stat.S_ISDIR(status.st_mode):
-            directory = os.open(".", _DIRECTORY, dir_fd=found)
+        if not stat.S_ISDIR(status.st_mode):
+            return Located(clean, name, status, held=found)
+        directory = os.open(".", _DIRECTORY, dir_fd=found)
         os.close(found)
     except OSError as error:
         if isinstance(error, KernelError):
             raise
         raise KernelError("open", error.errno or 0, path) from None
-    return Located(clean, name, parent, base, directory, status)
+    return Located(clean, name, status, directory=directory)
 
 
 def is_window(fd: int) -> bool:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from json import dumps
 
 from wherry.errors import HostileInput, WherryError
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.snapshots.confine import confine
 from wherry.snapshots.harmless import disarm
@@ -180,7 +181,7 @@ def write_index(dir_fd: int, index_fd: int, digests: "dict[int, str]") -> "tuple
 
 
 def _hash(directory: int, name: str) -> str:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    fd = inodes.open_regular(name, directory)
     try:
         return hash_file(fd)
     finally:

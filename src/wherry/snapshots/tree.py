@@ -2,7 +2,8 @@
 
 Parents are resolved as a process chrooted to the layer would resolve them (`openat2`, RESOLVE_IN_ROOT): a symbolic
 link that the layer itself made is followed, and never out. That is what Docker's chrooted unpacker does. The last
-component is never followed. Runs in forked workers.
+component is never followed: what is made by name (a link, a device, a FIFO) is held, and finished as that inode
+(`inodes`). Runs in forked workers.
 """
 
 import os
@@ -10,6 +11,7 @@ import stat
 from errno import ELOOP, ENOENT, ENOTDIR, ENOTSUP, EPERM
 
 from wherry.errors import HostileInput
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 from wherry.snapshots.remove import remove_tree
 from wherry.snapshots.tar import BLOCK, CHARACTER, FIFO, Entry
@@ -108,7 +110,7 @@ class Tree:
         except FileExistsError:
             self._clear(fd, name)
             os.symlink(entry.linkname, name, dir_fd=fd)
-        self._finish_by_name(fd, name, entry)
+        self._finish_made(fd, name, entry, stat.S_IFLNK)
 
     def hardlink(self, parent: bytes, name: bytes, target_parent: bytes, target: bytes) -> None:
         """Give a file of this layer another name; a symbolic link is linked itself, never what it points to."""
@@ -143,7 +145,7 @@ class Tree:
         except FileExistsError:
             self._clear(fd, name)
             os.mknod(name, kind | 0o600, device, dir_fd=fd)
-        self._finish_by_name(fd, name, entry)
+        self._finish_made(fd, name, entry, kind, device)
 
     def whiteout(self, parent: bytes, name: bytes) -> None:
         """Hide `name` of the layers below. A file of this layer stays: a directory of it becomes opaque."""
@@ -266,22 +268,20 @@ class Tree:
                     os.close(fd)
         self._times.clear()
 
-    def _finish_by_name(self, fd: int, name: bytes, entry: Entry) -> None:
+    @staticmethod
+    def _finish_made(fd: int, name: bytes, entry: Entry, kind: int, device: int = 0) -> None:
         """Metadata of what cannot be opened: a link, a device, a FIFO."""
-        os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
-        if entry.xattrs:
-            # There is no setxattrat(2) before Linux 6.13: the call is made from inside the directory.
-            back = os.open(".", os.O_PATH | os.O_DIRECTORY)
-            try:
-                os.fchdir(fd)
-                _set_xattrs(name, entry)
-            finally:
-                os.fchdir(back)
-                os.close(back)
-        if entry.type in (CHARACTER, BLOCK, FIFO):
-            os.chmod(name, entry.mode, dir_fd=fd)
-        mtime = bounded(entry.mtime_ns)
-        os.utime(name, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
+        made = inodes.hold_made(name, fd, kind, device)
+        try:
+            inodes.chown(made, entry.uid, entry.gid)
+            if entry.xattrs:
+                _set_xattrs(inodes.path(made), entry)
+            if kind != stat.S_IFLNK:
+                inodes.chmod(made, entry.mode)
+            mtime = bounded(entry.mtime_ns)
+            inodes.set_times(made, mtime, mtime)
+        finally:
+            os.close(made)
 
 
 def path_of(name: bytes, max_depth: int) -> bytes:
@@ -311,10 +311,7 @@ def _set_xattrs(target: "int | bytes", entry: Entry) -> None:
         if key.startswith(_RESERVED):
             continue
         try:
-            if isinstance(target, int):
-                os.setxattr(target, key, value)
-            else:
-                os.setxattr(target, key, value, follow_symlinks=False)
+            os.setxattr(target, key, value)
         except OSError as error:
             # A file system without this attribute; or `user.` on what may not carry one.
             if error.errno == ENOTSUP or (error.errno == EPERM and key.startswith(b"user.")):

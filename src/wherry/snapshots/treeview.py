@@ -11,6 +11,7 @@ from errno import ENODATA, ENOENT, ENOTDIR, ENOTSUP
 from hashlib import sha256
 
 from wherry.errors import NotFound
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from wherry.patterns import globs
 
@@ -148,7 +149,7 @@ class DiskView:
             os.close(fd)
 
     def content(self, path: str, _entry: "Entry", /) -> str:
-        fd = openat2(self.fd, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, _BENEATH)
+        fd = inodes.read_held(openat2(self.fd, path, inodes.HOLD, _BENEATH), path)
         try:
             return hash_file(fd)
         finally:
@@ -161,9 +162,17 @@ class DiskView:
 def entry_at(directory: int, name: str, *, mine: bool = False, bare: bool = False) -> "Entry | None":
     """Look at one name of an open directory; None where there is none."""
     try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        held = inodes.hold(name, directory)
     except FileNotFoundError:
         return None
+    try:
+        return _entry(held, mine=mine, bare=bare)
+    finally:
+        os.close(held)
+
+
+def _entry(held: int, *, mine: bool, bare: bool) -> "Entry":
+    found = os.fstat(held)
     mode = found.st_mode
     entry = Entry(
         OTHER,
@@ -172,22 +181,22 @@ def entry_at(directory: int, name: str, *, mine: bool = False, bare: bool = Fals
         0 if mine else found.st_gid,
         0,
         found.st_mtime_ns,
-        extra="" if bare else _attributes(f"/proc/self/fd/{directory}/{name}"),
+        extra="" if bare else _attributes(inodes.path(held)),
     )
     if stat.S_ISREG(mode):
         entry.kind, entry.size = FILE, found.st_size
     elif stat.S_ISDIR(mode):
         entry.kind = DIRECTORY
     elif stat.S_ISLNK(mode):
-        entry.kind, entry.link = LINK, os.readlink(name, dir_fd=directory)
+        entry.kind, entry.link = LINK, os.readlink("", dir_fd=held)
     else:
         entry.extra += f"{stat.S_IFMT(mode):o}:{found.st_rdev}"
     return entry
 
 
-def _attributes(path: str) -> str:
+def _attributes(path: bytes) -> str:
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        names = os.listxattr(path)
     except OSError as error:
         if error.errno in (ENOTSUP, ENOENT, ENODATA):
             return ""
@@ -197,7 +206,7 @@ def _attributes(path: str) -> str:
         if name.startswith(("trusted.overlay.", "security.selinux", "security.ima")):
             continue
         try:
-            words.append(f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()};")
+            words.append(f"{name}={os.getxattr(path, name).hex()};")
         except OSError as error:
             if error.errno != ENODATA:
                 raise

@@ -17,6 +17,7 @@ from errno import EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO, EXDEV
 from hashlib import blake2b
 
 from wherry.errors import DigestMismatch, HostileInput, KernelError
+from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from wherry.snapshots.confine import confine_reader
 from wherry.snapshots.inflate import Stream
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # What was a file a moment ago may be a FIFO now, which would block.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPEN_DIRECTORIES = 128
 _MAX_DEPTH = 256
 _PIECE = 256 * 1024
@@ -176,12 +176,16 @@ class _Comparison:
         if entry.type == FILE and stat.S_ISREG(found.st_mode):
             self._file(entry, path, above_fd, name)
             return
-        self._metadata(entry, path, found, b"/proc/self/fd/%d/%s" % (above_fd, name))
-        if entry.type == SYMLINK:
-            self._same(path, "target", os.readlink(name, dir_fd=above_fd), wanted=(entry.linkname,))
+        held = inodes.hold(name, above_fd)
+        try:
+            self._metadata(entry, path, found, inodes.path(held))
+            if entry.type == SYMLINK:
+                self._same(path, "target", os.readlink(b"", dir_fd=held), wanted=(entry.linkname,))
+        finally:
+            os.close(held)
 
     def _file(self, entry: Entry, path: bytes, above: int, name: bytes) -> None:
-        fd = os.open(name, _READ, dir_fd=above)
+        fd = inodes.open_regular(name, above)
         try:
             found = os.fstat(fd)
             self._same(path, "size", found.st_size, wanted=(entry.size,))

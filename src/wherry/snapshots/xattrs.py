@@ -9,14 +9,13 @@ _NOT_CARRIED_BYTES = tuple(prefix.encode() for prefix in _NOT_CARRIED)
 
 
 def read_xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
-    """The attributes of an open file, or of a path, whose last part is not followed; None where there are none.
+    """Read the attributes of an open file, or of a held one by its path (`inodes.path`); None where there are none.
 
     Raises:
         OSError: they cannot be read.
     """
-    follow = isinstance(target, int)
     try:
-        names = os.listxattr(target) if follow else os.listxattr(target, follow_symlinks=False)
+        names = os.listxattr(target)
     except OSError as error:
         if error.errno == ENOTSUP:
             return None
@@ -26,7 +25,7 @@ def read_xattrs(target: "int | bytes") -> "dict[bytes, bytes] | None":
         if name.startswith(_NOT_CARRIED):
             continue
         try:
-            value = os.getxattr(target, name) if follow else os.getxattr(target, name, follow_symlinks=False)
+            value = os.getxattr(target, name)
         except OSError as error:
             if error.errno in (ENODATA, ENOTSUP):  # it went meanwhile, or is one that only some system calls know
                 continue

@@ -9,6 +9,7 @@ import msgspec
 from wherry.build.contexts import inmemory
 from wherry.build.ports import RunWorker
 from wherry.errors import HostileInput, KernelError, NotFound
+from wherry.linux import inodes
 from wherry.linux.loopwatch import aside
 from wherry.linux.openat import open_in_root
 from wherry.snapshots import selecting
@@ -77,12 +78,12 @@ class Tree:
             raise HostileInput(f"{path} is larger than {limit} bytes", path=path)
         top = self.open()
         try:
-            fd = open_in_root(top, real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            held = open_in_root(top, real, inodes.HOLD)
         except KernelError:
             raise NotFound(f"{path}: file does not exist", path=path) from None
         finally:
             os.close(top)
-        with os.fdopen(fd, "rb") as file:
+        with os.fdopen(inodes.read_held(held, path), "rb") as file:
             return file.read(limit)
 
     async def ready(self) -> None:
