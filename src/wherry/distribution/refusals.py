@@ -16,6 +16,7 @@ from yarl import URL
 from wherry import errors
 from wherry.distribution.guard import Blocked
 from wherry.errors import Unavailable, WherryError
+from wherry.linux.tls import words
 
 BODY_LIMIT = 64 << 10
 TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
@@ -25,7 +26,6 @@ _CLASSES: dict[int, type[WherryError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
 }
-_UNKNOWN_CA = (18, 19, 20, 21)
 
 
 def from_answer(method: str, url: URL, status: int, body: bytes) -> WherryError:
@@ -114,11 +114,5 @@ def _reason(url: URL, error: BaseException) -> str:
 
 def _certificate(error: Exception, url: URL) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _UNKNOWN_CA:
-            return "tls: failed to verify certificate: x509: certificate signed by unknown authority"
-        if error.verify_code == 10:
-            return "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
-        if error.verify_code in (62, 64):
-            return f"tls: failed to verify certificate: x509: certificate is not valid for {url.host}"
-        return f"tls: failed to verify certificate: x509: {error.verify_message}"
+        return words(error, url.host or "")
     return f"tls: failed to verify certificate: {_clean(str(error))}"
