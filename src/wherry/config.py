@@ -36,6 +36,14 @@ class EngineConfig:
         self.data_root = paths.DEFAULT_DATA_ROOT
         self.exec_root = paths.DEFAULT_RUN_ROOT
         self.hosts: list[str] = []
+        self.tls = False
+        # None: not given; given, it switches TLS on, whatever its value, as dockerd's
+        self.tlsverify: bool | None = None
+        self.tlscacert = ""
+        self.tlscert = ""
+        self.tlskey = ""
+        # ours: the API may listen at tcp:// without client certificates
+        self.insecure_plain_tcp = False
         self.registry_mirrors: list[str] = []
         self.insecure_registries: list[str] = []
         # ours: for each registry its mirrors, whether it is insecure, and where its token servers may be
@@ -94,6 +102,11 @@ class EngineConfig:
     def roots(self) -> paths.Roots:
         """The data and run roots."""
         return paths.Roots(self.data_root, self.exec_root)
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether TCP listeners of the API speak TLS."""
+        return self.tls or self.tlsverify is not None
 
     def update(self, values: "dict[str, Any]", origin: str) -> None:
         """Take `values` (keys as in daemon.json).

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import grp
 import json
@@ -15,7 +16,9 @@ import sys
 import time
 
 from wherry import __version__
+from wherry.api.listen import parse_place
 from wherry.api.reply import announce_experimental
+from wherry.api.secured import Certificates
 from wherry.api.server import Server
 from wherry.build.cache.space import rules
 from wherry.build.contexts.checkout import outside
@@ -29,6 +32,8 @@ from wherry.network.bridge import parse_bip
 
 log = logging.getLogger("wherryd")
 
+_TAKEN_SECONDS = 1.0
+_TAKEN_STEP = 0.05
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -46,6 +51,15 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data-root", metavar="DIR", help="root of persistent state (default /var/lib/wherry)")
     found.add_argument("--exec-root", metavar="DIR", help="root of volatile state (default /run/wherry)")
     found.add_argument("-H", "--host", dest="hosts", action="append", metavar="ADDRESS", help="socket to listen on")
+    for name, words in (
+        ("--tls", "TLS at tcp:// addresses; --tlsverify implies it"),
+        ("--tlsverify", "TLS at tcp:// addresses, for clients with a certificate"),
+        ("--insecure-plain-tcp", "tcp:// addresses need no client certificates: whoever reaches them is root"),
+    ):
+        found.add_argument(name, type=_boolean, nargs="?", const=True, metavar="BOOL", help=words)
+    found.add_argument("--tlscacert", metavar="FILE", help="authorities of clients (default ~/.docker/ca.pem)")
+    found.add_argument("--tlscert", metavar="FILE", help="certificate of the API (default ~/.docker/cert.pem)")
+    found.add_argument("--tlskey", metavar="FILE", help="its key (default ~/.docker/key.pem)")
     found.add_argument("--config-file", metavar="FILE", help="settings (default /etc/wherry/daemon.json)")
     found.add_argument(
         "--registry-mirror", dest="registry-mirrors", action="append", metavar="URL", help="preferred mirror"
@@ -146,11 +160,42 @@ def validate(config: EngineConfig) -> None:
     Raises:
         InvalidArgument: a setting that would stop the engine at its start.
     """
+    _judge_listeners(config)
     registry_settings(config)
     rules(config.builder, os.path.dirname(os.path.abspath(__file__)))
     outside(config.builder)
     if config.bip:
         parse_bip(config.bip)
+
+
+def _judge_listeners(config: EngineConfig) -> None:
+    """Write the addresses in full; refuse those at which anybody would be root, and certificates of no use."""
+    places = [parse_place(address, tls=config.speaks_tls) for address in config.hosts]
+    config.hosts = [place.text for place in places]
+    tcp = [place.text for place in places if not place.path]
+    if tcp and not config.tlsverify and not config.insecure_plain_tcp:
+        lack = "tls alone asks clients for no certificate" if config.speaks_tls else "it has no TLS"
+        raise InvalidArgument(
+            f"{tcp[0]}: {lack}, so that whoever reaches it is root on this machine: set --tlsverify with --tlscacert, "
+            "--tlscert and --tlskey, or --insecure-plain-tcp"
+        )
+    found = certificates(config)
+    if found is not None and tcp:
+        found.check()
+    elif config.tls or config.tlsverify:
+        config.warnings.append("tls has no effect: the API listens at no tcp:// address")
+
+
+def certificates(config: EngineConfig) -> Certificates | None:
+    """Return the files with which the API speaks TLS, by default dockerd's; None where it speaks none."""
+    if not config.speaks_tls:
+        return None
+    directory = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+    return Certificates(
+        config.tlscert or f"{directory}/cert.pem",
+        config.tlskey or f"{directory}/key.pem",
+        (config.tlscacert or f"{directory}/ca.pem") if config.tlsverify else None,
+    )
 
 
 def configure(argv: list[str]) -> EngineConfig:
@@ -258,16 +303,14 @@ async def _serve(config: EngineConfig) -> None:
     # not through the loop: it may be what hangs
     signal.signal(signal.SIGUSR1, lambda *_: _write_stacks(config.roots.run, loop))
     engine = Engine(config)
-    server = Server(engine)
+    server = Server(engine, certificates=certificates(config))
+    loop.add_signal_handler(signal.SIGHUP, _renew, server)
     pidfile = config.pidfile or config.roots.pidfile
     addresses = config.hosts or [f"unix://{config.roots.socket}"]
     # whatever speaks against this start is found before it touches a container
     holding.check_pidfile(pidfile)
     try:
-        try:
-            server.bind(addresses)
-        except OSError as error:
-            raise Unavailable(f"cannot listen at {', '.join(addresses)}: {error.strerror or error}") from None
+        await _bind(server, addresses)
         _open_to_group(addresses, config.group)
         await engine.start()
         announce_experimental(config.experimental)
@@ -298,6 +341,32 @@ def _write_stacks(directory: str, loop: asyncio.AbstractEventLoop) -> None:
         log.info("stacks written to %s", stacks.write_stacks(directory, loop))
     except OSError as error:
         log.error("stacks cannot be written to %s: %s", directory, error.strerror)
+
+
+async def _bind(server: Server, addresses: list[str]) -> None:
+    """Take the addresses; those that an engine has which was killed just now, as soon as its TLS process notices."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _TAKEN_SECONDS
+    for address in addresses:
+        while True:
+            try:
+                server.bind([address])
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or address.startswith("unix://") or loop.time() > deadline:
+                    raise Unavailable(f"cannot listen at {address}: {error.strerror or error}") from None
+            await asyncio.sleep(_TAKEN_STEP)
+
+
+def _renew(server: Server) -> None:
+    """Do what SIGHUP asks for."""
+    try:
+        renewed = server.renew()
+    except InvalidArgument as error:
+        log.error("certificates not read anew, the ones before are kept: %s", error)
+        return
+    what = "certificates read anew" if renewed else "there are no certificates to read anew"
+    log.info("%s; the configuration is read at a start only", what)
 
 
 def _change_service(*, register: bool) -> int:

@@ -58,7 +58,6 @@ def _cgroup_driver(options: "Any") -> bool:
     return all(option == "native.cgroupdriver=cgroupfs" for option in options)
 
 
-_NO_TLS = "the API has no TLS yet: use ssh:// or the unix socket"
 _NO_CONTAINERD = "there is no containerd"
 _NO_SWARM = "there is no swarm"
 _REMOVED = "dockerd has removed this key too"
@@ -69,6 +68,16 @@ KEYS: "Mapping[str, Key]" = {
     "data-root": _works(str, "root of persistent state", "data_root"),
     "exec-root": _works(str, "root of volatile state", "exec_root"),
     "hosts": _works(list, "sockets to listen on", "hosts"),
+    "tls": _works(
+        bool, "TLS at `tcp://` addresses; alone it needs `insecure-plain-tcp`: any client may connect", "tls"
+    ),
+    "tlsverify": _works(bool, "TLS at `tcp://` addresses, for clients with a certificate of `tlscacert`", "tlsverify"),
+    "tlscacert": _works(str, "authorities of clients' certificates, `~/.docker/ca.pem`", "tlscacert"),
+    "tlscert": _works(str, "the API's certificate, `~/.docker/cert.pem`", "tlscert"),
+    "tlskey": _works(str, "its key, `~/.docker/key.pem`", "tlskey"),
+    "insecure-plain-tcp": _works(
+        bool, "Wherry's own: `tcp://` addresses need no client certificates", "insecure_plain_tcp"
+    ),
     "pidfile": _works(str, "where the pid is written", "pidfile"),
     "group": _works(str, "group of the unix socket", "group"),
     "labels": _works(list, "labels of the engine, in `info`", "labels"),
@@ -166,11 +175,6 @@ KEYS: "Mapping[str, Key]" = {
     "selinux-enabled": _refused(bool, "containers get no SELinux labels"),
     "authorization-plugins": _refused(list, "there are no plugins, and requests would pass without them"),
     "metrics-addr": _refused(str, "there are no metrics yet"),
-    "tls": _refused(bool, _NO_TLS),
-    "tlsverify": _refused(bool, _NO_TLS),
-    "tlscacert": _refused(str, _NO_TLS),
-    "tlscert": _refused(str, _NO_TLS),
-    "tlskey": _refused(str, _NO_TLS),
     "rootless": _refused(bool, "the engine runs as root"),
     "oom-score-adjust": _refused(int, "set OOMScoreAdjust= in the service's unit: dockerd has removed this key too"),
     "cpu-rt-period": _refused(int, "real-time budgets are given to containers (--cpu-rt-period), not to all of them"),

@@ -1,12 +1,16 @@
 """What holds for every request: headers, error answers, odd clients, what is no HTTP, and who is kept out."""
 
+import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wherry import errors
+from wherry.api.server import Server
 
+from .fake_engine import FakeEngine
 from .raw import Reader, Response, ask, request
 
 
@@ -181,6 +185,38 @@ def test_browsers_are_kept_out_of_tcp(server: Any, headers: str, status: int) ->
     with server.connect() as sock:
         sock.sendall(data)
         assert Reader(sock).response().status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /_ping HT",
+        b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n",
+        b"POST /containers/x/attach HTTP/1.1\r\n",
+        b"GET /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+def test_attack_tcp_clients_that_send_no_request(tmp_path: Path, sent: bytes) -> None:
+    """Nor the rest of one, nor the next one: they are left after a time. Clients of the unix socket may wait."""
+
+    async def scenario() -> None:
+        server = Server(FakeEngine(), idle_seconds=0.3)
+        bound = await server.start(["tcp://127.0.0.1:0", f"unix://{tmp_path}/s"])
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(bound[0].rpartition(":")[2]))
+            local, local_writer = await asyncio.open_unix_connection(f"{tmp_path}/s")
+            for each in (writer, local_writer):
+                each.write(sent)
+            got = await asyncio.wait_for(reader.read(), 20)
+            assert got.startswith(b"HTTP/1.1 200 OK") == sent.endswith(b"\r\n\r\n")
+            assert not local.at_eof()
+            for each in (writer, local_writer):
+                each.close()
+        finally:
+            await server.close(0.1)
+
+    asyncio.run(scenario())
 
 
 def test_large_upload_to_an_unknown_page(sock: socket.socket) -> None:

@@ -70,7 +70,7 @@ class Second(EngineProcess):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.tcp = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-        self.flags = ("-H", self.host, "-H", self.tcp)
+        self.flags = ("-H", self.host, "-H", self.tcp, "--insecure-plain-tcp")
 
 
 @pytest.fixture(scope="session")

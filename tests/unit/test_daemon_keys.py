@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.certificates import SERVER, Authority
 
 from wherry import daemon
 from wherry.config import EngineConfig
@@ -93,8 +94,13 @@ def test_what_means_nothing_here_is_one_warning(
         ({"storage-opts": ["overlay2.size=10G"]}, "storage-opts is not supported: layers have no size limits"),
         ({"selinux-enabled": True}, "selinux-enabled is not supported"),
         ({"metrics-addr": "127.0.0.1:9323"}, "metrics-addr is not supported"),
-        ({"tls": True}, "tls is not supported: the API has no TLS yet"),
-        ({"tlscacert": "/etc/docker/ca.pem"}, "tlscacert is not supported"),
+        ({"hosts": ["tcp://127.0.0.1"]}, "tcp://127.0.0.1:2375: it has no TLS, so that whoever reaches it is root"),
+        ({"hosts": ["tcp://"], "tls": True}, "tcp://127.0.0.1:2376: tls alone asks clients for no certificate"),
+        ({"hosts": ["tcp://:1"], "tlsverify": False}, "tcp://127.0.0.1:1: tls alone asks clients for no certificate"),
+        (
+            {"hosts": ["tcp://"], "tlsverify": True, "tlscacert": "/none", "tlscert": "/none", "tlskey": "/none"},
+            "invalid TLS configuration: open /none: no such file or directory",
+        ),
         ({"authorization-plugins": ["opa"]}, "authorization-plugins is not supported"),
         ({"cluster-store": "etcd://x"}, "cluster-store is not supported"),
         ({"loglevel": "debug"}, r'configuration option: loglevel \(did you mean "log-level"\?\)'),
@@ -212,6 +218,28 @@ class _Host:
     cgroup_version = "v1"
 
 
+def test_tls_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As dockerd's: tlsverify implies tls, the files have default names; addresses are written in full."""
+    authority = Authority(tmp_path)
+    pair = authority.sign("cert", SERVER)
+    pair.key.rename(tmp_path / "key.pem")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    found = _configured(tmp_path, {"tlsverify": True, "hosts": ["tcp://", "unix:///run/x.sock", "tcp://[::1]:1"]})
+    assert found.hosts == ["tcp://127.0.0.1:2376", "unix:///run/x.sock", "tcp://[::1]:1"]
+    files = daemon.certificates(found)
+    assert files is not None
+    assert (files.certificate, files.key, files.authority) == (
+        *(f"{tmp_path}/cert.pem", f"{tmp_path}/key.pem", f"{tmp_path}/ca.pem"),
+    )
+    found = _configured(tmp_path, {"tls": True, "hosts": ["tcp://"], "insecure-plain-tcp": True})
+    files = daemon.certificates(found)
+    assert files is not None and files.authority is None
+    assert daemon.certificates(_configured(tmp_path, {"hosts": ["tcp://"], "insecure-plain-tcp": True})) is None
+    assert _configured(tmp_path, {"tlsverify": True}).warnings == [
+        "tls has no effect: the API listens at no tcp:// address"
+    ]
+
+
 def test_info_tells_what_the_host_has() -> None:
     """Limits that are not there are false and named; listeners without encryption, too; proxies without passwords."""
     has = Features(frozenset(_V1) - {"swap", "pids", "blkio_weight"}, "0-1", "0")
@@ -223,14 +251,20 @@ def test_info_tells_what_the_host_has() -> None:
         True,
         True,
     )
-    listeners = ["unix:///run/x.sock", "tcp://0.0.0.0:2375"]
-    told = host_report.warnings(machine, has, listeners, ["the chain drops"], forwarding=False) or []
+    config = EngineConfig()
+    config.hosts = ["unix:///run/x.sock", "tcp://0.0.0.0:2375"]
+    unguarded = host_report.open_addresses(config)
+    told = host_report.warnings(machine, has, unguarded, ["the chain drops"], forwarding=False) or []
     assert told[0].startswith("WARNING: API is accessible on http://0.0.0.0:2375 without encryption.")
     assert told[1:] == [
         "WARNING: No swap limit support",
         "WARNING: IPv4 forwarding is disabled",
         "WARNING: the chain drops",
     ]
+    config.tls = True
+    assert host_report.open_addresses(config) == ["https://0.0.0.0:2375 without TLS client verification"]
+    config.tlsverify = True
+    assert not host_report.open_addresses(config)
     assert host_report.warnings(machine, Features(frozenset(_V1), "", ""), [], [], forwarding=True) is None
     machine.cgroup_version = "v2"
     assert host_report.warnings(

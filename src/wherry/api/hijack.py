@@ -68,16 +68,28 @@ class Connection(RequestHandler):
     """One client connection.
 
     Args:
-        guarded: the listener is reachable by browsers (TCP): Host and Origin are checked.
+        guarded: the listener is reachable by browsers (TCP): Origin is checked.
+        named: the client has verified by TLS that it is this machine that has the name by which it called; without
+            it, the name is checked, too.
     """
 
-    __slots__ = ("_cancel_on_loss", "_closing", "_ended", "_held", "_last", "_pending", "guarded", "lost", "streaming")
+    __slots__ = (
+        *("_cancel_on_loss", "_closing", "_ended", "_held", "_last", "_pending", "guarded", "lost", "named"),
+        "streaming",
+    )
 
     def __init__(
-        self, manager: "ConnectionServer", *, guarded: bool, loop: asyncio.AbstractEventLoop, **options: Any
+        self,
+        manager: "ConnectionServer",
+        *,
+        guarded: bool,
+        named: bool,
+        loop: asyncio.AbstractEventLoop,
+        **options: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **options)
         self.guarded = guarded
+        self.named = named
         self.lost = False
         self._held = b""  # the beginning of what may be a hijack request
         self._pending: Hijack | None = None
@@ -263,9 +275,15 @@ class Connection(RequestHandler):
 class ConnectionServer(BaseServer):
     """Makes a `Connection` for each accepted socket; `factory` gives the one for a listener."""
 
-    def connection(self, guarded: bool) -> Connection:
-        """Make the protocol of one accepted connection."""
-        return Connection(self, guarded=guarded, loop=self._loop, **self._kwargs)
+    def connection(self, *, guarded: bool, named: bool = False, idle: float | None = None) -> Connection:
+        """Make the protocol of one accepted connection.
+
+        Args:
+            guarded, named: see `Connection`.
+            idle: seconds for which a request's head is waited for.
+        """
+        options = self._kwargs if idle is None else {**self._kwargs, "keepalive_timeout": idle}
+        return Connection(self, guarded=guarded, named=named, loop=self._loop, **options)
 
 
 def _split(data: bytes) -> tuple[int, Hijack | None, bytes]:

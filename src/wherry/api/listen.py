@@ -3,19 +3,69 @@
 import errno
 import grp
 import os
+import re
 import socket
 
 from wherry.errors import Conflict, InvalidArgument
 
 BACKLOG = 512
 _PATH_LIMIT = 107
+_PLAIN_PORT, _TLS_PORT = 2375, 2376
+_THIS_MACHINE = "127.0.0.1"
+_TCP = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.%a-z]+)\]|(?P<host>[^\[\]/:]*))(?::(?P<port>[0-9]{1,5}))?/?", re.ASCII)
 
 
-def open_listener(address: str, group: str | None = None, *, listen: bool = True) -> socket.socket:
+class Place:
+    """An address to listen on.
+
+    Attributes:
+        path: of a unix socket; "" for TCP.
+        host, port: for TCP.
+        text: the address in full, `tcp://127.0.0.1:2376`.
+    """
+
+    __slots__ = ("host", "path", "port")
+
+    def __init__(self, path: str = "", host: str = "", port: int = 0) -> None:
+        self.path = path
+        self.host = host
+        self.port = port
+
+    @property
+    def text(self) -> str:
+        if self.path:
+            return f"unix://{self.path}"
+        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+
+
+def parse_place(address: str, *, tls: bool = False) -> Place:
+    """Read an address as of `dockerd -H`.
+
+    Args:
+        address: `unix:///path`, a path, or `tcp://[HOST][:PORT]` (`tcp://[::1]:2375`); no host is this machine alone.
+        tls: the port is 2376 where none is named, else 2375.
+
+    Raises:
+        InvalidArgument: an address that is none.
+    """
+    scheme, found, rest = address.partition("://")
+    if not found and address:
+        scheme, rest = ("unix", address) if address.startswith("/") else ("tcp", address)
+    if scheme == "unix" and rest.startswith("/"):
+        return Place(rest)
+    if scheme == "tcp":
+        match = _TCP.fullmatch(rest)
+        port = int(match["port"] or (_TLS_PORT if tls else _PLAIN_PORT)) if match else 65536
+        if match and port < 65536:
+            return Place(host=match["v6"] or match["host"] or _THIS_MACHINE, port=port)
+    raise InvalidArgument(f'Invalid bind address format: "{address}"')
+
+
+def open_listener(address: str, group: str | None = None, *, listen: bool = True, tls: bool = False) -> socket.socket:
     """Open a listening, non-blocking socket.
 
     Args:
-        address: `unix:///path`, a path, or `tcp://host:port` (`tcp://[::1]:2375`).
+        address, tls: see `parse_place`.
         group: who may use a unix socket besides its owner; a group that does not exist is left out.
         listen: without it the socket is bound only: nobody is kept waiting at it.
 
@@ -24,21 +74,14 @@ def open_listener(address: str, group: str | None = None, *, listen: bool = True
         Conflict: somebody answers at the unix socket.
         OSError: it cannot be bound.
     """
-    scheme, found, rest = address.partition("://")
-    if not found:
-        scheme, rest = ("unix", address) if address.startswith("/") else ("tcp", address)
-    if scheme == "unix" and rest.startswith("/"):
-        return _unix(rest, group, listen=listen)
-    if scheme == "tcp":
-        host, _, port = rest.rstrip("/").rpartition(":")
-        if port.isascii() and port.isdigit() and int(port) < 65536:
-            return _tcp(host.strip("[]"), int(port), listen=listen)
-    raise InvalidArgument(f'Invalid bind address format: "{address}"')
+    place = parse_place(address, tls=tls)
+    return _unix(place.path, group, listen=listen) if place.path else _tcp(place.host, place.port, listen=listen)
 
 
 def _tcp(host: str, port: int, *, listen: bool) -> socket.socket:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, where = found[0]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # of a name's addresses an IPv4 one, as dockerd
+    family, kind, protocol, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

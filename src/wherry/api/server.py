@@ -18,11 +18,13 @@ from wherry.api.facade import Engine
 from wherry.api.hijack import Connection, ConnectionServer, HandedOver
 from wherry.api.listen import BACKLOG, open_listener
 from wherry.api.reply import Answer, Reply, Stream, error_reply
+from wherry.api.secured import Certificates, Front
 from wherry.api.version import CURRENT, parse_version
 from wherry.errors import Conflict, Forbidden
 
 log = logging.getLogger("wherry.api")
 
+_IDLE_SECONDS = 300.0
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
@@ -36,10 +38,27 @@ def build_app(engine: Engine, *, allowed_hosts: Iterable[str] = ()) -> "Server":
 
 
 class Server:
-    """Answers an engine's API on any number of listeners. It must be made in a running event loop."""
+    """Answers an engine's API on any number of listeners. It must be made in a running event loop.
 
-    def __init__(self, engine: Engine, *, allowed_hosts: Iterable[str] = ()) -> None:
+    Args:
+        engine: answers.
+        allowed_hosts: see `build_app`.
+        certificates: with them TCP listeners speak TLS.
+        idle_seconds: for which TCP clients are waited for, until the head of a request is whole.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        allowed_hosts: Iterable[str] = (),
+        certificates: Certificates | None = None,
+        idle_seconds: float = _IDLE_SECONDS,
+    ) -> None:
         self._engine = engine
+        self._front = Front(certificates, self._take) if certificates is not None else None
+        self._idle = idle_seconds
+        self._joining: set[asyncio.Task[Any]] = set()
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in allowed_hosts)}
         handler = cast(Any, self._handle)  # our answers have what aiohttp uses of a StreamResponse
         self._http = ConnectionServer(
@@ -71,7 +90,8 @@ class Server:
         """
         bound = []
         for listener in listeners:
-            sock = open_listener(listener, listen=False) if isinstance(listener, str) else listener
+            secured = self._front is not None
+            sock = open_listener(listener, listen=False, tls=secured) if isinstance(listener, str) else listener
             self._bound.append(sock)
             guarded = sock.family != socket.AF_UNIX
             if not guarded and isinstance(listener, str):
@@ -94,6 +114,13 @@ class Server:
             if not os.path.exists(path) or os.stat(path).st_ino != inode:
                 raise Conflict(f"another engine has taken {path}")
         loop = asyncio.get_running_loop()
+        if self._front is not None:
+            secured = [sock for sock in self._bound if sock.family != socket.AF_UNIX]
+            for sock in secured:
+                sock.listen(BACKLOG)
+                self._bound.remove(sock)
+            if secured:
+                self._front.start(secured)
         while self._bound:
             sock = self._bound[0]
             factory = self._guarded if sock.family != socket.AF_UNIX else self._open
@@ -102,16 +129,45 @@ class Server:
         return names
 
     def _guarded(self) -> Connection:
-        return self._http.connection(guarded=True)
+        return self._http.connection(guarded=True, idle=self._idle)
 
     def _open(self) -> Connection:
         return self._http.connection(guarded=False)
+
+    def _secured(self) -> Connection:
+        return self._http.connection(guarded=True, named=True, idle=self._idle)
+
+    def _take(self, sock: socket.socket) -> None:
+        """Serve a client whose TLS handshake succeeded."""
+        # over in the loop's next turn: it waits for nobody
+        task = asyncio.ensure_future(self._join(sock))
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
+
+    async def _join(self, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._secured, sock)
+        except OSError:
+            sock.close()
+
+    def renew(self) -> bool:
+        """Read the certificates anew; whether there are any.
+
+        Raises:
+            InvalidArgument: they cannot be used; the ones before are kept.
+        """
+        if self._front is None:
+            return False
+        self._front.renew()
+        return True
 
     async def close(self, grace: float = 1.0) -> None:
         """Stop listening, let running requests finish for `grace` seconds, then end them.
 
         Connections that were handed over are no longer ours, and go on.
         """
+        if self._front is not None:
+            await self._front.close()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
@@ -177,12 +233,16 @@ class Server:
     def _check_caller(self, request: BaseRequest) -> None:
         """Keep web pages out (CSRF, DNS rebinding): a page of another origin says so, a rebound name is not ours.
 
+        A name that was bound again has no certificate of ours, so that a client of TLS needs no look at the name.
+
         Raises:
             Forbidden: it is a browser, or a name by which nobody calls this machine.
         """
         headers = request.headers
         if "Origin" in headers or headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise Forbidden("requests from web pages are not allowed")
+        if cast(Connection, request.protocol).named:
+            return
         host = headers.get("Host", "").lower()
         name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
         # a name without a dot is nobody's on the public internet

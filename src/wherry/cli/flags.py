@@ -6,7 +6,7 @@ from wherry.cli.output import line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 
@@ -275,12 +275,13 @@ class Invocation:
         values: its flags and arguments.
     """
 
-    __slots__ = ("_client", "_host", "path", "values")
+    __slots__ = ("_client", "_host", "_tls", "path", "values")
 
-    def __init__(self, path: str, values: Values, host: str | None) -> None:
+    def __init__(self, path: str, values: Values, host: str | None, tls: "Mapping[str, object] | None" = None) -> None:
         self.path = path
         self.values = values
         self._host = host
+        self._tls = tls
         self._client: Any = None
 
     @property
@@ -302,7 +303,7 @@ class Invocation:
             from wherry.client.address import choose
             from wherry.client.http import Client
 
-            self._client = Client(choose(self._host), _autostart)
+            self._client = Client(choose(self._host, self._tls), _autostart)
         return self._client
 
 

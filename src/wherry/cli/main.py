@@ -27,6 +27,11 @@ GLOBAL_FLAGS = (
         'Set the logging level ("debug", "info", "warn", "error", "fatal") (default "info")',
         "info",
     ),
+    Flag("tls", "", "bool", "Use TLS; implied by --tlsverify"),
+    Flag("tlscacert", "", "string", 'Trust certs signed only by this CA (default "~/.docker/ca.pem")'),
+    Flag("tlscert", "", "string", 'Path to TLS certificate file (default "~/.docker/cert.pem")'),
+    Flag("tlskey", "", "string", 'Path to TLS key file (default "~/.docker/key.pem")'),
+    Flag("tlsverify", "", "bool", "Use TLS and verify the remote"),
     Flag("version", "v", "bool", "Print version information and quit"),
 )
 _USAGE = "wherry [OPTIONS] COMMAND [ARG...]"
@@ -96,11 +101,12 @@ def _dispatch(argv: "Sequence[str]") -> int:
         return _group(found, words[1:])
     path, name, module, rest = found
     command = load(module, name)
+    tls = {name: options[name] for name in options.changed if name.startswith("tls")}
     try:
         values = command.parse(path, rest)
     except HelpRequested:
         return _help_command(path, command)
-    return command.run(Invocation(path, values, hosts[0] if hosts else None)) or 0
+    return command.run(Invocation(path, values, hosts[0] if hosts else None, tls)) or 0
 
 
 def load(module: str, name: str) -> "Command":

@@ -69,12 +69,13 @@ class _Upload:
 class Connection:
     """One connection. Not for use by two threads."""
 
-    __slots__ = ("_buffer", "_upload", "bodiless", "fresh", "gone", "host", "sock")
+    __slots__ = ("_buffer", "_upload", "bodiless", "cause", "fresh", "gone", "host", "sock")
 
     def __init__(self, sock: "_socket.socket", host: str, gone: str = "the engine closed the connection") -> None:
         self.sock = sock
         self.host = host
         self.gone = gone  # what to say when the other side ends it
+        self.cause = ""  # why it broke, where something below it knows that better
         self.fresh = True
         self.bodiless = False  # the answer to HEAD tells of a body that does not come
         self._buffer = b""
@@ -89,7 +90,7 @@ class Connection:
     def broken(self, message: str) -> ProtocolError:
         """Close it; the error that says why."""
         self.sock.close()
-        return ProtocolError(message)
+        return ProtocolError(self.cause or message)
 
     def send(
         self,
@@ -384,20 +385,13 @@ class Client:
                 sock.close()
                 raise
             return Connection(sock, "wherry")
-        failure: OSError | None = None
-        for family, kind, protocol, _name, endpoint in _socket.getaddrinfo(
-            address.host, address.port, 0, _socket.SOCK_STREAM
-        ):
-            sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
-            try:
-                sock.connect(endpoint)
-            except OSError as error:
-                sock.close()
-                failure = error
-                continue
-            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            return Connection(sock, f"{address.host}:{address.port}")
-        raise failure or OSError("no address")
+        if address.tls is not None:
+            from wherry.client import tls
+
+            return tls.dial(address, address.tls)
+        from wherry.client import tcp
+
+        return Connection(tcp.dial(address), f"{address.host}:{address.port}")
 
     def close(self) -> None:
         """Close the connections that are kept for later."""

@@ -34,7 +34,7 @@ _UNKEYED = {
     },
 }
 _OPEN = (
-    "WARNING: API is accessible on http://{} without encryption.\n"
+    "WARNING: API is accessible on {}.\n"
     "         Access to the remote API is equivalent to root access on the host. Refer\n"
     "         to the 'Docker daemon attack surface' section in the documentation for\n"
     "         more information: https://docs.docker.com/go/attack-surface/"
@@ -61,18 +61,26 @@ def forwards_ipv4() -> bool:
         return False
 
 
+def open_addresses(config: EngineConfig) -> list[str]:
+    """Return where the API can be reached without a client certificate, in the words of dockerd's warning."""
+    if config.tlsverify:
+        return []
+    how = "https://{} without TLS client verification" if config.speaks_tls else "http://{} without encryption"
+    return [how.format(text.removeprefix("tcp://")) for text in config.hosts if text.startswith("tcp://")]
+
+
 def warnings(
-    machine: Machine, has: Features, listeners: Iterable[str], others: Iterable[str], *, forwarding: bool
+    machine: Machine, has: Features, unguarded: Iterable[str], others: Iterable[str], *, forwarding: bool
 ) -> list[str] | None:
     """Return what a user should know about this host, in dockerd's words; None where all is well.
 
     Args:
         machine, has: see `limits`.
-        listeners: addresses on which the API listens (`tcp://0.0.0.0:2375`).
+        unguarded: see `open_addresses`.
         others: warnings about the configuration and the network, in words.
         forwarding: whether the host forwards IPv4.
     """
-    found = [_OPEN.format(text.removeprefix("tcp://")) for text in listeners if text.startswith("tcp://")]
+    found = [_OPEN.format(text) for text in unguarded]
     offered = limits(machine, has)
     found += [f"WARNING: No {words} support" for key, (_, words) in _LIMITS.items() if words and not offered[key]]
     if not offered["OomKillDisable"] and machine.cgroup_version != "v2":

@@ -95,7 +95,7 @@ class System:
         """Docker's info JSON."""
         context, machine, pauses = self._context, self._context.machine, loopwatch.pauses()
         has, forwarding = features(), host_report.forwards_ipv4()
-        listeners = context.config.hosts or [f"unix://{context.roots.socket}"]
+        unguarded = host_report.open_addresses(context.config)
         statuses = [container.status for container in context.registry]
         return {
             "ID": self._id,
@@ -154,7 +154,7 @@ class System:
             "InitBinary": machine.tini or "",
             "SecurityOptions": host_report.security_options(context.config, machine),
             **host_report.network_settings(context.config),
-            "Warnings": host_report.warnings(machine, has, listeners, self._troubles(), forwarding=forwarding),
+            "Warnings": host_report.warnings(machine, has, unguarded, self._troubles(), forwarding=forwarding),
             "EventLoop": {
                 "LongestPause": round(pauses.longest * 1e9),
                 "LongestBusy": round(pauses.busiest * 1e9),

@@ -11,7 +11,7 @@ import pytest
 
 from wherry import errors
 from wherry.api.errors import STATUS, describe, error_body, in_band, status_of
-from wherry.api.listen import open_listener
+from wherry.api.listen import open_listener, parse_place
 from wherry.wire import images
 
 RAW = (
@@ -112,7 +112,8 @@ def directory() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "unix://", "unix://relative", "tcp://1.2.3.4", "tcp://h:x", "tcp://h:70000", "http://x:1", "fd://"]
+    "address",
+    ["", "unix://", "unix://relative", "tcp://::1", "tcp://h:x", "tcp://h:70000", "tcp://h/x", "http://x:1", "fd://"],
 )
 def test_addresses_that_are_none(address: str) -> None:
     """Words as dockerd's."""
@@ -143,6 +144,24 @@ def test_unix_listener_at_a_long_path(directory: str) -> None:
     finally:
         os.close(descriptor)
     assert (deep / "s").is_socket()
+
+
+@pytest.mark.parametrize(
+    ("address", "plain", "tls"),
+    [
+        ("tcp://", "tcp://127.0.0.1:2375", "tcp://127.0.0.1:2376"),
+        ("tcp://:99", "tcp://127.0.0.1:99", "tcp://127.0.0.1:99"),
+        ("0.0.0.0", "tcp://0.0.0.0:2375", "tcp://0.0.0.0:2376"),
+        (":99", "tcp://127.0.0.1:99", "tcp://127.0.0.1:99"),
+        ("tcp://[::1]", "tcp://[::1]:2375", "tcp://[::1]:2376"),
+        ("tcp://name:99/", "tcp://name:99", "tcp://name:99"),
+        ("/run/x", "unix:///run/x", "unix:///run/x"),
+    ],
+)
+def test_addresses_in_full(address: str, plain: str, tls: str) -> None:
+    """No host is this machine alone, as dockerd's; TLS has a port of its own."""
+    assert parse_place(address).text == plain
+    assert parse_place(address, tls=True).text == tls
 
 
 def test_tcp_listener() -> None:

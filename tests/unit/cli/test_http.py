@@ -228,6 +228,22 @@ def test_nobody_there(tmp_path: Path) -> None:
         Client(parse(f"unix://{tmp_path}/no")).call("GET", "/")
 
 
+def test_tls_by_flags_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's rules: tlsverify, whatever its value, switches TLS on; files have default names; 2376 is its port."""
+    for name in ("DOCKER_TLS_VERIFY", "WHERRY_TLS_VERIFY", "DOCKER_CERT_PATH", "WHERRY_CERT_PATH", "DOCKER_TLS"):
+        monkeypatch.delenv(name, raising=False)
+    assert choose("tcp://h").tls is None and choose("tcp://h").port == 2375
+    secured = choose("tcp://h", {"tlsverify": False, "tlscert": "/c", "tlskey": "/k"})
+    assert secured.port == 2376 and secured.tls is not None
+    assert (secured.tls.authority, secured.tls.certificate, secured.tls.key) == (None, "/c", "/k")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
+    by_environment = choose("tcp://h:1").tls
+    assert by_environment is not None
+    assert (by_environment.authority, by_environment.certificate) == ("/nowhere/ca.pem", None)
+    assert choose("unix:///x").tls is None
+
+
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """-H, then WHERRY_HOST, then DOCKER_HOST, then the default, which nobody chose."""
     monkeypatch.delenv("WHERRY_HOST", raising=False)
