@@ -7,6 +7,7 @@ A direction ends with close_notify (RFC 8446, 6.1). A TCP connection that ends w
 """
 
 import _socket
+import math
 import ssl
 import time
 
@@ -251,7 +252,8 @@ class Relay:
     def _leave(self, error: Exception | None) -> None:
         """Send what is left and wait for the other side's end: a close with unread data would break it off."""
         self._leaving = True
-        self._deadline = time.monotonic() + LINGER_SECONDS
+        # a good client may take its time for what is left: it may be a pager
+        self._deadline = math.inf if self.established else time.monotonic() + LINGER_SECONDS
         self._on_ended(error)
         self._drop_plain()
 
@@ -272,6 +274,7 @@ class Relay:
                 self._flush()
                 if not self._backlog and not self._shut:
                     self._shut = True
+                    self._deadline = time.monotonic() + LINGER_SECONDS
                     self._wire.shutdown(_socket.SHUT_WR)
             except OSError:
                 self._wire_ended = True

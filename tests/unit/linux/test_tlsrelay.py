@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.certificates import SERVER, Authority, Pair
@@ -45,6 +46,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("certificates"))
 
 
+class Stalling(socket.socket):
+    """A socket whose peer takes nothing for a while."""
+
+    stalled = False
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send, or have no room."""
+        if self.stalled:
+            raise BlockingIOError
+        return super().send(data, flags)
+
+
 class Served:
     """A relay in a thread: `wire` is a client's TCP connection to it, `plain` the socket behind it."""
 
@@ -55,7 +68,8 @@ class Served:
         self._unused = ours
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.wire = socket.create_connection(listener.getsockname(), timeout=10)
-            wire, _ = listener.accept()
+            accepted, _ = listener.accept()
+        self.server = wire = Stalling(fileno=accepted.detach())
         self.plain.settimeout(10)
         self.loop = Loop(self.failures.append, lambda: None)
         self.relay = Relay(self.loop, wire, context, lambda: ours, self.ends.append)
@@ -326,3 +340,22 @@ def test_the_server_that_closes_is_not_broken_off(files: Files, served: Served) 
     secured.sendall(b"x" * 1000)
     assert received(secured) == b"no" * 50_000
     secured.close()
+
+
+def test_a_client_that_takes_its_time_gets_all(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer has ended long before a pager shows its last page: the end waits, too."""
+    monkeypatch.setattr(tlsrelay, "LINGER_SECONDS", 0.05)
+    made = Served(files.server_context())
+    try:
+        peer = Peer(made.wire, files.client_context())
+        until(lambda: made.relay.established)
+        made.server.stalled = True
+        made.plain.close()
+        until(lambda: made.ends)
+        before = time.monotonic()
+        until(lambda: made.relay.closed or time.monotonic() > before + 0.5)
+        made.server.stalled = False
+        assert peer.rest() == b""
+    finally:
+        made.close()
+    assert made.ends == [None]
