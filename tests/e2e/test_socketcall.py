@@ -13,7 +13,10 @@ import pytest
 from tests import debian
 from tests.e2e.harness import WHERRYD, EngineProcess, running, until
 from tests.e2e.shared import lent
+from tests.volumes.test_userns import subordinate
 from wherry.oci.seccomp_profile import default_profile
+
+__all__ = ["subordinate"]
 
 pytestmark = [
     pytest.mark.root,
@@ -328,6 +331,28 @@ print(json.dumps(found))
 """
     flags = ("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--security-opt", "systempaths=unconfined")
     assert engine.python(*flags, code=code) == [True] * 4
+
+
+@pytest.fixture
+def remapped(subordinate: str) -> Iterator[Thirtytwo]:
+    """Give an engine with `userns-remap`."""
+    made = Thirtytwo()
+    made.configure({"userns-remap": subordinate})
+    with running(made):
+        root = debian.tree("i386", PACKAGES, variant="extract", architecture="i386")
+        made.docker("import", "--platform", "linux/386", str(root), IMAGE)
+        yield made
+
+
+def test_in_a_user_namespace(remapped: Thirtytwo) -> None:
+    """Ids and capabilities are those of the namespace, which owns the network, too."""
+    flags = ("--user", "1000:77", *PING_77)
+    for words, raw, uid in (((), True, 0), (flags, False, 1000), (("--cap-drop", "ALL"), False, 0)):
+        found = remapped.python(*words, code=ALL_WORDS)
+        assert found["different"] == {}
+        assert found["closed"] == ["EPERM"] * 4
+        assert found["raw"].startswith("[") is raw
+        assert found["ping"].endswith(f", {uid}]")
 
 
 def test_signals_and_a_full_pids_limit_fail_no_call(engine: Thirtytwo) -> None:
