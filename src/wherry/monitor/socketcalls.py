@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # of one listener at once: a container must not have the monitor fork without end
 AT_ONCE = 4
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
 _SOCK_CLOEXEC = 0o2000000
 _WORDS = struct.Struct("=3i")
 
@@ -61,8 +61,8 @@ class Socketcalls:
         self._watch()
 
     def settle(self) -> None:
-        """Wait until every request that was received is answered. What takes a second is given up; new ones are not
-        received before the loop goes on."""
+        """Wait until every request that was received is answered; new ones are not received before the loop goes on.
+        What takes longer than `SETTLE_SECONDS` is given up."""
         deadline = time.monotonic() + SETTLE_SECONDS
         for pidfd, request in self._working.items():
             poll = select.poll()
