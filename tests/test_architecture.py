@@ -176,3 +176,14 @@ def test_files_hold_one_idea(top: str) -> None:
     files = (root / top).rglob("*.py")
     long = {str(p.relative_to(root)): n for p in files if (n := len(p.read_text().splitlines())) > 500}
     assert not long, long
+
+
+def test_background_work_has_a_name_and_a_deadline() -> None:
+    """Only `linux/background.py` makes tasks that nobody waits for; priming ends with the block that it serves."""
+    makers = {
+        str(path.relative_to(PACKAGE))
+        for path in _modules()
+        if _place(path) not in ("api", "registry", "cli", "client")
+        and re.search(r"(loop\(?\)?|asyncio)\.create_task\(", path.read_text())
+    }
+    assert makers == {"linux/background.py", "containers/priming.py"}

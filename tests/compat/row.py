@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 # of `/info`, what this host and its cgroups decide: it is no difference that can be pinned
-HOST = ("[].Warnings", "[].KernelMemory", "[].KernelMemoryTCP")
+HOST = ("[].Warnings", "[].KernelMemory", "[].KernelMemoryTCP", "[].Background.Tasks")
 JSON = {"Content-Type": "application/json"}
 
 

@@ -12,12 +12,14 @@ from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
 from wherry.containers.states import recover
 from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, from_wire, to_wire
+from wherry.linux.background import background
 from wherry.runtime.cgroups import open_cgroup
 from wherry.store.atomic import sweep_temporary
 
 log = logging.getLogger("wherry.adopt")
 
 START_DEADLINE = 60.0
+_STARTS_AT_ONCE = 4
 
 
 async def adopt_all(context: Context) -> list[Container]:
@@ -327,14 +329,16 @@ def _read_json(path: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-async def start_wanted(context: Context, containers: list[Container]) -> None:
-    """Start what restart policies want, a few at a time; one that fails stops nobody."""
+def start_wanted(context: Context, containers: list[Container]) -> None:
+    """Start what restart policies want, in the background and a few at a time; one that fails stops nobody."""
     from wherry.containers.start import start
 
-    gate = asyncio.Semaphore(4)
+    gate = asyncio.Semaphore(_STARTS_AT_ONCE)
 
     async def one(container: Container) -> None:
         async with gate:
+            if context.closing:
+                return
             try:
                 counted = container.record.host_config.restart_policy.name in restart.COUNTED
                 if counted:
@@ -344,4 +348,7 @@ async def start_wanted(context: Context, containers: list[Container]) -> None:
             except Exception as error:  # noqa: BLE001 - one container's failure is logged, the others go on
                 log.error("container %s: restart policy: %s", container.id[:12], error)
 
-    await asyncio.gather(*(one(container) for container in containers))
+    # each waits for its turn
+    seconds = restart.START_SECONDS * (1 + len(containers) // _STARTS_AT_ONCE)
+    for container in containers:
+        background().start(f"start {container.id[:12]} for its policy", one(container), seconds)

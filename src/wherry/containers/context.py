@@ -1,7 +1,6 @@
 """The wiring of the verbs: everything they need of others, in one value made by `engine/`."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,8 +13,6 @@ from wherry.errors import NotSupported
 from wherry.paths import Roots
 from wherry.proxy.labels import Service
 from wherry.volumes.store import Volumes
-
-log = logging.getLogger("wherry.containers")
 
 
 class ResolveImage(Protocol):
@@ -110,22 +107,6 @@ class Context:
         """Raises when no container of that service may be created."""
         self.leave_service: Callable[[Container], Awaitable[None]] = _unserved
         """Called before a container is told to stop; returns when nothing more is asked of it."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def keep(self, task: "asyncio.Task[Any]") -> None:
-        """Hold a background task until it ends, and log what it raises: the loop itself keeps only weak references."""
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s", error, exc_info=error)
-
-    async def drain(self) -> None:
-        """Wait for the background tasks, before the engine closes."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
 
     def event(self, container: Container, action: str, happened: int | None = None, **attributes: str) -> None:
         """Tell the event stream what happened to a container; `happened` says when, if it was while no engine was."""

@@ -11,10 +11,14 @@ from wherry.containers.ports import Monitor
 from wherry.containers.settle import resolve_waiters, settle
 from wherry.containers.states import move
 from wherry.errors import CommandNotExecutable, CommandNotFound, MonitorLost, WherryError, to_wire
+from wherry.linux.background import background
 from wherry.linux.process import is_alive
 from wherry.runtime.cgroups import open_cgroup
 
 log = logging.getLogger("wherry.exits")
+
+END_SECONDS = 120.0
+"""Deadline of what follows an end: each of its steps has a shorter one of its own."""
 
 POWER_LOST = "this container ended with the machine, its exit code is not known"
 LOST = "the monitor of this container was killed, its exit code is not known"
@@ -72,7 +76,9 @@ def check_ailing(context: Context, container: Container) -> None:
         # `stop` stands over `start`, and `start` over this module
         from wherry.containers.stop import end_unhealthy
 
-        context.keep(asyncio.get_running_loop().create_task(end_unhealthy(context, container)))
+        seconds = container.record.config.stop_timeout or 0
+        work = end_unhealthy(context, container)
+        background().start(f"end of unhealthy {container.id[:12]}", work, END_SECONDS + max(seconds, 0))
 
 
 def on_lost(context: Context, container: Container) -> None:
@@ -80,7 +86,8 @@ def on_lost(context: Context, container: Container) -> None:
     if not container.running:
         container.settled.set()
         return
-    context.keep(asyncio.get_running_loop().create_task(_lost(context, container, container.monitor)))
+    work = _lost(context, container, container.monitor)
+    background().start(f"record the lost end of {container.id[:12]}", work, END_SECONDS)
 
 
 async def _lost(context: Context, container: Container, monitor: Monitor | None) -> None:
@@ -160,8 +167,8 @@ def exited(context: Context, container: Container, record: ExitRecord, *, unseen
     resolve_waiters(container)
     monitor, container.monitor = container.monitor, None
     removed = container.record.host_config.auto_remove and not container.kept
-    task = asyncio.get_running_loop().create_task(_after_exit(context, container, monitor, again, removed))
-    context.keep(task)
+    work = _after_exit(context, container, monitor, again, removed)
+    background().start(f"settle {container.id[:12]}", work, END_SECONDS)
 
 
 def tell(context: Context, container: Container, record: ExitRecord, *, unseen: bool = False) -> None:

@@ -9,11 +9,14 @@ from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.settle import resolve_waiters
 from wherry.containers.states import move
+from wherry.linux.background import background
 
 log = logging.getLogger("wherry.restart")
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 60.0
+START_SECONDS = 600.0
+"""Deadline of a start that a policy makes, the back-off not counted; adoption of all others may come first."""
 COUNTED = ("on-failure", "on-unhealthy")
 """Policies that restart what failed, with a limit."""
 STEADY = 10.0
@@ -58,7 +61,7 @@ def schedule(context: Context, container: Container, *, failed: bool = False) ->
     Args:
         failed: it could not be started: it has not run at all.
     """
-    if container.status != "restarting":
+    if container.status != "restarting" or context.closing:
         return
     ran = 0.0 if failed else (container.exit.finished_at - container.exit.started_at) / 1e9
     container.restart_delay = (
@@ -68,14 +71,14 @@ def schedule(context: Context, container: Container, *, failed: bool = False) ->
     # the back-off began with the end, which an engine that was killed meanwhile learns late
     passed = 0.0 if failed else (time.time_ns() - container.exit.finished_at) / 1e9
     delay = container.restart_delay - min(max(passed, 0.0), container.restart_delay)
-    container.restart_task = asyncio.get_running_loop().create_task(_later(context, container, delay))
-    context.keep(container.restart_task)
+    work = _later(context, container, delay)
+    container.restart_task = background().start(f"restart {container.id[:12]}", work, delay + START_SECONDS)
 
 
 async def _later(context: Context, container: Container, delay: float) -> None:
     await asyncio.sleep(delay)
     await context.adopted.wait()
-    if container.status != "restarting":
+    if container.status != "restarting" or context.closing:
         return
     try:
         await context.start_again(container)
@@ -103,6 +106,16 @@ async def cancel(container: Container) -> bool:
         move(container, "exited")
         return True
     return False
+
+
+def leave_to_next(context: Context) -> None:
+    """End the waits for a next start, because the engine closes: the next engine starts what its policies want.
+
+    A start that is under way goes on.
+    """
+    for container in context.registry:
+        if container.status == "restarting" and container.restart_task and not container.lock.locked():
+            container.restart_task.cancel()
 
 
 async def give_up(container: Container) -> None:

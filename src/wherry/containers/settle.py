@@ -11,6 +11,8 @@ from wherry.containers.ports import Monitor
 from wherry.errors import WherryError
 from wherry.runtime.cgroups import open_cgroup
 
+END_SECONDS = 10.0
+"""A monitor that has not ended by then is killed, with what is left of its container."""
 _VOLATILE = ("bundle/config.json", "bundle/health.json", "health.json", "state.json", "launch.json", "monitor.sock")
 
 
@@ -19,8 +21,9 @@ async def settle(context: Context, container: Container, monitor: Monitor | None
     try:
         if monitor is not None:
             try:
-                await monitor.request("end")
-            except WherryError:
+                async with asyncio.timeout(END_SECONDS):
+                    await monitor.request("end")
+            except (WherryError, TimeoutError):
                 await strays.end(context, container.id)
             finally:
                 monitor.close()

@@ -31,6 +31,7 @@ from wherry.engine.steps import Steps
 from wherry.errors import ImageNotFound, NotFound, WherryError
 from wherry.images.images import Images as Store
 from wherry.images.model import Image
+from wherry.linux.background import background
 from wherry.linux.loopwatch import aside, read_aside
 from wherry.oci import digest as digests
 from wherry.oci import image as documents
@@ -42,6 +43,8 @@ from wherry.wire.build import BuildRequest
 Json = dict[str, Any]
 Filters = dict[str, list[str]]
 Progress = Callable[[Json], None]
+
+_TIDY_SECONDS = 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -270,8 +273,7 @@ class Build:
         """Keep layers to the rules now, and cache mounts, whose files must be counted, when nobody waits for it."""
         await self.builder.shrink()
         if self.builder.cache.rules and self._tidying is None and self._upkeep.any():
-            self._tidying = asyncio.ensure_future(self._tidy_mounts())
-            self._context.keep(self._tidying)
+            self._tidying = background().start("keep cache mounts to the rules", self._tidy_mounts(), _TIDY_SECONDS)
 
     async def _tidy_mounts(self) -> None:
         try:

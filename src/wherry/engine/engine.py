@@ -8,7 +8,7 @@ from typing import Any
 
 from wherry.build.cache.space import rules
 from wherry.config import EngineConfig
-from wherry.containers import adopt, data, records, stop
+from wherry.containers import adopt, data, records, restart, stop
 from wherry.containers.context import Context
 from wherry.containers.model import Container
 from wherry.containers.ports import EventHandler, LostHandler
@@ -28,6 +28,7 @@ from wherry.engine.services import Services
 from wherry.engine.system import System
 from wherry.engine.volumes import Volumes
 from wherry.errors import WherryError
+from wherry.linux.background import background
 from wherry.monitor.client import MonitorHandle, Spawner
 from wherry.monitor.client import adopt as adopt_monitor
 from wherry.store.atomic import discard
@@ -37,6 +38,9 @@ DRAIN_SECONDS = 5.0
 log = logging.getLogger("wherry.engine")
 
 _TRASH_RETRY = 2.0
+_TRASH_LOOK = 60.0
+# for one worker; what it has not deleted by then the next one does
+_TRASH_SECONDS = 600.0
 
 
 class Engine:
@@ -103,7 +107,9 @@ class Engine:
         for wrong in await loop.run_in_executor(None, self._storage.volumes.load, self._volumes_wanted):
             log.error("%s; left as it is", wrong)
         self.names = Names(self.helpers, self.config, self._context.registry)
-        self.networks = Networks(roots, self.config, self._context.registry, self._publish, self.names.relays)
+        self.networks = Networks(
+            roots, self.config, self._context.registry, self._publish, self.names.relays, self._to_trash
+        )
         await loop.run_in_executor(None, self.networks.set_up)
         self.names.watch(self.networks)
         wanted = await adopt.adopt_all(self._context)
@@ -135,21 +141,19 @@ class Engine:
             lambda: self.events.watching,
             lambda: self.networks.troubles,
         )
-        self._sweeper = loop.create_task(self._empty_trash())
+        self._sweeper = background().stand("empty the trash", self._empty_trash)
         self._trash.set()
         self._context.adopted.set()
-        self._context.keep(loop.create_task(adopt.start_wanted(self._context, wanted)))
+        adopt.start_wanted(self._context, wanted)
 
     async def close(self) -> None:
         """Stop serving. Containers go on unless `live-restore` is off."""
         self._context.closing = True
         if not self.config.live_restore:
             await self._stop_all()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._context.drain()
-        except TimeoutError:
-            log.warning("some work in the background did not end")
+        restart.leave_to_next(self._context)
+        if late := await background().drain(DRAIN_SECONDS):
+            log.warning("background work did not end within %.0f seconds: %s", DRAIN_SECONDS, "; ".join(late))
         self.events.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -279,7 +283,11 @@ class Engine:
 
     async def _empty_trash(self) -> None:
         while True:
-            await self._trash.wait()
+            try:
+                async with asyncio.timeout(_TRASH_LOOK):
+                    await self._trash.wait()
+            except TimeoutError:
+                pass  # what was put there without a word
             self._trash.clear()
             self._condemned = {path for path in self._condemned if os.path.lexists(path)}
             entries = [f"{self.roots.trash}/{name}" for name in os.listdir(self.roots.trash)]
@@ -287,8 +295,9 @@ class Engine:
             if not entries:
                 continue
             try:
-                await self._run_worker("remove", {"paths": entries}, {})
-            except WherryError as error:
+                async with asyncio.timeout(_TRASH_SECONDS):
+                    await self._run_worker("remove", {"paths": entries}, {})
+            except (WherryError, OSError, TimeoutError) as error:
                 log.warning("emptying the trash: %s", error)
                 self._loop.call_later(_TRASH_RETRY, self._trash.set)
 

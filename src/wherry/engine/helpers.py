@@ -12,6 +12,7 @@ from typing import Any
 
 from wherry.containers.ports import EventHandler, LostHandler
 from wherry.errors import MonitorLost, Unavailable, WherryError, from_wire
+from wherry.linux.background import background
 from wherry.monitor.client import MonitorHandle
 from wherry.paths import Roots
 from wherry.runtime.cgroups import open_cgroup
@@ -150,6 +151,8 @@ class Helper:
             self._started = None
             if not started.done():
                 started.cancel()
+            elif not started.cancelled():
+                started.exception()  # its monitor's end may have been told twice
 
     def _launch(self) -> dict[str, Any]:
         return {
@@ -202,7 +205,7 @@ class Helper:
     def _gone(self) -> None:
         self.pid = 0
         if self._wanted and (self._again is None or self._again.done()):
-            self._again = asyncio.get_running_loop().create_task(self._revive())
+            self._again = background().stand(f"start {self.name} again", self._revive)
 
     async def _revive(self) -> None:
         loop = asyncio.get_running_loop()

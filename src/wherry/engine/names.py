@@ -7,8 +7,8 @@ says everything again, in one stroke. When netd dies, the next one is told, and 
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from wherry.config import EngineConfig
 from wherry.containers.model import Container
@@ -16,10 +16,14 @@ from wherry.engine.helpers import Helpers
 from wherry.engine.netd import HELPER, Message, NetdLine
 from wherry.engine.relays import Relays
 from wherry.errors import WherryError
+from wherry.linux.background import background
 from wherry.network.ports import HeldPort
 
 log = logging.getLogger("wherry.names")
 
+_TASK_SECONDS = 60.0
+# netd or a monitor has died: its successor gets everything
+_EXPECTED = (WherryError, OSError, TimeoutError)
 _TRIES = 400
 _TRY_PAUSE = 0.005
 
@@ -99,8 +103,8 @@ class Names:
         self._told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}  # network -> container -> names, addresses
         self._askers: dict[str, Message] = {}
         self._lent: dict[str, int] = {}  # container -> pid of the monitor that lends its sockets
+        self._tasks: set[asyncio.Task[None]] = set()
         self.relays = Relays(lambda: self._line, self._helper.ensure, self._find, self._keep)
-        self._tasks: set[asyncio.Future[None]] = set()
         self._closed = False
         self._adopted = False
 
@@ -256,7 +260,7 @@ class Names:
         for asker in self._askers.values():
             self._send(asker)
         self._send({"op": "commit"})
-        self._keep(self._after_start(self._line))
+        self._keep("lend netd what it lacks", self._after_start(self._line))
 
     async def _after_start(self, line: NetdLine) -> None:
         holds = await line.sync()
@@ -285,7 +289,7 @@ class Names:
         for id_ in ids if self._adopted else ():
             if id_ in self._askers and id_ not in self._lent:
                 self._lent[id_] = 0
-                self._keep(self._lend(id_))
+                self._keep(f"names for {id_[:12]}", self._lend(id_))
 
     async def _lend(self, id_: str) -> None:
         for _ in range(_TRIES):
@@ -311,15 +315,10 @@ class Names:
         if self._lent.get(id_) == 0:
             del self._lent[id_]
 
-    def _keep(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = background().start(name, work, _TASK_SECONDS, awaited=False, expected=_EXPECTED)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Future[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("netd: %s", error)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _member(network: str, container: str, value: tuple[list[str], list[str]]) -> Message:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from wherry.config import EngineConfig
 from wherry.errors import AmbiguousPrefix, Conflict, Forbidden, NetworkNotFound, WherryError
@@ -28,13 +28,15 @@ class NetworkTable:
 
     Args:
         roots, config: this engine's.
+        trash: takes the directory of a network that was removed.
 
     Raises:
         StoreCorrupt, NewerSchema: a record of a predefined network cannot be read, or a newer version wrote one.
     """
 
-    def __init__(self, roots: Roots, config: EngineConfig) -> None:
+    def __init__(self, roots: Roots, config: EngineConfig, trash: Callable[[str], None]) -> None:
         self._roots = roots
+        self._trash = trash
         self.bridge = Bridge(roots, config)
         self.plain = {name: PlainNetwork(roots, name) for name in ("host", "none")}
         self._config = config
@@ -202,7 +204,7 @@ class NetworkTable:
     def _take_away(self, network: BridgeNetwork | ChildNetwork) -> None:
         # the bridge first: a record without a bridge is a network that the next start makes whole
         network.remove()
-        catalogue.forget(self._roots, network.spec)
+        catalogue.forget(self._roots, network.spec, self._trash)
 
     def tear_down(self) -> None:
         """Delete every bridge; the networks stay on record. Blocking."""

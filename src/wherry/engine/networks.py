@@ -17,6 +17,7 @@ from wherry.engine.network_table import Network, NetworkTable
 from wherry.engine.rewiring import Rewiring
 from wherry.engine.sandboxes import AttachedSandbox, Relay
 from wherry.errors import ContainerNotFound, InvalidArgument, KernelError, NetworkNotFound, WherryError
+from wherry.linux.background import background
 from wherry.linux.nftables import RulesetWatch
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
@@ -30,6 +31,7 @@ from wherry.network.uplink import UplinkWatch
 from wherry.paths import Roots
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, EndpointWish, NetworkCreate
 
+_REFRESH_SECONDS = 60.0
 _LOOK_SECONDS = 2.0  # dockerd changes rules with each container: one look for many changes
 
 log = logging.getLogger("wherry.network")
@@ -48,13 +50,22 @@ class Networks:
         registry: the containers, for names and for namespaces that others join.
         publish: takes an event for the event stream.
         relay: serves ports that the kernel cannot translate.
+        trash: takes the directories of networks that were removed.
     """
 
-    def __init__(self, roots: Roots, config: EngineConfig, registry: Registry, publish: Publish, relay: Relay) -> None:
+    def __init__(
+        self,
+        roots: Roots,
+        config: EngineConfig,
+        registry: Registry,
+        publish: Publish,
+        relay: Relay,
+        trash: Callable[[str], None],
+    ) -> None:
         self._registry = registry
         self.relay = relay
         self._publish = publish
-        self.table = NetworkTable(roots, config)
+        self.table = NetworkTable(roots, config, trash)
         self.host_ports = HostPorts()
         self._defaults = config.default_network_opts
         self._asks = config.publish_policy == "host-firewall"
@@ -62,7 +73,6 @@ class Networks:
         self._host_watchers: list[Watcher] = []
         self.troubles: list[str] = []
         self._watchers: list[Callable[[str], None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
 
         def linked(container: Container) -> list[tuple[str, str]]:
             return links.hosts(registry, container.record)
@@ -196,10 +206,8 @@ class Networks:
         """An address on the default network came or went: the hosts files of who is linked follow."""
         linked = [one for one in self._registry if one.running and one.record.host_config.links]
         if linked:
-            loop = asyncio.get_running_loop()
-            task = loop.create_task(self._rewiring.refresh(linked))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            work = self._rewiring.refresh(linked)
+            background().start("write hosts files of linked containers", work, _REFRESH_SECONDS, awaited=False)
 
     async def renamed(self, container: Container, old: str) -> None:
         """A container that was called `old` has another name: who looks it up by name must find it by that."""

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from wherry.containers.model import Container
 from wherry.engine.netd import Message, NetdLine
@@ -33,15 +34,15 @@ class Relays:
         line: the connection to netd, if there is one.
         ensure: starts netd.
         find: a container by id; None where there is none.
-        keep: holds a task.
+        keep: runs a coroutine in the background, under a name.
     """
 
     def __init__(
         self,
         line: Callable[[], NetdLine | None],
-        ensure: Callable[[], Awaitable[None]],
+        ensure: Callable[[], Coroutine[Any, Any, None]],
         find: Callable[[str], Container | None],
-        keep: Callable[[Awaitable[None]], None],
+        keep: Callable[[str, Coroutine[Any, Any, None]], None],
     ) -> None:
         self._line = line
         self._ensure = ensure
@@ -71,7 +72,7 @@ class Relays:
             del self._ports[owner]
         line = self._line()
         if line is None:
-            self._keep(self._ensure())  # and it is told then
+            self._keep("start netd for a relay", self._ensure())  # and it is told then
             return
         for place in before.keys() - now.keys():
             line.send({"op": "no-relay", "id": _key(owner, place)})
@@ -105,7 +106,7 @@ class Relays:
         for key in set(held) - wanted.keys():
             line.send({"op": "no-relay", "id": key})
         for owner in {wanted[key] for key in wanted.keys() - set(held)}:
-            self._keep(self._fetch(owner))
+            self._keep(f"relays of {owner[:12]}", self._fetch(owner))
 
     async def _fetch(self, owner: str) -> None:
         """Get the sockets from the container's monitor."""

@@ -17,6 +17,7 @@ from wherry.containers.records import Registry
 from wherry.engine.helpers import Helpers
 from wherry.engine.service_files import Files, check_bindable
 from wherry.errors import Conflict, NotFound, NotSupported, WherryError
+from wherry.linux.background import background
 from wherry.paths import Roots
 from wherry.proxy.config import MASTER_SOCKET, Pool, Slot, empty_pool
 from wherry.proxy.labels import Service, conflict
@@ -77,7 +78,7 @@ class Services:
                     self._listening[container.id] = container.pid  # it was: no gap
         for container in self._registry:
             self._watch(container)
-        self._work = asyncio.get_running_loop().create_task(self._run())
+        self._work = background().stand("services", self._run)
         if self._helper.left or self._definitions():
             self._news.set()
 
@@ -288,7 +289,8 @@ class Services:
         old = self._probes.pop(container.id, None)
         if old is not None:
             old.cancel()
-        self._probes[container.id] = asyncio.get_running_loop().create_task(self._probe(container))
+        probe = background().stand(f"wait until {container.id[:12]} listens", lambda: self._probe(container))
+        self._probes[container.id] = probe
 
     async def _probe(self, container: Container) -> None:
         service, pid = container.record.service, container.pid

@@ -15,6 +15,7 @@ from wherry.containers.context import Context
 from wherry.engine import host_report
 from wherry.engine.disk_usage import DiskUsage
 from wherry.linux import loopwatch
+from wherry.linux.background import background
 from wherry.runtime.cgroups.features import features
 
 API_VERSION = "1.51"
@@ -160,6 +161,7 @@ class System:
                 "LongestBusy": round(pauses.busiest * 1e9),
                 "LongPauses": pauses.long,
             },
+            "Background": background().report(),
         }
 
 

@@ -37,6 +37,7 @@ from wherry.images.model import Image
 from wherry.images.remove import InUse
 from wherry.images.repair import PullAgain, repair
 from wherry.images.stores import Compare, Progress, Stores, Unpack, WriteLayer
+from wherry.linux.background import background
 from wherry.oci import platform as platforms
 from wherry.oci.image import Descriptor
 from wherry.oci.platform import Platform
@@ -59,6 +60,7 @@ Missings = list[Missing]
 
 # spellings that are remembered: callers may write an id in 64 ways
 _RESOLVED_LIMIT = 4096
+_EMPTY_SECONDS = 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -318,7 +320,9 @@ class Images:
 
     def _empty_trash_later(self) -> None:
         if self._emptying is None or self._emptying.done():
-            self._emptying = asyncio.ensure_future(self._empty_trash())
+            self._emptying = background().start(
+                "empty the trash of layers", self._empty_trash(), _EMPTY_SECONDS, awaited=False
+            )
 
     async def _empty_trash(self) -> None:
         try:

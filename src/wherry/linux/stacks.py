@@ -24,7 +24,7 @@ def stacks(loop: asyncio.AbstractEventLoop | None = None) -> str:
     for ident, frame in sys._current_frames().items():
         parts.append(f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame, _DEPTH))}")
     for task in sorted(asyncio.all_tasks(loop), key=asyncio.Task.get_name) if loop is not None else ():
-        lines = "".join(f"  {line}\n" for line in _waits(task.get_coro()))
+        lines = "".join(f"  {line}\n" for line in waits(task.get_coro()))
         parts.append(f"task {task.get_name()}:\n{lines}")
     return "\n".join(parts)
 
@@ -42,7 +42,7 @@ def write_stacks(directory: str, loop: asyncio.AbstractEventLoop | None = None) 
     return path
 
 
-def _waits(awaited: Any) -> list[str]:
+def waits(awaited: Any) -> list[str]:
     """The chain of awaits of a suspended coroutine: `Task.get_stack` shows only its first frame."""
     found: list[str] = []
     while awaited is not None and len(found) < _DEPTH:

@@ -9,6 +9,7 @@ from json import JSONDecodeError, loads
 from typing import Any
 
 from wherry.errors import MonitorLost, NotSupported, WherryError
+from wherry.linux.background import background
 from wherry.linux.channel import VERSION, Channel, close_all
 from wherry.linux.sockets import connect_at
 from wherry.monitor.child import start_time
@@ -136,7 +137,7 @@ class MonitorHandle:
 
     def _disconnected(self) -> None:
         if not self._ending and self.pidfd >= 0:
-            self._reconnecting = self._loop.create_task(self._reconnect())
+            self._reconnecting = background().stand(f"connect to monitor {self.pid} again", self._reconnect)
 
     async def _reconnect(self) -> None:
         pause = _FIRST_PAUSE

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -59,7 +60,7 @@ def save(roots: Roots, spec: NetworkSpec) -> None:
     fsync_dir(roots.networks)
 
 
-def forget(roots: Roots, spec: NetworkSpec) -> None:
-    """Remove a network's directory durably."""
-    discard(f"{roots.networks}/{spec.id}", roots.trash)
+def forget(roots: Roots, spec: NetworkSpec, trash: Callable[[str], None]) -> None:
+    """Remove a network's directory durably; `trash` takes it, and sees to its deletion."""
+    trash(f"{roots.networks}/{spec.id}")
     fsync_dir(roots.networks)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wherry.errors import KernelError
+from wherry.linux.background import background
 from wherry.linux.nftables import RulesetWatch
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Watcher:
         """
         self._watch = self._open()
         asyncio.get_running_loop().add_reader(self._watch.fileno(), self._news)
-        self._task = asyncio.create_task(self._keep(), name=f"watcher of {self._what}")
+        self._task = background().stand(f"watch {self._what}", self._keep)
         if act:
             self._changed.set()
 

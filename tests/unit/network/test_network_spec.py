@@ -1,6 +1,7 @@
 """What a request to create a network, or to connect to one, may say; each refusal in Docker's words."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_networks_are_read_again(tmp_path: Path) -> None:
     (damaged / "network.json").write_text("{")
     assert catalogue.load(roots) == made
     assert not half.exists() and damaged.exists()
-    catalogue.forget(roots, made[0])
+    catalogue.forget(roots, made[0], shutil.rmtree)
     assert catalogue.load(roots) == made[1:]
     (damaged / "network.json").write_text('{"id":"%s","name":"x","created":"","version":9}' % ("f" * 64))
     with pytest.raises(NewerSchema):

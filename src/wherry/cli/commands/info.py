@@ -85,6 +85,12 @@ def _server_lines(info: "dict[str, Any]") -> "list[str]":
     if loop:
         busy, pause = loop.get("LongestBusy", 0) / 1e6, loop.get("LongestPause", 0) / 1e6
         lines.append(f" Longest Pause: {pause:.0f}ms ({busy:.0f}ms of work)")
+    work = info.get("Background")
+    if work:
+        told = (
+            f"{work.get('Running', 0)} ({work.get('Overdue', 0)} past their deadline, {work.get('Failed', 0)} failed)"
+        )
+        lines.append(f" Background Tasks: {told}")
     if info.get("DefaultAddressPools"):
         lines.append(" Default Address Pools:")
         lines += [f"   Base: {pool['Base']}, Size: {pool['Size']}" for pool in info["DefaultAddressPools"]]
