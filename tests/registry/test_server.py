@@ -177,6 +177,25 @@ def test_tls(tmp_path: Path, serve: Callable[..., Process]) -> None:
         assert got.read() == data
 
 
+def test_a_worker_that_is_starting_outlives_sighup(serve: Callable[..., Process]) -> None:
+    """The signal waits until the worker can take it: unhandled it ends a process."""
+    server = serve(workers=2)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    first = children.read_text().split()
+    os.kill(int(first[0]), signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while not (new := set(children.read_text().split()) - set(first)):
+        assert time.monotonic() < deadline
+    number = new.pop()
+    while b"worker-socket" not in Path(f"/proc/{number}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+    os.kill(int(number), signal.SIGHUP)  # long before an interpreter has a handler
+    while "opened anew" not in server.log.read_text():
+        assert time.monotonic() < deadline, server.log.read_text()
+    assert number in children.read_text().split()
+    assert server.log.read_text().count("worker ended") == 1
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_tls_is_read_anew(tmp_path: Path, serve: Callable[..., Process], workers: int) -> None:
     """SIGHUP takes a renewed certificate into service in every worker; a broken file changes nothing."""
@@ -189,6 +208,9 @@ def test_tls_is_read_anew(tmp_path: Path, serve: Callable[..., Process], workers
     server.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 30
     while {shown_serial(server.port) for _ in range(6)} != {second}:
+        assert time.monotonic() < deadline, server.log.read_text()
+    # one that is still starting would read the broken file first
+    while server.log.read_text().count('"certificate and audit log opened anew') < workers:
         assert time.monotonic() < deadline, server.log.read_text()
     cert.write_text("no certificate")
     server.process.send_signal(signal.SIGHUP)

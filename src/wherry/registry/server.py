@@ -221,6 +221,7 @@ async def serve(
 
     door = Door(runner.server.request_handler, file, close)
     loop.add_signal_handler(signal.SIGHUP, _reload, service, context, door)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked by `workers.py` until now
     listener = Listener(
         runner.server,
         door.answer,

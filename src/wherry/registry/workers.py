@@ -86,7 +86,12 @@ class _Worker:
         command += [f"--worker-socket={sock.fileno()}", f"--worker-board={board}", f"--worker-number={number}"]
         command += [f"--worker-parent={os.getpid()}"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self.process = subprocess.Popen(command, pass_fds=(sock.fileno(), board), env=environment)
+        # until it has a handler, which is when `server.py` lets it through, a SIGHUP would end it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            self.process = subprocess.Popen(command, pass_fds=(sock.fileno(), board), env=environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _say(message: str, **facts: object) -> None:
