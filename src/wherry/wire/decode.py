@@ -19,10 +19,14 @@ T = TypeVar("T")
 Fixer = Callable[[Any], Any]
 
 _INT64 = 1 << 63
+_MAX_DEPTH = 200  # the decoder's own limit is another one in each version of Python
 _MAX_VALUES = 200_000  # nothing else works while the decoder does; commas inside strings count too
 _GO_KIND = {"int": "number", "float": "number", "str": "string", "array": "array", "object": "object"}
 _GO_TYPE = {"str": "string", "int": "int64", "float": "float64", "array": "[]string", "object": "map[string]string"}
 _TYPE_ERROR = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$([^`]*)`)?")
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _fixers: dict[Any, Fixer | None] = {}
 
@@ -38,11 +42,11 @@ def decode(raw: bytes, type_: type[T]) -> T | None:
     try:
         if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _MAX_VALUES:
             raise InvalidArgument(f"invalid JSON: more than {_MAX_VALUES} values")
+        if _depth(raw) > _MAX_DEPTH:
+            raise InvalidArgument("invalid JSON: exceeded max depth")
         value = msgspec.json.decode(raw)
     except msgspec.DecodeError as error:
         raise InvalidArgument(_syntax_error(raw, str(error))) from None
-    except RecursionError:
-        raise InvalidArgument("invalid JSON: exceeded max depth") from None
     if value is None:
         return None
     fixer = _fixer_of(type_)
@@ -50,6 +54,17 @@ def decode(raw: bytes, type_: type[T]) -> T | None:
         return msgspec.convert(fixer(value) if fixer else value, type_)
     except msgspec.ValidationError as error:
         raise InvalidArgument(_type_error(type_, str(error))) from None
+
+
+def _depth(raw: bytes) -> int:
+    """How deep arrays and objects lie in one another; 0 where there are too few of them to matter."""
+    if raw.count(b"[") + raw.count(b"{") <= _MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for byte in _STRING.sub(b"", raw).translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _syntax_error(raw: bytes, text: str) -> str:

@@ -90,6 +90,10 @@ def test_strings_and_lists() -> None:
             "invalid JSON: json: cannot unmarshal number 99999999999999999999 into Go value of type int64",
         ),
         (b'{"Labels":' + b'{"a":' * 100000, "invalid JSON: exceeded max depth"),
+        (b"[" * 201, "invalid JSON: exceeded max depth"),
+        (b"[" * 200, "invalid JSON: unexpected EOF"),
+        (b'["' + b"[" * 201 + b'\\"', "invalid JSON: unexpected EOF"),
+        (b'["]\\"]"' + b",[[], {}]" * 600, "invalid JSON: unexpected EOF"),
     ],
 )
 def test_words_of_refusal(body: bytes, message: str) -> None:
