@@ -4,7 +4,7 @@ export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run unit test test-all lint bench compat fuzz worlds mutate clean
+.PHONY: install peers run unit test test-all lint bench compat fuzz worlds mutate chaos clean
 
 install:
 	@sh scripts/install.sh "$(VENV)"
@@ -33,7 +33,7 @@ test: peers lint
 test-all: peers lint
 	@WHERRY_FULL=1 WHERRY_FAULT_STEPS=all WHERRY_KILLS=200 WHERRY_STORM=100 WHERRY_MANY=200 \
 		WHERRY_NAMES_CONTAINERS=200 WHERRY_POLICIES=500 WHERRY_POLICY_KILLS=20 WHERRY_RACE_ROUNDS=200 \
-		WHERRY_STRESS_SECONDS=300 WHERRY_BUILDS=5000 WHERRY_BIG_LAYER=2147483648 WHERRY_FUZZ_SECONDS=600 \
+		WHERRY_STRESS_SECONDS=300 WHERRY_BUILDS=5000 WHERRY_BIG_LAYER=2147483648 WHERRY_FUZZ_SECONDS=600 WHERRY_CHAOS_SECONDS=600 \
 		$(BIN)/python -m pytest --long
 	@$(BIN)/python -m tests.compat.run
 
@@ -57,6 +57,10 @@ worlds:
 # 60 one-line mistakes, each put before the tests; many hours, goes on where it was broken off; `make mutate ARGS=--report`
 mutate: peers
 	@scripts/mutate $(ARGS)
+
+# random commands while wherryd, its helpers and monitors are killed at random; WHERRY_CHAOS_SECONDS=7200 for two hours
+chaos: peers
+	@scripts/chaos $(ARGS)
 
 # ten minutes of random input for what reads strangers' bytes
 fuzz: install
