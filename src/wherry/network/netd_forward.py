@@ -2,7 +2,11 @@
 own network namespace, so that its routes and the firewall decide. netd has no right to open one there: the sandbox's
 monitor opens it. A server on the host's loopback is asked from the host.
 
-Servers are tried in order. What comes back is passed on if it answers this question under this id from this server.
+Servers are tried in order. What comes back is passed on if it answers this question under this id from this server. A
+wrong reply by UDP is ignored, because anybody may have sent it; by TCP it is the server's, which is then given up.
+
+When as many questions are under way as netd allows, a new one takes the place of the oldest one of the container that
+has the most: no container's flood takes the places of the others.
 """
 
 import _socket
@@ -41,14 +45,23 @@ class Forwarder:
     def __init__(self, loop: "Loop") -> None:
         self.loop = loop
         self.pending: dict[Forward, None] = {}
+        self._shares: dict[str, dict[Forward, None]] = {}
         self._ticking = False
 
     def ask(
-        self, data: bytes, question: bytes, servers: "list[str]", stream: bool, give: "GiveSocket", done: "Done"
+        self,
+        asker: str,
+        data: bytes,
+        question: bytes,
+        servers: "list[str]",
+        stream: bool,
+        give: "GiveSocket",
+        done: "Done",
     ) -> "Forward | None":
         """Ask; `done` gets the answer under the question's own id, or None.
 
         Args:
+            asker: the container's id, by which shares are counted.
             data: the whole query.
             question: its question section.
             servers: addresses, in order.
@@ -59,16 +72,35 @@ class Forwarder:
         Returns:
             What can be dropped; None when there are too many at once (`done` has been called).
         """
-        if len(self.pending) >= MAX_AT_ONCE:
+        if len(self.pending) >= MAX_AT_ONCE and not self._make_room(asker):
             done(None)
             return None
-        made = Forward(self, data, question, servers[:MAX_SERVERS], stream, give, done)
+        made = Forward(self, asker, data, question, servers[:MAX_SERVERS], stream, give, done)
         self.pending[made] = None
+        self._shares.setdefault(asker, {})[made] = None
         if not self._ticking:
             self._ticking = True
             self.loop.call_later(_TICK, self._tick)
         made.next()
         return made
+
+    def forget(self, forward: "Forward") -> bool:
+        """Count a forward no more; returns whether it was under way."""
+        if self.pending.pop(forward, 0) is not None:
+            return False
+        share = self._shares[forward.asker]
+        del share[forward]
+        if not share:
+            del self._shares[forward.asker]
+        return True
+
+    def _make_room(self, asker: str) -> bool:
+        """End the oldest question of the container that has the most, unless the asker would then have as many."""
+        largest = max(self._shares.values(), key=len)
+        if len(self._shares.get(asker, ())) + 1 >= len(largest):
+            return False
+        next(iter(largest)).give_up()
+        return True
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -96,12 +128,14 @@ class Forward:
         "_servers",
         "_socket",
         "_stream",
+        "asker",
         "deadline",
     )
 
     def __init__(
         self,
         owner: Forwarder,
+        asker: str,
         data: bytes,
         question: bytes,
         servers: "list[str]",
@@ -110,6 +144,7 @@ class Forward:
         done: "Done",
     ) -> None:
         self._owner = owner
+        self.asker = asker
         self._data = data
         self._question = question
         self._servers = servers
@@ -155,7 +190,11 @@ class Forward:
         """Nobody waits for it any more."""
         self._close()
         self._round += 1
-        self._owner.pending.pop(self, None)
+        self._owner.forget(self)
+
+    def give_up(self) -> None:
+        """End it without an answer."""
+        self._finish(None)
 
     def _begin(self, sock: "_socket.socket", server: str) -> None:
         self._socket = sock
@@ -219,23 +258,26 @@ class Forward:
         self._buffer += data
         whole = 2 + int.from_bytes(self._buffer[:2], "big")
         if len(self._buffer) >= max(whole, 14):
-            self._take(bytes(self._buffer[2:whole]))
+            if not self._take(bytes(self._buffer[2:whole])):
+                self.next()
         elif not data:
             self.next()
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bool:
+        """Pass a reply on; returns whether it is one to this question."""
         if not is_reply(data, self._id, self._question):
-            return  # somebody guesses, or an answer that came too late
+            return False
         if data[3] & 0xF in _NEXT_PLEASE:
             self._last = data
             if self._servers:
                 self.next()
-                return
+                return True
         self._finish(data)
+        return True
 
     def _finish(self, data: "bytes | None") -> None:
         self._close()
-        if self._owner.pending.pop(self, 0) is None:
+        if self._owner.forget(self):
             self._done(with_id(data, int.from_bytes(self._data[:2], "big")) if data is not None else None)
 
     def _close(self) -> None:

@@ -58,6 +58,10 @@ TTL = 600
 _DATAGRAMS_AT_ONCE = 16
 _MAX_CONNECTIONS = 64
 _MAX_FORWARDS = 512
+# by TCP, each of which may hold an answer of 64 KiB
+_MAX_STREAM_FORWARDS = 64
+# a question and an OPT record are much smaller; what is forwarded is held until it is answered
+_MAX_FORWARDED = 4096
 _IDLE_SECONDS = 15.0
 _MAX_UNSENT = 1 << 18
 
@@ -80,6 +84,7 @@ class Sandbox:
         self._tcp = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, tcp)
         self._connections: set[_Connection] = set()
         self._forwards: set[Forward] = set()
+        self._streams = 0
         self._sequence = 0
         self._waiting: dict[int, Callable[[_socket.socket | None], None]] = {}
         self._udp.setblocking(False)
@@ -248,21 +253,27 @@ class Sandbox:
         limit: int,
         reply: "Callable[[bytes], None]",
     ) -> None:
-        if len(self._forwards) >= _MAX_FORWARDS:
+        if len(data) > _MAX_FORWARDED:
+            reply(answer(query, (), code=FORMERR))
+            return
+        if len(self._forwards) >= _MAX_FORWARDS or (stream and self._streams >= _MAX_STREAM_FORWARDS):
             reply(answer(query, (), code=SERVFAIL))
             return
         made: list[Forward] = []
 
         def done(found: "bytes | None") -> None:
-            self._forwards.difference_update(made)
+            if made:
+                self._forwards.discard(made[0])
+                self._streams -= stream
             reply(answer(query, (), code=SERVFAIL) if found is None else truncated(found, limit))
 
         forward = self._server.forwarder.ask(
-            data, query.question, asker.servers or self._server.host_servers(), stream, self._give, done
+            self.id, data, query.question, asker.servers or self._server.host_servers(), stream, self._give, done
         )
         if forward is not None and forward in self._server.forwarder.pending:
             made.append(forward)
             self._forwards.add(forward)
+            self._streams += stream
 
 
 class _Connection:
