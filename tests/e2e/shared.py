@@ -17,8 +17,11 @@ BUSYBOX = "busybox:latest"
 _PASSES = 8
 
 
-def ask(engine: EngineProcess, method: str, path: str) -> Any:
+def ask(engine: EngineProcess, method: str, path: str, body: object = None) -> Any:
     """Make a request of the engine's API: quicker than a command, and several belong to each test.
+
+    Args:
+        body: what to send as JSON.
 
     Returns:
         the answer's JSON, or None where it has none.
@@ -28,7 +31,8 @@ def ask(engine: EngineProcess, method: str, path: str) -> Any:
     """
     connection = UnixConnection(engine.roots.socket, PATIENCE)
     try:
-        connection.request(method, path)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         text = connection.getresponse().read()
     finally:
         connection.close()

@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.harness import EngineProcess, running, until
-from tests.e2e.shared import lent
+from tests.e2e.shared import ask, lent
 
 pytestmark = pytest.mark.root
 
@@ -176,6 +177,25 @@ def test_a_removed_network_leaves_nothing(engine: EngineProcess) -> None:
     engine.docker("network", "rm", "n1")
     assert not bridges[0].exists()
     until(lambda: not list(Path(engine.roots.networks).glob("*/network.json")), "no record is left")
+
+
+def test_what_a_removed_container_had_is_free(engine: EngineProcess) -> None:
+    """Whoever is told of the removal may take its address, or remove its network, at once."""
+    ask(engine, "POST", "/networks/create", {"Name": "n1", "IPAM": {"Config": [{"Subnet": "10.221.9.0/24"}]}})
+    request = {
+        "Image": "busybox",
+        "Cmd": ["true"],
+        "HostConfig": {"AutoRemove": True, "NetworkMode": "n1"},
+        "NetworkingConfig": {"EndpointsConfig": {"n1": {"IPAMConfig": {"IPv4Address": "10.221.9.7"}}}},
+    }
+    for _ in range(10):
+        name = ask(engine, "POST", "/containers/create", request)["Id"]
+        gone = threading.Thread(target=ask, args=(engine, "POST", f"/containers/{name}/wait?condition=removed"))
+        gone.start()
+        assert ask(engine, "POST", f"/containers/{name}/start") is None
+        gone.join()
+        assert not ask(engine, "GET", "/networks/n1")["Containers"]
+    assert ask(engine, "DELETE", "/networks/n1") is None
 
 
 def test_events_tell_of_networks(engine: EngineProcess) -> None:

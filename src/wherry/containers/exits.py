@@ -186,7 +186,7 @@ async def _after_exit(
     if again:
         await settle(context, container, monitor)
         restart.schedule(context, container)
-    elif removed and not _holds_ports(container):
+    elif removed and not _is_missed(container):
         # whoever waits for the removal waits for the container's directory, not for the kernel's clean-up
         settling = asyncio.ensure_future(settle(context, container, monitor))
         await remove.remove_exited(context, container)
@@ -197,6 +197,9 @@ async def _after_exit(
             await remove.remove_exited(context, container)
 
 
-def _holds_ports(container: Container) -> bool:
-    """Whoever saw the container removed may publish the same port at once."""
-    return container.network is not None and bool(container.network.to_json().get("ports"))
+def _is_missed(container: Container) -> bool:
+    """Whoever saw the container removed may at once publish its port, ask for its address or remove its network."""
+    if container.network is None:
+        return False
+    held = container.network.to_json()
+    return bool(held.get("ports")) or any(not endpoint["default_bridge"] for endpoint in held.get("endpoints", ()))
