@@ -399,7 +399,7 @@ def _tell_systemd(state: str) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """Take all the descriptors we may have: each container costs a few here and in the spawner."""
+    """Take all the descriptors we may have: each container costs one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -16,7 +16,9 @@
       NotSupported               a flag or call that this engine does not have
       Unavailable                a process or service that should answer does not
         MonitorLost                a container's monitor is gone
+      TooManyOpenFiles           this process is at its limit of descriptors
       KernelError (also OSError) a system call failed; names the call
+        DescriptorsLost            a message came, and its descriptors had no room in this process
       StoreError
         DigestMismatch, StoreCorrupt, NewerSchema
       HostileInput               an archive, layer or document breaks a limit or tries to escape
@@ -158,6 +160,10 @@ class MonitorLost(Unavailable):
     """A container's monitor is gone."""
 
 
+class TooManyOpenFiles(WherryError):
+    """This process is at its limit of descriptors, or has only those left that it keeps to end things."""
+
+
 class KernelError(WherryError, OSError):
     """A system call failed.
 
@@ -176,6 +182,19 @@ class KernelError(WherryError, OSError):
         self.errno = errno
         self.filename = path
         self.facts.update(call=call, errno=errno, path=path)
+
+
+class DescriptorsLost(KernelError):
+    """A message came, and there was no room in this process for its descriptors.
+
+    Args:
+        seq: the number of the request that it belongs to.
+    """
+
+    def __init__(self, seq: int | None = None) -> None:
+        import errno
+
+        super().__init__("recvmsg", errno.EMFILE, seq=seq)
 
 
 class StoreError(WherryError):

@@ -9,6 +9,7 @@ import msgspec
 
 from wherry import errors
 from wherry.errors import WherryError
+from wherry.linux import descriptors
 
 log = logging.getLogger("wherry.api")
 
@@ -25,6 +26,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.AlreadyInState: 304,
     errors.NotSupported: 501,
     errors.Unavailable: 503,
+    errors.TooManyOpenFiles: 503,
     errors.WherryError: 500,
 }
 
@@ -48,6 +50,8 @@ def describe(error: BaseException, where: str) -> tuple[int, str]:
     Args:
         where: the request, for the log (`POST /containers/create`).
     """
+    if isinstance(error, OSError) and error.errno in descriptors.EXHAUSTED:
+        error = descriptors.exhausted(error)
     status = status_of(error)
     if status != 500:
         return status, str(error)

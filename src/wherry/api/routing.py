@@ -146,6 +146,24 @@ OURS: dict[tuple[str, str], Handler] = {
     ("POST", "/wherry/v1/copy/assemble"): copies.assemble,
 }
 
+# answered however few descriptors are left: what ends something, or begins nothing. Starts look for themselves
+ALWAYS: frozenset[Handler] = frozenset(
+    (
+        *(containers.start, containers.restart, containers.stop, containers.kill, containers.wait, containers.prune),
+        *(containers.pause, containers.unpause, containers.rename, containers.resize, containers.update),
+        *(
+            streams.exec_create,
+            streams.exec_start,
+            streams.attach,
+            streams.exec_resize,
+            streams.build_resize,
+            networks.disconnect,
+            networks.prune,
+        ),
+        *(build.prune, images.prune, volumes.prune),
+    )
+)
+
 _VERSION = re.compile(r"/v([0-9.]+)(/.*)\Z", re.DOTALL)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from wherry.errors import InvalidArgument, Unavailable
+from wherry.errors import DescriptorsLost, InvalidArgument, Unavailable
 from wherry.linux.channel import Channel, close_all, pair
 from wherry.linux.tls import server_context, words
 
@@ -202,6 +202,8 @@ class Front:
                 received = self._channel.receive()
             except BlockingIOError:
                 return
+            except DescriptorsLost:
+                continue  # that connection is closed with it, others go on
             except (OSError, InvalidArgument):
                 received = None
             if received is None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiohttp.web import BaseRequest
 
 from wherry.api import routing
+from wherry.api.accept import Acceptor
 from wherry.api.call import Call
 from wherry.api.errors import describe
 from wherry.api.facade import Engine
@@ -21,6 +22,7 @@ from wherry.api.reply import Answer, Reply, Stream, error_reply
 from wherry.api.secured import Certificates, Front
 from wherry.api.version import CURRENT, parse_version
 from wherry.errors import Conflict, Forbidden
+from wherry.linux import descriptors
 
 log = logging.getLogger("wherry.api")
 
@@ -69,7 +71,7 @@ class Server:
             max_line_size=32768,
             max_field_size=65536,
         )
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Acceptor] = []
         self._bound: list[socket.socket] = []
         self._sockets: list[tuple[str, int]] = []
 
@@ -113,7 +115,6 @@ class Server:
         for path, inode in self._sockets:
             if not os.path.exists(path) or os.stat(path).st_ino != inode:
                 raise Conflict(f"another engine has taken {path}")
-        loop = asyncio.get_running_loop()
         if self._front is not None:
             secured = [sock for sock in self._bound if sock.family != socket.AF_UNIX]
             for sock in secured:
@@ -124,7 +125,7 @@ class Server:
         while self._bound:
             sock = self._bound[0]
             factory = self._guarded if sock.family != socket.AF_UNIX else self._open
-            self._listeners.append(await loop.create_server(factory, sock=sock, backlog=BACKLOG))
+            self._listeners.append(Acceptor(sock, factory, BACKLOG))
             del self._bound[0]
         return names
 
@@ -212,6 +213,7 @@ class Server:
         method = request.method
         handler = routing.OURS.get((method, path))
         if handler is not None:
+            _check_room(method, handler)
             return await handler(Call(request, self._engine, CURRENT, "", query))
         if method == "OPTIONS":
             return Reply(200)
@@ -221,6 +223,7 @@ class Server:
             return error_reply(404, "page not found")
         version = CURRENT if prefix is None else parse_version(prefix)
         handler, name = found
+        _check_room(method, handler)
         return await handler(Call(request, self._engine, version, name, query))
 
     async def _failure(self, request: BaseRequest, stream: Stream | None, error: Exception) -> Answer:
@@ -252,3 +255,13 @@ class Server:
             ipaddress.ip_address(name)
         except ValueError:
             raise Forbidden(f'host "{name}" is not allowed') from None
+
+
+def _check_room(method: str, handler: routing.Handler) -> None:
+    """Refuse what begins something, at the limit of descriptors.
+
+    Raises:
+        TooManyOpenFiles: so it is.
+    """
+    if method in ("POST", "PUT") and handler not in routing.ALWAYS:
+        descriptors.check()

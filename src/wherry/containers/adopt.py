@@ -12,6 +12,7 @@ from wherry.containers.model import Container, ExitRecord
 from wherry.containers.ports import Monitor
 from wherry.containers.states import recover
 from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, from_wire, to_wire
+from wherry.linux import descriptors
 from wherry.linux.background import background
 from wherry.runtime.cgroups import open_cgroup
 from wherry.store.atomic import sweep_temporary
@@ -31,6 +32,7 @@ async def adopt_all(context: Context) -> list[Container]:
         The containers that their restart policy wants started now.
 
     Raises:
+        TooManyOpenFiles: more containers run than this process may have descriptors; nothing was done to them.
         NewerSchema: one was written by a newer version.
     """
     os.makedirs(context.roots.containers, mode=0o710, exist_ok=True)
@@ -41,6 +43,8 @@ async def adopt_all(context: Context) -> list[Container]:
         container = _load(context, id_)
         if container is not None:
             context.registry.add(container)
+    sandboxes = len(os.listdir(context.roots.sandboxes))
+    descriptors.check_taking(f"{sandboxes} running containers cannot be taken over", sandboxes)
     lost = {container.id: why for container in context.registry if (why := _reserve(context, container))}
     for container in context.registry:
         try:

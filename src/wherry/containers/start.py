@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+from contextlib import AsyncExitStack
 from typing import Any
 
 from wherry.containers import (
@@ -38,12 +39,14 @@ from wherry.errors import (
     from_wire,
     to_wire,
 )
+from wherry.linux import descriptors
 from wherry.linux.taken import until_taken
 
 log = logging.getLogger("wherry.start")
 
 START_DEADLINE = 60.0
 _HEADS_WITHIN = 2.0
+_OWN_DESCRIPTORS = 16
 # of what the kernel refuses, what a runtime does inside of the container
 _INIT = ("error mounting ", "error setting rlimits ", "open /proc/sys/", "write /proc/sys/")
 _HINT = (
@@ -53,12 +56,19 @@ _HINT = (
 
 
 async def start(
-    context: Context, container: Container, *, keep_count: bool = False, checkpoint: str = "", directory: str = ""
+    context: Context,
+    container: Container,
+    *,
+    keep_count: bool = False,
+    replaces: bool = False,
+    checkpoint: str = "",
+    directory: str = "",
 ) -> None:
     """Start a container that does not run.
 
     Args:
         keep_count: nobody asked for this start: what is wanted, and the count of restarts, stay.
+        replaces: it ran a moment ago: its descriptors are free again, and room for them is not asked for.
         checkpoint: restore it from this one.
         directory: where that is, if not with the container.
 
@@ -67,6 +77,7 @@ async def start(
         Conflict: it is paused or being removed.
         CommandNotFound, CommandNotExecutable, KernelError…: process 1 could not be started; the container is
             `exited` (or still `created`) with the code and the words that Docker gives, and nothing is left.
+        TooManyOpenFiles: wherryd is at its limit of descriptors; nothing was made.
         NotFound, NotSupported: there is no such checkpoint, or none can be restored here (`checkpoints.source`).
     """
     async with container.lock:
@@ -80,7 +91,7 @@ async def start(
             record.wanted = "running"
             record.restart_count = 0
             await asyncio.get_running_loop().run_in_executor(None, records.save, context.roots, record)
-        await _start(context, container, source)
+        await _start(context, container, source, replaces=replaces)
 
 
 async def start_again(context: Context, container: Container) -> None:
@@ -88,7 +99,7 @@ async def start_again(context: Context, container: Container) -> None:
     async with container.lock:
         await container.settled.wait()
         if container.status == "restarting":
-            await _start(context, container)
+            await _start(context, container, replaces=True)
 
 
 def _check(container: Container) -> None:
@@ -100,14 +111,27 @@ def _check(container: Container) -> None:
         raise Conflict("container is marked for removal and cannot be started")
 
 
-async def _start(context: Context, container: Container, source: checkpoints.Source | None = None) -> None:
+def _descriptors(container: Container, clients: int) -> int:
+    """How many descriptors a start opens at once, at most: those that it hands over are there twice for a moment."""
+    record = container.record
+    ports = sum(len(bindings or ()) for bindings in (record.host_config.port_bindings or {}).values())
+    return _OWN_DESCRIPTORS + 2 * (clients + ports + len(record.mounts or ()))
+
+
+async def _start(
+    context: Context, container: Container, source: checkpoints.Source | None = None, *, replaces: bool
+) -> None:
     container.error = ""
     container.stopping = container.ailing = container.network_lost = False
     joined: dict[str, int] = {}
     opened = mounting.Opened()
     # taken before anything can fail: a start that comes to nothing is the end of who waited for it
     clients, container.pending = container.pending, []
+    promised = AsyncExitStack()
     try:
+        if not replaces:
+            need = _descriptors(container, len(clients))
+            await promised.enter_async_context(descriptors.room(f"cannot start container {container.name}", need))
         await copying.settle(context, container)
         if container.record.started_once:
             records.clear_exit(context.roots, container.id)
@@ -143,6 +167,7 @@ async def _start(context: Context, container: Container, source: checkpoints.Sou
             raise
         raise failure from error
     finally:
+        await promised.aclose()
         opened.close()
         for fd in joined.values():
             os.close(fd)
@@ -157,6 +182,8 @@ def worded(error: BaseException) -> BaseException:
         hint = _HINT if error.errno == errno.ENOTDIR else ""
         kind = CommandNotFound if error.errno in (errno.ENOENT, errno.ENOTDIR) else InvalidArgument
         return kind(f"{late.RUNTIME}{late.runtime_words(words)}{hint}")
+    if isinstance(error, OSError) and error.errno in descriptors.EXHAUSTED:
+        return descriptors.exhausted(error)
     if not isinstance(error, CommandNotFound | CommandNotExecutable):
         return error
     return type(error)(f"{late.RUNTIME}{late.runtime_words(error.message)}", **error.facts)

@@ -142,7 +142,8 @@ async def kill(context: Context, container: Container, signal: str) -> None:
 
 async def restart_container(context: Context, container: Container, timeout: int | None, signal: str | None) -> None:
     """Stop, if it runs, then start."""
-    if container.running:
+    ran = container.running
+    if ran:
         number = _asked_signal(container, signal, "Cannot restart container")
         seconds = timeout if timeout is not None else container.record.config.stop_timeout
         container.kept = True
@@ -153,7 +154,7 @@ async def restart_container(context: Context, container: Container, timeout: int
         context.event(container, "stop")
     elif await restart.cancel(container):
         context.event(container, "stop")
-    await start(context, container)
+    await start(context, container, replaces=ran)
     context.event(container, "restart")
 
 

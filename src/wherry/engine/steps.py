@@ -28,11 +28,13 @@ from wherry.containers.spec.configuration import SpecRequest, build_spec
 from wherry.containers.start import START_DEADLINE
 from wherry.containers.states import move
 from wherry.errors import MonitorLost, NotFound, Unavailable, WherryError, from_wire
+from wherry.linux import descriptors
 from wherry.oci.isolation import READONLY_PATHS, masked_paths
 from wherry.runtime.cgroups import open_cgroup
 from wherry.wire.containers import Config, HostConfig
 
 _HEADER = struct.Struct(">BxxxL")
+_OWN_DESCRIPTORS = 8
 _READ = 256 * 1024
 # how long a step that has ended may give no output before its end, and how long its monitor may take to end
 _OUTPUT_DEADLINE = 30.0
@@ -113,6 +115,7 @@ class Steps:
             if not over.done():
                 over.set_exception(MonitorLost("the step's monitor was killed"))
 
+        descriptors.check("cannot run the step", _OWN_DESCRIPTORS + 2 * len(fds))
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:

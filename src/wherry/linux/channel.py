@@ -10,7 +10,7 @@ import os
 import struct
 from json import dumps, loads
 
-from wherry.errors import InvalidArgument
+from wherry.errors import DescriptorsLost, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class Channel:
             file = _in_file(data)
             try:
                 given = {**(fds or {}), _IN_FILE: file}
-                self._send(encode({}, given), given)
+                # the number too, for a receiver that has no descriptor left for the file
+                outer = {"seq": message["seq"]} if "seq" in message else {}
+                self._send(encode(outer, given), given)
             finally:
                 os.close(file)
         else:
@@ -85,6 +87,7 @@ class Channel:
 
         Raises:
             InvalidArgument: what came is not a message; its descriptors are closed.
+            DescriptorsLost: this process is at its limit of descriptors; the connection is good.
             BlockingIOError: the socket is non-blocking and empty.
             OSError: the connection broke.
         """
@@ -102,18 +105,20 @@ class Channel:
             close_all(received)
             return None
         try:
-            if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
+            if flags & _socket.MSG_TRUNC:
                 raise InvalidArgument("message too large")
             message = loads(data)
             if not isinstance(message, dict):
                 raise InvalidArgument("a message must be a JSON object")
+            if flags & _socket.MSG_CTRUNC:
+                raise DescriptorsLost(message.get("seq"))
             names = message.pop("fds", [])
             if not isinstance(names, list) or len(names) != len(received):
                 raise InvalidArgument("descriptors and their names differ in number")
             if names and names[-1] == _IN_FILE:
                 names.pop()
                 message = _from_file(received.pop())
-        except InvalidArgument:
+        except (InvalidArgument, DescriptorsLost):
             close_all(received)
             raise
         except ValueError as error:

@@ -59,6 +59,11 @@ def ignore(number: int) -> None:
     _signal.signal(number, _signal.SIG_IGN)
 
 
+def default(number: int) -> None:
+    """Give the signal its default action."""
+    _signal.signal(number, _DEFAULT)
+
+
 def parse(word: str) -> int | None:
     """Number of a signal written `15`, `TERM` or `SIGTERM`, in any case; None if there is no such signal."""
     if word.isascii() and word.isdigit():

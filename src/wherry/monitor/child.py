@@ -20,6 +20,9 @@ _ARG_START, _ARG_END = 47, 48  # fields 48 and 49 of /proc/<pid>/stat, counted f
 
 _argument_area: "tuple[int, int]" = (0, 0)
 
+private: "set[int]" = set()
+"""Descriptors that no fork of this process keeps: who is at their other end waits for the end of this process."""
+
 
 def remember_arguments() -> None:
     """Find the memory that `ps` reads the command line from; once, before the first fork."""
@@ -94,6 +97,8 @@ def fork(body: "Callable[[], None]") -> int:
     if pid == 0:
         status = 1
         try:
+            while private:
+                os.close(private.pop())
             body()
             status = 0
         finally:

@@ -13,6 +13,7 @@ from json import JSONDecodeError, loads
 from typing import Any
 
 from wherry.errors import Unavailable, WherryError, from_wire
+from wherry.linux import descriptors
 from wherry.linux.channel import pair
 from wherry.linux.interpreter import sealed_interpreter
 from wherry.linux.signals import SIGKILL, send_by_pidfd
@@ -26,6 +27,8 @@ _LONGEST_BACKOFF = 0.8
 _STABLE_SECONDS = 5.0
 _READY_SECONDS = 10.0
 _RESULT_LIMIT = 16 << 20
+# kinds of workers for which there is always room: they give something back
+_ENDING = frozenset({"remove"})
 
 _CODE = (
     "import sys; sys.path[:] = {path!r}; from wherry.monitor import lean; lean.install(); "
@@ -101,7 +104,7 @@ class Spawner:
         ours, theirs = pair()
         try:
             try:
-                reply, received = await self._request(
+                reply, _ = await self._request(
                     {"op": "monitor", "launch": dict(launch)}, {"control": theirs.fileno(), **(fds or {})}
                 )
             finally:
@@ -109,7 +112,7 @@ class Spawner:
         except BaseException:
             ours.close()
             raise
-        return MonitorHandle(reply["pid"], reply["start_time"], received["pidfd"], ours, launch["run_dir"])
+        return MonitorHandle(reply["pid"], reply["start_time"], ours, launch["run_dir"])
 
     async def run_worker(
         self,
@@ -130,8 +133,11 @@ class Spawner:
 
         Raises:
             Unavailable: it died without a result, or the spawner did.
+            TooManyOpenFiles: this process has only the descriptors left that it keeps to end things.
             WherryError: what the worker raised, as its class.
         """
+        if kind not in _ENDING:
+            descriptors.check()
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write, True)
         pidfd = -1
@@ -142,11 +148,12 @@ class Spawner:
                 )
             finally:
                 os.close(write)
-            pidfd = received["pidfd"]
+            pidfd = received.get("pidfd", -1)  # none of one that has ended
             try:
                 result = await _read_result(read, pidfd, progress)
             except BaseException:
-                _kill(pidfd)
+                if pidfd >= 0:
+                    _kill(pidfd)
                 raise
             if result is None:
                 raise Unavailable(f"worker {kind} ended without a result", kind=kind)

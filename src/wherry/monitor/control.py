@@ -8,10 +8,11 @@ and events that nobody is there for are dropped, because state.json and exit.jso
 import _socket
 import errno
 
-from wherry.errors import InvalidArgument, to_wire
+from wherry.errors import DescriptorsLost, InvalidArgument, to_wire
 from wherry.linux.channel import Channel, close_all
 from wherry.linux.loop import ERR, HUP, IN, OUT
 from wherry.linux.sockets import listen_at
+from wherry.monitor.child import private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,12 +108,14 @@ class Control:
     def _take(self, channel: Channel) -> None:
         self._drop()
         channel.sock.setblocking(False)
+        private.add(channel.fileno())
         self._channel = channel
         self._loop.watch(channel.fileno(), IN, self._ready)
 
     def _drop(self) -> None:
         if self._channel is not None:
             self._loop.unwatch(self._channel.fileno())
+            private.discard(self._channel.fileno())
             self._channel.close()
             self._channel = None
         self._queue.clear()
@@ -144,8 +147,8 @@ class Control:
                 received = channel.receive()
             except BlockingIOError:
                 return
-            except InvalidArgument as error:
-                self._send({"error": to_wire(error)})
+            except (InvalidArgument, DescriptorsLost) as error:
+                self._send({"seq": error.facts.get("seq"), "error": to_wire(error)})
                 return
             except OSError:
                 received = None

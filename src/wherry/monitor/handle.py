@@ -2,6 +2,7 @@
 
 import _socket
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,13 +21,14 @@ ADOPT_SECONDS = 5.0
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
 
+log = logging.getLogger("wherry.monitor")
+
 
 class MonitorHandle:
-    """One monitor, from wherryd's side.
+    """One monitor, from wherryd's side. It costs one descriptor, the connection, which ends with the monitor.
 
     Attributes:
         pid, start_time: who it is.
-        pidfd: owned.
         state: for an adopted one, its state when it was adopted; else empty.
         on_event: set it to get events (`{"event", …}`); those that came earlier are delivered then.
         on_lost: set it to be called once when the monitor dies before `end` was asked of it.
@@ -35,10 +37,11 @@ class MonitorHandle:
     missed. Requests that were under way fail.
     """
 
-    def __init__(self, pid: int, start_time: int, pidfd: int, channel: Channel, run_dir: str) -> None:
+    def __init__(self, pid: int, start_time: int, channel: Channel, run_dir: str) -> None:
         self.pid = pid
         self.start_time = start_time
-        self.pidfd = pidfd
+        self._pidfd = -1  # only while there is no connection
+        self._closed = False
         self.state: Event = {}
         self._run_dir = run_dir
         self._reconnecting: asyncio.Task[None] | None = None
@@ -51,7 +54,6 @@ class MonitorHandle:
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[None] = self._loop.create_future()
         self._requests = Requests(channel, self._event, self._disconnected, self._gone)
-        self._loop.add_reader(pidfd, self._died)
 
     @property
     def alive(self) -> bool:
@@ -114,10 +116,8 @@ class MonitorHandle:
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             self._reconnecting = None
-        if self.pidfd >= 0:
-            self._loop.remove_reader(self.pidfd)
-            os.close(self.pidfd)
-            self.pidfd = -1
+        self._closed = True
+        self._unwatch()
         if not self.dead.done():
             self.dead.cancel()
 
@@ -136,8 +136,33 @@ class MonitorHandle:
             self._early.append(event)
 
     def _disconnected(self) -> None:
-        if not self._ending and self.pidfd >= 0:
+        """Connect anew, unless the monitor is dying, which is the usual reason why its connection ends."""
+        if self._closed or self.dead.done() or (self._reconnecting is not None and not self._reconnecting.done()):
+            return
+        if self._pidfd < 0:
+            try:
+                self._pidfd = os.pidfd_open(self.pid)
+                # the descriptor first: what it names cannot change under the check
+                if start_time(self.pid) != self.start_time:
+                    raise ProcessLookupError
+            except (ProcessLookupError, FileNotFoundError):
+                self._died()
+                return
+            except OSError as error:
+                # nothing is known: taken for dead, a container that runs would be killed
+                log.warning("monitor %d cannot be watched: %s", self.pid, error)
+                self._unwatch()
+                self._loop.call_later(_LONGEST_PAUSE, self._disconnected)
+                return
+            self._loop.add_reader(self._pidfd, self._died)
+        if not self._ending:
             self._reconnecting = background().stand(f"connect to monitor {self.pid} again", self._reconnect)
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     async def _reconnect(self) -> None:
         pause = _FIRST_PAUSE
@@ -155,6 +180,7 @@ class MonitorHandle:
             except (TimeoutError, MonitorLost):
                 self._requests.close()
                 continue
+            self._unwatch()
             self._catch_up(state)
             return
 
@@ -178,12 +204,10 @@ class MonitorHandle:
             self._event({"event": "exited", **told})
 
     def _died(self) -> None:
-        self._requests.read()
-        self._loop.remove_reader(self.pidfd)
-        os.close(self.pidfd)
-        self.pidfd = -1
-        if not self.dead.done():
-            self.dead.set_result(None)
+        self._unwatch()
+        if self._closed or self.dead.done():
+            return
+        self.dead.set_result(None)
         self._requests.close()
         if not self._ending:
             self._lost = True
@@ -211,21 +235,12 @@ async def adopt(run_dir: str) -> MonitorHandle:
     if version > VERSION:
         raise NotSupported(f"monitor {pid} speaks protocol {version}, this engine {VERSION}", pid=pid)
     try:
-        pidfd = os.pidfd_open(pid)
-    except OSError as error:
-        raise MonitorLost(f"monitor {pid} is gone: {error}", pid=pid) from None
-    try:
-        # the descriptor first: what it names cannot change under the check
         if start_time(pid) != start:
             raise MonitorLost(f"monitor {pid} is gone, another process has its number", pid=pid)
         channel = Channel(connect_at(run_dir, SOCKET_NAME, _socket.SOCK_SEQPACKET, blocking=False))
     except OSError as error:
-        os.close(pidfd)
         raise MonitorLost(f"monitor {pid} does not answer: {error}", pid=pid) from None
-    except BaseException:
-        os.close(pidfd)
-        raise
-    handle = MonitorHandle(pid, start, pidfd, channel, run_dir)
+    handle = MonitorHandle(pid, start, channel, run_dir)
     try:
         async with asyncio.timeout(ADOPT_SECONDS):
             handle.state = (await handle.request("state"))["state"]

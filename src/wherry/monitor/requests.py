@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wherry.errors import WherryError, from_wire
+from wherry.errors import DescriptorsLost, KernelError, WherryError, from_wire
 from wherry.linux.channel import Channel, close_all
 
 Event = dict[str, Any]
@@ -53,8 +53,8 @@ class Requests:
         seq = self._seq
         future: asyncio.Future[tuple[Event, dict[str, int]]] = self._loop.create_future()
         self._pending[seq] = future
-        self.post({**message, "seq": seq}, fds)
         try:
+            self.post({**message, "seq": seq}, fds)
             return await future
         finally:
             self._pending.pop(seq, None)
@@ -63,7 +63,7 @@ class Requests:
         """Send without waiting for anything, in order; `fds` stay the caller's. Nothing is sent once it is closed."""
         if self._channel is not None:
             # duplicated: the caller may close its own before a full socket lets the message go
-            self._queue.append((message, {name: os.dup(fd) for name, fd in (fds or {}).items()}))
+            self._queue.append((message, _duplicates(fds or {})))
             self._flush()
 
     def close(self) -> None:
@@ -126,6 +126,11 @@ class Requests:
                 received = channel.receive()
             except BlockingIOError:
                 return False
+            except DescriptorsLost as error:
+                lost = self._pending.get(error.facts.get("seq", 0))
+                if lost is not None and not lost.done():
+                    lost.set_exception(error)
+                continue
             except (OSError, WherryError):
                 received = None
             if received is None:
@@ -145,3 +150,15 @@ class Requests:
             else:
                 future.set_result((message, fds))
         return True
+
+
+def _duplicates(fds: Mapping[str, int]) -> dict[str, int]:
+    """Duplicate all, or none: raises KernelError at the limit of descriptors."""
+    made: dict[str, int] = {}
+    try:
+        for name, fd in fds.items():
+            made[name] = os.dup(fd)
+    except OSError as error:
+        close_all(list(made.values()))
+        raise KernelError("dup", error.errno or 0) from None
+    return made

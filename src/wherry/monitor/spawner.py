@@ -3,8 +3,11 @@
 It is executed by wherryd (`client.Spawner`) with one SOCK_SEQPACKET socket, has one thread, does nothing by itself, and
 ends when that socket closes; what it forked goes on. Requests:
 
-    {"op": "monitor", "seq", "launch": {…}}          -> {"pid", "start_time"} and `pidfd`
+    {"op": "monitor", "seq", "launch": {…}}          -> {"pid", "start_time"}
     {"op": "worker", "seq", "kind", "args": {…}}     -> {"pid", "start_time"} and `pidfd`
+
+One that has ended by the time of the reply has the start time 0 and no `pidfd`. The kernel reaps the children (SIGCHLD
+is ignored), so that the spawner keeps no descriptor of them, however many containers there are.
 
 Everything that its children need is imported once, here, and never collected again (`gc.freeze`): the children share
 those pages. When it has nothing to do it forks a spare, which becomes the next monitor: a start waits for no fork.
@@ -13,8 +16,10 @@ those pages. When it has nothing to do it forks a spare, which becomes the next 
 import gc
 import os
 import select
+import time
 
-from wherry.errors import InvalidArgument, WherryError, to_wire
+from wherry.errors import DescriptorsLost, InvalidArgument, WherryError, to_wire
+from wherry.linux import signals
 from wherry.linux.channel import Channel, close_all, pair
 from wherry.monitor import monitor
 from wherry.monitor.child import (
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
 
 # a burst of requests is served before a spare is made
 _IDLE_MILLISECONDS = 30
+# and how long after one could not be made: at a limit of processes or descriptors
+_RETRY_SECONDS = 1.0
 
 
 def main(fd: int) -> None:
@@ -54,19 +61,24 @@ def main(fd: int) -> None:
     mounted()
     gc.collect()
     gc.freeze()
+    signals.ignore(signals.SIGCHLD)
     _Spawner(Channel.from_fd(fd)).run()
 
 
 class _Spare:
     """A fork that waits to be told which container it is for; it ends when the spawner does."""
 
-    __slots__ = ("channel", "pid", "pidfd")
+    __slots__ = ("channel", "pid")
 
     def __init__(self) -> None:
         self.channel, theirs = pair()
-        self.pid = fork(lambda: _become_monitor(theirs))
-        theirs.close()
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pid = fork(lambda: _become_monitor(theirs))
+        except OSError:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
 
     def use(self, message: "dict[str, Any]", fds: "dict[str, int]") -> bool:
         """Give it its task; false when it is dead."""
@@ -80,30 +92,32 @@ class _Spare:
 
 
 class _Spawner:
-    """The loop, and the children that it will reap."""
+    """The loop."""
 
-    __slots__ = ("_channel", "_children", "_poll", "_spare")
+    __slots__ = ("_channel", "_poll", "_spare", "_spare_from")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._children: dict[int, int] = {}  # pidfd -> pid
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
         self._spare: _Spare | None = None
+        self._spare_from = 0.0
 
     def run(self) -> None:
         while True:
-            events = self._poll.poll(_IDLE_MILLISECONDS if self._spare is None else None)
+            events = self._poll.poll(self._patience())
             if not events:
                 self._make_spare()
             for ready, _ in events:
                 if ready != self._channel.fileno():
-                    self._reap(ready)
+                    dead = self._take_spare()
+                    if dead is not None:
+                        dead.channel.close()
                     continue
                 try:
                     received = self._channel.receive()
-                except InvalidArgument as error:
-                    self._channel.send({"seq": None, "error": to_wire(error)})
+                except (InvalidArgument, DescriptorsLost) as error:
+                    self._channel.send({"seq": error.facts.get("seq"), "error": to_wire(error)})
                     continue
                 if received is None:
                     return
@@ -112,46 +126,66 @@ class _Spawner:
                 except ConnectionError:
                     return  # who asked is gone: what was forked for it goes on, and the next engine finds it
 
+    def _patience(self) -> "int | None":
+        """Milliseconds until a spare is made; None: there is one."""
+        if self._spare is not None:
+            return None
+        return max(_IDLE_MILLISECONDS, int(1000 * (self._spare_from - time.monotonic())))
+
     def _make_spare(self) -> None:
-        spare = self._spare = _Spare()
-        self._watch(spare.pid, spare.pidfd)
+        try:
+            spare = _Spare()
+        except OSError:
+            self._spare_from = time.monotonic() + _RETRY_SECONDS  # a launch forks for itself meanwhile
+            return
+        self._spare = spare
+        self._poll.register(spare.channel.fileno(), select.POLLIN)
 
-    def _watch(self, pid: int, pidfd: int) -> None:
-        self._children[pidfd] = pid
-        self._poll.register(pidfd, select.POLLIN)
-
-    def _reap(self, pidfd: int) -> None:
-        self._poll.unregister(pidfd)
-        os.waitpid(self._children.pop(pidfd), 0)
-        os.close(pidfd)
-        if self._spare is not None and self._spare.pidfd == pidfd:
-            self._spare.channel.close()
-            self._spare = None
+    def _take_spare(self) -> "_Spare | None":
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._poll.unregister(spare.channel.fileno())
+        return spare
 
     def _serve(self, message: "dict[str, Any]", fds: "dict[str, int]") -> None:
-        seq = message.get("seq")
+        seq, given = message.get("seq"), {}
         try:
-            pid, pidfd = self._give(message, fds)
-            reply = {"seq": seq, "ok": True, "pid": pid, "start_time": start_time(pid)}
+            pid = self._give(message, fds)
+            reply = {"seq": seq, "ok": True, "pid": pid, "start_time": _start_time(pid)}
+            if message["op"] == "worker":
+                given = _pidfd(pid)
         except (WherryError, OSError) as error:
             self._channel.send({"seq": seq, "error": to_wire(error)})
             return
         finally:
             close_all(list(fds.values()))
-        self._channel.send(reply, {"pidfd": pidfd})
+        try:
+            self._channel.send(reply, given)
+        finally:
+            close_all(list(given.values()))
 
-    def _give(self, message: "dict[str, Any]", fds: "dict[str, int]") -> "tuple[int, int]":
+    def _give(self, message: "dict[str, Any]", fds: "dict[str, int]") -> int:
         """The process that does what is asked: the spare, or a new fork."""
         _check(message, fds)
-        spare = self._spare
-        if spare is not None and message["op"] == "monitor":
-            self._spare = None
-            if spare.use(message, fds):
-                return spare.pid, spare.pidfd
-        pid = fork(lambda: _child(message, fds))
-        pidfd = os.pidfd_open(pid)
-        self._watch(pid, pidfd)
-        return pid, pidfd
+        if message["op"] == "monitor":
+            spare = self._take_spare()
+            if spare is not None and spare.use(message, fds):
+                return spare.pid
+        return fork(lambda: _child(message, fds))
+
+
+def _start_time(pid: int) -> int:
+    try:
+        return start_time(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _pidfd(pid: int) -> "dict[str, int]":
+    try:
+        return {"pidfd": os.pidfd_open(pid)}
+    except ProcessLookupError:
+        return {}
 
 
 def _check(message: "dict[str, Any]", fds: "dict[str, int]") -> None:
@@ -167,7 +201,13 @@ def _check(message: "dict[str, Any]", fds: "dict[str, int]") -> None:
         raise InvalidArgument(f"no operation {operation!r}")
 
 
+def _have_children() -> None:
+    """Wait for children again: a fork inherits that the spawner's are the kernel's to reap."""
+    signals.default(signals.SIGCHLD)
+
+
 def _become_monitor(channel: Channel) -> None:
+    _have_children()
     become_child([channel.fileno()], "wherry-spare")
     received = channel.receive()
     channel.close()
@@ -179,6 +219,7 @@ def _become_monitor(channel: Channel) -> None:
 
 
 def _child(message: "dict[str, Any]", fds: "dict[str, int]") -> None:
+    _have_children()
     keep = list(fds.values())
     if message["op"] == "monitor":
         launch = message["launch"]
