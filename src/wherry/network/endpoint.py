@@ -75,6 +75,7 @@ class Endpoint(Struct, kw_only=True):
             "mac": self.mac,
             "mtu": self.mtu,
             "bridge": self.bridge,
+            "network": self.network,
             "group": self.group,
             "addresses": [text for text in (self.cidr, *local) if text and ":" not in text],
             "gateway": self.gateway if default else "",

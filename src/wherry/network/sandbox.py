@@ -7,16 +7,17 @@ An endpoint is a JSON value, so that it travels in the launch message and is kep
      "addresses6": [], "gateway6": "", "routes": [{"destination": "10.0.0.0/8", "gateway": "172.17.0.9"}],
      "sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}
 
-`host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. `group` is the device group of the near
-end, by which the firewall knows the ports that it keeps apart (`network.apart`). Two netlink conversations do the work:
-one here (the pair: its near end up and a port of the bridge, its far end already in the namespace), one inside. With
-`kind` `macvlan` or `ipvlan` (and `mode`) there is no near end: the link is made in the namespace, over `bridge`.
+`host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. `network` is how errors call it. `group` is
+the device group of the near end, by which the firewall knows the ports that it keeps apart (`network.apart`). Two
+netlink conversations do the work: one here (the pair: its near end up and a port of the bridge, its far end already in
+the namespace), one inside. With `kind` `macvlan` or `ipvlan` (and `mode`) there is no near end: the link is made in the
+namespace, over `bridge`.
 """
 
 import errno
 import os
 
-from wherry.errors import InvalidArgument, KernelError
+from wherry.errors import Conflict, InvalidArgument, KernelError
 from wherry.linux import netns
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from wherry.linux.netlink import Request
 
+_PORTS_OF_A_BRIDGE = 1023  # BR_MAX_PORTS of the kernel, without the number 0
 _LOOPBACK = 1  # the first interface of every network namespace
 _FAMILIES = {"ipv4": 2, "ipv6": 10}
 _CHILD_MODES = {
@@ -87,6 +89,7 @@ def configure(netns_fd: int, endpoints: "Sequence[dict[str, Any]]") -> "list[dic
         Per endpoint `{"host_name", "host_index", "name", "index", "mac", "mtu"}`.
 
     Raises:
+        Conflict: a bridge has as many ports as the kernel allows.
         KernelError: naming the step; host-side links made so far are removed again.
         InvalidArgument: an address, MAC or name that is none.
     """
@@ -131,7 +134,10 @@ def _join(
         mac = endpoint["mac"]
         group = int(endpoint.get("group") or 0)  # from its first moment: no frame passes before it has it
         at = {"master": below.index, "peer_netns": netns_fd, "mtu": mtu, "group": group}
-        outside.run([add_veth(host_name, peer=name, peer_mac=mac, **at)])
+        try:
+            outside.run([add_veth(host_name, peer=name, peer_mac=mac, **at)])
+        except KernelError as error:
+            raise _full(endpoint) if error.errno == errno.EXFULL else error from None
         made.append(host_name)
         outside.run([set_hairpin(host_name)])
         host_index = get_link(outside, host_name).index
@@ -158,6 +164,14 @@ def _join(
         "mac": inner.mac,
         "mtu": inner.mtu,
     }
+
+
+def _full(endpoint: "dict[str, Any]") -> Conflict:
+    bridge, network = endpoint["bridge"], endpoint.get("network") or endpoint["bridge"]
+    return Conflict(
+        f'bridge {bridge} is full: network "{network}" has {_PORTS_OF_A_BRIDGE} ports, as many as the kernel allows; '
+        "put the container on another network"
+    )
 
 
 def leave(netns_fd: int, endpoints: "Sequence[dict[str, Any]]") -> None:
