@@ -16,6 +16,7 @@
       NotSupported               a flag or call that this engine does not have
       Unavailable                a process or service that should answer does not
         MonitorLost                a container's monitor is gone
+        NotBegun                   a process of ours was killed before it did anything: it may be tried again
       TooManyOpenFiles           this process is at its limit of descriptors
       KernelError (also OSError) a system call failed; names the call
         DescriptorsLost            a message came, and its descriptors had no room in this process
@@ -158,6 +159,10 @@ class Unavailable(WherryError):
 
 class MonitorLost(Unavailable):
     """A container's monitor is gone."""
+
+
+class NotBegun(Unavailable):
+    """A process of ours was killed before anything was started: whoever asked may ask again."""
 
 
 class TooManyOpenFiles(WherryError):

@@ -158,7 +158,7 @@ def test_what_else_begins_at_the_limit(scarce: EngineProcess) -> None:
     """A pull, a build and an export are refused in the same words."""
     engine = scarce
     names, _ = fill(engine)
-    for command in (("pull", "127.0.0.1:1/nothing"), ("build", "-"), ("export", names[0])):
-        stdin = b"FROM busybox\nRUN true\n" if command[0] == "build" else None
-        done = engine.docker(*command, stdin=stdin, check=False)
+    commands: tuple[tuple[str, ...], ...] = (("pull", "127.0.0.1:1/nothing"), ("build", "-"), ("export", names[0]))
+    for command in commands:
+        done = engine.docker(*command, stdin=b"FROM busybox\nRUN true\n", check=False)
         assert HINT in done.err, (command, done)

@@ -1,6 +1,7 @@
 """Exec: another process in a running container."""
 
 import asyncio
+import logging
 import os
 from typing import Any
 
@@ -8,6 +9,7 @@ from wherry.containers import late, links, names, priming
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
+from wherry.containers.ports import Monitor
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_filter
 from wherry.containers.spec import security as spec_security
@@ -21,6 +23,8 @@ from wherry.errors import (
     ExecNotFound,
     InvalidArgument,
     KernelError,
+    MonitorLost,
+    NotBegun,
     NotRunning,
     Paused,
     WherryError,
@@ -30,7 +34,11 @@ from wherry.wire.containers import ExecConfig, ExecStart
 
 _RELATIVE = "Cwd must be an absolute path"
 _READY_WITHIN = 10.0
+_LOST_WITHIN = 10.0
+_TRIES = 3
 _PLAIN = ("unable to find ", "Unable to find ", "uids and gids ")
+
+log = logging.getLogger("wherry.execs")
 
 
 def create(context: Context, container: Container, config: ExecConfig) -> str:
@@ -188,9 +196,7 @@ async def _run(
             raise InvalidArgument(_RELATIVE)
         confinement = seccomp_filter(context, own, capabilities)
         with Primed():
-            reply = await container.monitor.request(
-                "exec", exec_id=found.id, process=process, **confinement, **request, fds=fds
-            )
+            reply = await _ask(container, {**request, "exec_id": found.id, "process": process, **confinement}, fds)
     except WherryError:
         found.running = False
         # for whatever the reason, as dockerd
@@ -199,6 +205,22 @@ async def _run(
         raise
     found.pid = reply["pid"]
     found.ready.set()
+
+
+async def _ask(container: Container, message: dict[str, Any], fds: dict[str, int]) -> dict[str, Any]:
+    """Have the monitor start it; again, if something of ours was killed before the program ran."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await _monitor(container).request("exec", fds=fds, **message)
+        except NotBegun as error:
+            log.warning("exec in container %s: %s; it is tried again", container.id[:12], error)
+    return await _monitor(container).request("exec", fds=fds, **message)
+
+
+def _monitor(container: Container) -> Monitor:
+    if container.monitor is None:
+        raise NotRunning(f"container {container.id} is not running")
+    return container.monitor
 
 
 def _words(argv: list[str]) -> str:
@@ -231,8 +253,15 @@ async def inspect(context: Context, exec_id: str) -> dict[str, Any]:
     container = context.registry.find(found.container_id)
     if found.running and container.monitor is not None:
         # a client asks as soon as its stream has ended: whatever the monitor said before it answers this comes first
+        monitor = container.monitor
         try:
-            await container.monitor.request("state")
+            await monitor.request("state")
+        except MonitorLost:
+            # what it ran is being ended; a client that asks now would take no code for 0
+            if container.monitor is monitor and container.running:
+                ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+                container.exit_waiters.append(ended)
+                await asyncio.wait([ended], timeout=_LOST_WITHIN)
         except WherryError:
             found.running = container.running and found.running
     config, process = found.config, found.process

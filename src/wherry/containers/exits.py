@@ -20,6 +20,7 @@ log = logging.getLogger("wherry.exits")
 END_SECONDS = 120.0
 """Deadline of what follows an end: each of its steps has a shorter one of its own."""
 
+KILLED = 128 + 9
 POWER_LOST = "this container ended with the machine, its exit code is not known"
 LOST = "the monitor of this container was killed, its exit code is not known"
 
@@ -161,6 +162,10 @@ def exited(context: Context, container: Container, record: ExitRecord, *, unseen
     move(container, "restarting" if again else "exited")
     health.ended(container)
     for process in container.execs.values():
+        if process.running and process.exit_code is None:
+            # its monitor was killed, and could not say: it was killed with process 1
+            process.exit_code = KILLED
+            context.event(container, "exec_die", execID=process.id, exitCode=str(KILLED))
         process.running = False
     tell(context, container, record, unseen=unseen)
     # also when its policy starts it again: who waits, waits for this exit

@@ -19,7 +19,7 @@ from wherry.containers import (
     records,
     remove,
     settle,
-    strays,
+    spawning,
     upper,
 )
 from wherry.containers.context import Context
@@ -34,7 +34,6 @@ from wherry.errors import (
     InvalidArgument,
     KernelError,
     MonitorLost,
-    Unavailable,
     WherryError,
     from_wire,
     to_wire,
@@ -209,12 +208,7 @@ async def _spawn(context: Context, container: Container, message: dict[str, Any]
         else:
             exits.on_lost(context, container)
 
-    try:
-        container.monitor = await context.spawn(message, fds, on_event, on_lost)
-    except Unavailable:
-        # the spawner died, perhaps after its fork: a monitor that nobody is connected to would start the container
-        await strays.end(context, container.id)
-        raise
+    container.monitor = await spawning.spawn(context, message, fds, on_event, on_lost)
     async with asyncio.timeout(START_DEADLINE):
         await started
 

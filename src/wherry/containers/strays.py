@@ -29,11 +29,14 @@ async def quiet(context: Context) -> None:
     await _until_gone(lambda: _nameless(context))
 
 
-async def end(context: Context, id_: str, parent: str | None = None) -> None:
+async def end(context: Context, id_: str, parent: str | None = None) -> bool:
     """Kill the monitor of a container, and what helps it, and the container's processes: nobody can reach them.
 
     Args:
         parent: as of `groups.cgroup_path`.
+
+    Returns:
+        Whether there was anything of them; nothing has begun where there was not.
 
     Raises:
         Unavailable: they do not die.
@@ -42,15 +45,17 @@ async def end(context: Context, id_: str, parent: str | None = None) -> None:
     await quiet(context)
     group = open_cgroup(cgroup_path(context, id_, parent))
     deadline = loop.time() + PATIENCE
+    any_found = group.exists()
     while loop.time() < deadline:
         # in turns: a helper that is killed late may have put its child into the cgroup meanwhile
         found = named(context, id_)
+        any_found = any_found or bool(found)
         for pid in found:
             _kill(pid)
         if group.exists():
             await loop.run_in_executor(None, group.kill)
         if not found and not group.pids():
-            return
+            return any_found
         await asyncio.sleep(_PAUSE)
     raise Unavailable(f"container {id_}: processes {named(context, id_) + group.pids()} do not die")
 

@@ -18,7 +18,7 @@ import msgspec
 
 from wherry.build.ports import Output, Task, Terminal
 from wherry.config_checks import shm_bytes
-from wherry.containers import launch, strays
+from wherry.containers import launch, spawning, strays
 from wherry.containers.context import Context
 from wherry.containers.groups import cgroup_path
 from wherry.containers.model import Container, Record
@@ -123,12 +123,14 @@ class Steps:
                 {"fd": "attach:0", "stdin": False, "stdout": True, "stderr": True, "detach_keys": "", "framed": True}
             )
             try:
-                container.monitor = await self._context.spawn(
-                    message, {**fds, "attach:0": theirs.fileno()}, on_event, on_lost
+                container.monitor = await spawning.spawn(
+                    self._context,
+                    message,
+                    {**fds, "attach:0": theirs.fileno()},
+                    on_event,
+                    on_lost,
+                    container.record.host_config.cgroup_parent,
                 )
-            except Unavailable:
-                await strays.end(self._context, container.id)
-                raise
             finally:
                 theirs.close()
             started()

@@ -5,6 +5,7 @@ with posix_spawn(3) or vfork. All calls belong to the event loop's thread.
 """
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from collections.abc import Callable, Mapping
 from json import JSONDecodeError, loads
 from typing import Any
 
-from wherry.errors import Unavailable, WherryError, from_wire
+from wherry.errors import MonitorLost, NotBegun, Unavailable, WherryError, from_wire
 from wherry.linux import descriptors
-from wherry.linux.channel import pair
+from wherry.linux.channel import Channel, pair
 from wherry.linux.interpreter import sealed_interpreter
 from wherry.linux.signals import SIGKILL, send_by_pidfd
 from wherry.monitor.handle import MonitorHandle, adopt
@@ -27,8 +28,11 @@ _LONGEST_BACKOFF = 0.8
 _STABLE_SECONDS = 5.0
 _READY_SECONDS = 10.0
 _RESULT_LIMIT = 16 << 20
+_TRIES = 3
 # kinds of workers for which there is always room: they give something back
 _ENDING = frozenset({"remove"})
+
+log = logging.getLogger("wherry.monitor")
 
 _CODE = (
     "import sys; sys.path[:] = {path!r}; from wherry.monitor import lean; lean.install(); "
@@ -99,7 +103,9 @@ class Spawner:
             fds: `ns:<type>` and `attach:<n>`; they stay the caller's, who closes them.
 
         Raises:
-            Unavailable: the spawner died meanwhile.
+            NotBegun: the spawner was killed before it had forked the monitor, or together with it: who asks again has
+                to make sure first that nothing of this launch is there.
+            Unavailable: there is no spawner, and none can be started.
         """
         ours, theirs = pair()
         try:
@@ -109,6 +115,8 @@ class Spawner:
                 )
             finally:
                 theirs.close()
+        except SpawnerKilled:
+            return await _find(ours, launch["run_dir"])
         except BaseException:
             ours.close()
             raise
@@ -121,7 +129,7 @@ class Spawner:
         fds: Mapping[str, int] | None = None,
         progress: Callable[[Event], None] | None = None,
     ) -> Event:
-        """Fork a worker and wait for its result.
+        """Fork a worker and wait for its result; again, if it or the spawner was killed before it had begun.
 
         When the caller is cancelled the worker is killed.
 
@@ -132,31 +140,50 @@ class Spawner:
             progress: gets each progress object.
 
         Raises:
-            Unavailable: it died without a result, or the spawner did.
+            Unavailable: it was killed, or there is no spawner.
             TooManyOpenFiles: this process has only the descriptors left that it keeps to end things.
             WherryError: what the worker raised, as its class.
         """
         if kind not in _ENDING:
             descriptors.check()
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._run_worker(kind, args, fds, progress)
+            except NotBegun as error:
+                log.warning("%s; it is tried again", error)
+        return await self._run_worker(kind, args, fds, progress)
+
+    async def _run_worker(
+        self,
+        kind: str,
+        args: Mapping[str, Any],
+        fds: Mapping[str, int] | None,
+        progress: Callable[[Event], None] | None,
+    ) -> Event:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write, True)
-        pidfd = -1
+        pidfd, ended = -1, False
         try:
             try:
                 _, received = await self._request(
                     {"op": "worker", "kind": kind, "args": dict(args)}, {**(fds or {}), "result": write}
                 )
+                pidfd = received.get("pidfd", -1)
+                ended = pidfd < 0
+            except SpawnerKilled:
+                pass  # it may have forked the worker before: the pipe tells
             finally:
                 os.close(write)
-            pidfd = received.get("pidfd", -1)  # none of one that has ended
             try:
-                result = await _read_result(read, pidfd, progress)
+                begun, result = await _read_result(read, pidfd, progress, ended=ended)
             except BaseException:
                 if pidfd >= 0:
                     _kill(pidfd)
                 raise
+            if not begun:
+                raise NotBegun(f"the process for the work {kind!r} was killed before it began", kind=kind)
             if result is None:
-                raise Unavailable(f"worker {kind} ended without a result", kind=kind)
+                raise Unavailable(f"the process for the work {kind!r} was killed before it was done", kind=kind)
             if "error" in result:
                 raise from_wire(result["error"])
             value = result["ok"]
@@ -253,8 +280,32 @@ class Spawner:
             self.on_respawn(self._count)
 
 
+class SpawnerKilled(Unavailable):
+    """The spawner was killed while a request was under way, or before it; what it forked for that goes on."""
+
+
 def _dead() -> WherryError:
-    return Unavailable("the spawner died")
+    return SpawnerKilled("the process that starts containers (wherry-spawner) was killed; it is started again")
+
+
+async def _find(ours: Channel, run_dir: str) -> MonitorHandle:
+    """Make a handle of the monitor that a killed spawner may have forked: if there is one, it has the other end.
+
+    Raises:
+        NotBegun: there is none.
+    """
+    handle = MonitorHandle(0, 0, ours, run_dir)
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            state = (await handle.request("state"))["state"]
+    except (MonitorLost, TimeoutError):
+        handle.close()
+        raise NotBegun("the process that starts containers (wherry-spawner) was killed meanwhile: try again") from None
+    except BaseException:
+        handle.close()
+        raise
+    handle.pid, handle.start_time = int(state["monitor"]["pid"]), int(state["monitor"]["start_time"])
+    return handle
 
 
 def _kill(pidfd: int) -> None:
@@ -281,34 +332,51 @@ async def _reap(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-async def _read_result(fd: int, pidfd: int, progress: Callable[[Event], None] | None) -> Event | None:
-    """Read lines until the end of the pipe, or of the worker: progress objects, and the result, which is returned.
+async def _read_result(
+    fd: int, pidfd: int, progress: Callable[[Event], None] | None, *, ended: bool
+) -> tuple[bool, Event | None]:
+    """Read lines until the end of the pipe, or of the worker: an empty one when it begins, progress, and the result.
 
     A process that the worker has left behind may hold the pipe open for ever.
+
+    Args:
+        pidfd: the worker's; -1 where there is none.
+        ended: it has ended already.
+
+    Returns:
+        Whether the worker has begun, and its result.
     """
     loop = asyncio.get_running_loop()
-    buffer, result = bytearray(), None
+    buffer, begun, result = bytearray(), False, None
     dead = asyncio.Event()
     while True:
         readable: asyncio.Future[None] = loop.create_future()
         loop.add_reader(fd, _resolve, readable)
-        loop.add_reader(pidfd, _ended, readable, dead)
+        if pidfd >= 0:
+            loop.add_reader(pidfd, _ended, readable, dead)
+        elif ended:
+            _ended(readable, dead)
         try:
             await readable
         finally:
             loop.remove_reader(fd)
-            loop.remove_reader(pidfd)
+            if pidfd >= 0:
+                loop.remove_reader(pidfd)
         try:
             # what a dead worker has written is in the pipe: after that it is empty
             data = os.read(fd, 65536)
         except BlockingIOError:
             if dead.is_set():
-                return result
+                return begun, result
             continue
         if not data:
-            return result
+            return begun, result
+        begun = True
         buffer += data
         while (end := buffer.find(b"\n")) >= 0:
+            if not end:
+                del buffer[:1]
+                continue
             try:
                 value = loads(bytes(buffer[:end]))
             except JSONDecodeError:

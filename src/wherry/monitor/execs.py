@@ -141,7 +141,14 @@ class Execs:
             reply({"pid": values["pid"]}, None)
 
         self._starting.add(exec_id)
-        Helper(self._loop, lambda: self._sandbox.join(init_pid, message, stdio), _abandon, done, exec_id)
+        Helper(
+            self._loop,
+            lambda born: self._sandbox.join(init_pid, message, stdio, born),
+            _abandon,
+            done,
+            exec_id,
+            reports=True,
+        )
         streams.close_child_ends()
 
     def _started(

@@ -28,7 +28,7 @@ class MonitorHandle:
     """One monitor, from wherryd's side. It costs one descriptor, the connection, which ends with the monitor.
 
     Attributes:
-        pid, start_time: who it is.
+        pid, start_time: who it is; pid 0: not known yet, and dead when its connection ends.
         state: for an adopted one, its state when it was adopted; else empty.
         on_event: set it to get events (`{"event", …}`); those that came earlier are delivered then.
         on_lost: set it to be called once when the monitor dies before `end` was asked of it.
@@ -122,7 +122,8 @@ class MonitorHandle:
             self.dead.cancel()
 
     def _gone(self) -> WherryError:
-        return MonitorLost(f"monitor {self.pid} is gone", pid=self.pid)
+        words = f"the monitor of the container (wherry-monitor, {self.pid}) was killed, or has ended"
+        return MonitorLost(words, pid=self.pid)
 
     def _event(self, event: Event) -> None:
         kind = event.get("event")
@@ -138,6 +139,9 @@ class MonitorHandle:
     def _disconnected(self) -> None:
         """Connect anew, unless the monitor is dying, which is the usual reason why its connection ends."""
         if self._closed or self.dead.done() or (self._reconnecting is not None and not self._reconnecting.done()):
+            return
+        if not self.pid:
+            self._died()
             return
         if self._pidfd < 0:
             try:

@@ -23,6 +23,7 @@ from wherry.runtime.launch import Launched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.linux.loop import Loop
@@ -78,7 +79,11 @@ class HostProcess(Group):
         return taken(values, fds)
 
     def join(
-        self, _init_pid: int, _message: "dict[str, Any]", _stdio: "tuple[int, int, int] | None"
+        self,
+        _init_pid: int,
+        _message: "dict[str, Any]",
+        _stdio: "tuple[int, int, int] | None",
+        _born: "Callable[[int], None]",
     ) -> "tuple[dict[str, Any], dict[str, int]]":
         """Nothing is executed in a helper; raises NotSupported."""
         raise NotSupported("nothing can be executed in a helper")

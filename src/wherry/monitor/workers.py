@@ -6,7 +6,7 @@ A worker is `callable(args, fds) -> result values or None`. Its descriptors are 
 
 from wherry.errors import to_wire
 from wherry.monitor import logreader, removal
-from wherry.monitor.progress import report
+from wherry.monitor.progress import begin, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ KINDS: "dict[str, Callable[[dict[str, Any], dict[str, int]], Mapping[str, Any] |
 def run_worker(kind: str, args: "dict[str, Any]", fds: "dict[str, int]") -> None:
     """Run one task and report its end; raises what the task raised, after reporting it."""
     result = fds.get("result", -1)
+    begin(result)
     try:
         value = KINDS[kind](args, fds)
     except BaseException as error:

@@ -8,12 +8,21 @@ import errno
 import gc
 import os
 
-from wherry.errors import KernelError, NotRunning, Paused, WherryError
+from wherry.errors import KernelError, NotBegun, NotRunning, Paused
 from wherry.linux import inodes
 from wherry.linux.clone import clone, reap
 from wherry.linux.files import O_PATH
 from wherry.linux.namespace import NAMESPACES, namespace_id, open_namespace, setns
-from wherry.linux.process import PR_SET_DUMPABLE, close_from, is_alive, pidfd_open, pidfd_send_signal, prctl, start_time
+from wherry.linux.process import (
+    PR_SET_DUMPABLE,
+    close_from,
+    is_alive,
+    pidfd_open,
+    pidfd_send_signal,
+    prctl,
+    start_time,
+    stat_fields,
+)
 from wherry.linux.signals import SIGKILL
 from wherry.runtime import become as b
 from wherry.runtime import sync
@@ -25,6 +34,7 @@ from wherry.runtime.stdio import Launched, Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from wherry.oci.runtime_config import Process
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
 
 _KINDS = ("user", "mount", "network", "ipc", "uts", "cgroup", "time")
 _REAP_SECONDS = 1.0
+_GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EPIPE, errno.ECONNRESET})
+_KILLED = "the process that was to run the program was killed before it could"
 _CAPABILITIES_IN_USER_NAMESPACE = (1 << 41) - 1
 
 
@@ -47,6 +59,7 @@ def join(
     socketcalls: bool = False,
     new_session_keyring: bool = True,
     ignore_paused: bool = False,
+    born: "Callable[[int], None] | None" = None,
 ) -> Launched:
     """Run a process in the namespaces of process 1 of a container. The caller must have no other thread.
 
@@ -60,9 +73,11 @@ def join(
         socketcalls: the caller answers socketcall(2), by `Launched.listener`, if 32-bit programs are likely there.
         new_session_keyring: join a new session keyring.
         ignore_paused: in a frozen container wait until it is thawed.
+        born: called with the process's pid before it is let go.
 
     Raises:
         NotRunning: the container is gone.
+        NotBegun: the process was killed before it could execute.
         Paused: it is frozen.
         CommandNotFound, CommandNotExecutable, InvalidArgument, HostileInput, KernelError: as `launch`.
     """
@@ -93,7 +108,7 @@ def join(
     finally:
         os.close(target)
     watch = sync.Watch(None if ignore_paused else cgroup)
-    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan, watch, target_pid)
+    return _accompany(pid, pidfd, sync.ParentSide(parent), cgroup, plan, watch, target_pid, born)
 
 
 def pidfd_of(pid: int, started: int | None) -> int:
@@ -225,6 +240,7 @@ def _accompany(
     plan: "ProcessPlan",
     watch: sync.Watch,
     target_pid: int,
+    born: "Callable[[int], None] | None",
 ) -> Launched:
     given: dict[str, int | None] = {}
     try:
@@ -232,26 +248,32 @@ def _accompany(
             cgroup.add(pid, beside=target_pid)
         set_oom_score(pid, plan.oom_score_adj)
         started = start_time(pid)
+        if born is not None:
+            born(pid)
         channel.tell(sync.CGROUP)
         executing = False
         while True:
             message, fd = channel.receive(watch)
             if message is None:
                 if not executing:
-                    raise WherryError("the process ended before it could execute")
+                    raise NotBegun(_KILLED)
                 return Launched(pid, pidfd, started, given.get("terminal"), given.get("listener"))
             if "error" in message:
                 raise sync.raised(message)
             if message.get("at") in ("terminal", "listener"):
                 given[message["at"]] = fd
             executing = executing or message.get("at") == "exec"
-    except BaseException:
+    except BaseException as error:
+        # one that is dead already was killed: by itself it ends only after it has said why
+        killed = isinstance(error, KernelError) and error.errno in _GONE and stat_fields(pid)[0] in "ZX"
         pidfd_send_signal(pidfd, SIGKILL)
         # in a frozen cgroup v1 it dies when that is thawed
         reap(pidfd, _REAP_SECONDS)
         for fd in (pidfd, *given.values()):
             if fd is not None:
                 os.close(fd)
+        if killed:
+            raise NotBegun(_KILLED) from None
         raise
     finally:
         channel.close()
