@@ -18,7 +18,7 @@ from wherry.registry.accounts.robots import PREFIX, Robot
 from wherry.registry.accounts.settings import Network
 from wherry.registry.accounts.standing import Memory
 from wherry.registry.audit import Audit
-from wherry.registry.observe import REQUEST_ID
+from wherry.registry.observe import REQUEST_ID, SELDOM
 
 _HEADER_MAX: Final = 20 << 10
 WRONG: Final = "incorrect username or password"
@@ -120,10 +120,10 @@ class Callers:
 
         Raises:
             Unauthorized: nobody; says the same for a wrong name, and takes as long.
-            TooManyRequests: too many wrong ones.
+            TooManyRequests: too many wrong ones, and enough attempts that wait for their turn.
         """
         address = self.address(request)
-        self._attempts.check(name, address)
+        # a robot's secret cannot be guessed: it needs no limit, and is looked up before any
         if password.startswith(PREFIX):
             robot = await self._memory.robot_by_secret(password)
             if robot is not None and robot.name == name:
@@ -131,13 +131,19 @@ class Callers:
                 if not quiet:
                     self._record("login", request, name, address)
                 return Known(robot.name, maker, robot)
+        await self._attempts.turn(name, address)
         account = await self._memory.account(name)
         stored = account.password if account is not None and account.is_user else ""
         context = f"{account.id}.{account.serial}" if account is not None else ""
+        over = self._attempts.is_over(name, address)
         right = await self._passwords.verify(stored, password, context)
-        self._attempts.check(name, address)
+        if not over:  # it has had no turn, and others may have failed meanwhile
+            await self._attempts.turn(name, address)
         if not right or account is None:
             self._attempts.failed(name, address)
+            if "X-Forwarded-For" in request.headers and not self.is_proxied(request):
+                # if that is a proxy, all its clients are one address, and slow each other's logins down
+                SELDOM.warning("X-Forwarded-For ignored: accounts.proxies does not name the sender", remote=address)
             self._record("login.failed", request, name, address)
             raise Unauthorized(WRONG)
         self._attempts.succeeded(name, address)

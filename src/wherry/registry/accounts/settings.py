@@ -8,7 +8,7 @@ accounts:
   new_repositories: private     what a repository is that a push makes: private or public
   token_lifetime: 5m
   session_lifetime: 14d
-  attempts: 10                  wrong passwords per account and address in 15 minutes
+  attempts: 10                  wrong passwords per account and address in 15 minutes before logins must wait
   proxies: []                   networks whose X-Forwarded-For and X-Forwarded-Proto are believed
 """
 

@@ -65,8 +65,7 @@ async def sign_up(site: Site, request: web.Request, visitor: Visitor) -> web.Res
         values |= await site.form(request, visitor)
         address = accounts.callers.address(request)
         try:
-            accounts.attempts.check("sign up", address)
-            accounts.attempts.failed("sign up", address)  # also those that succeed: each costs a hash and a row
+            accounts.attempts.spend("sign up", address)  # also those that succeed: each costs a hash and a row
             name = roles.account_name(values["name"].strip())
             if name in roles.RESERVED:
                 raise InvalidArgument("that name is taken")
