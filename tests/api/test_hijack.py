@@ -233,7 +233,7 @@ def test_no_descriptor_left_for_a_stream(server: Any, monkeypatch: pytest.Monkey
     with server.connect() as sock:
         with monkeypatch.context() as patch:
             patch.setattr(os, "dup", fail)
-            assert ask(sock, "POST", ATTACH, headers=UPGRADE + "Content-Length: 0\r\n").status == 500
+            assert ask(sock, "POST", ATTACH, headers=UPGRADE + "Content-Length: 0\r\n").status == 503
         sock.sendall(attach_request())
         assert Reader(sock).until(b"\r\n\r\n") == HEAD_101
 

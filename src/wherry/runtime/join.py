@@ -243,6 +243,7 @@ def _accompany(
     born: "Callable[[int], None] | None",
 ) -> Launched:
     given: dict[str, int | None] = {}
+    told = False  # the child said why
     try:
         if cgroup is not None and set(cgroup.paths) != {""}:
             cgroup.add(pid, beside=target_pid)
@@ -259,13 +260,14 @@ def _accompany(
                     raise NotBegun(_KILLED)
                 return Launched(pid, pidfd, started, given.get("terminal"), given.get("listener"))
             if "error" in message:
+                told = True
                 raise sync.raised(message)
             if message.get("at") in ("terminal", "listener"):
                 given[message["at"]] = fd
             executing = executing or message.get("at") == "exec"
     except BaseException as error:
         # one that is dead already was killed: by itself it ends only after it has said why
-        killed = isinstance(error, KernelError) and error.errno in _GONE and stat_fields(pid)[0] in "ZX"
+        killed = not told and isinstance(error, KernelError) and error.errno in _GONE and stat_fields(pid)[0] in "ZX"
         pidfd_send_signal(pidfd, SIGKILL)
         # in a frozen cgroup v1 it dies when that is thawed
         reap(pidfd, _REAP_SECONDS)
