@@ -164,3 +164,12 @@ def test_a_restart_changes_no_record(engine: EngineProcess) -> None:
     os.kill(monitor(engine, "named"), 0)
     engine.docker("kill", "named")
     until(lambda: not engine.docker("ps", "-aq").out, "--rm removes it")
+
+
+def test_mount_points_of_a_killed_build_are_removed(engine: EngineProcess) -> None:
+    """A killed engine was copying files for a build: its places to mount on are gone after the next start."""
+    engine.kill()
+    place = Path(engine.roots.run) / "build" / "0123456789abcdef"
+    (place / "root").mkdir(parents=True)
+    engine.start()
+    assert not place.exists()

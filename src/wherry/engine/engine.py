@@ -113,6 +113,8 @@ class Engine:
         await loop.run_in_executor(None, self.networks.set_up)
         self.names.watch(self.networks)
         wanted = await adopt.adopt_all(self._context)
+        # places to mount on, of builds that a killed engine was at
+        storage.remove_small_tree(f"{roots.run}/build")
         await loop.run_in_executor(None, self.networks.settle)
         await self.networks.reconcile()
         self.networks.watch()
