@@ -16,7 +16,7 @@ from wherry.images.layers import Batch
 from wherry.oci import image as documents
 
 from .fake_registry import digest, error, layer
-from .pulling import KEY, Pulls, headers, pulls
+from .pulling import KEY, Pulls, guarded, headers, pulls
 
 __all__ = ["pulls"]
 
@@ -97,6 +97,44 @@ def test_all_tags(pulls: Pulls) -> None:
     there.before = pages
     assert len(pulls.pull(f"{there.name}/a")) == 3
     assert pulls.store.names() == [f"{there.name}/a:{tag}" for tag in "123"]
+
+
+def _tags(*tags: str) -> web.Response:
+    return web.json_response({"name": "a", "tags": list(tags)})
+
+
+def test_all_tags_are_pulled_with_one_token(pulls: Pulls) -> None:
+    """The registry is asked once what it wants to be proven, and once for a token, however many tags there are."""
+    there = pulls.registry()
+    for tag in ("1", "2", "3"):
+        there.add("a", tag, layer(tag))
+    ask = guarded(there, f"http://{there.name}/token")
+
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        refused: web.StreamResponse | None = await ask(request)
+        return refused or (_tags("1", "2", "3") if request.path == "/v2/a/tags/list" else None)
+
+    there.before = answer
+    assert len(pulls.pull(f"{there.name}/a", KEY)) == 3
+    assert [there.paths().count(path) for path in ("/v2/", "/token")] == [1, 1]
+    pulls.store.check()
+
+
+def test_each_of_all_tags_is_asked_of_the_mirror_first(pulls: Pulls) -> None:
+    """A mirror that lacks a tag is asked for the next one again."""
+    there, mirror = pulls.registry(), pulls.registry("127.0.0.2")
+    for tag in ("1", "2"):
+        there.add("a", tag, layer(tag))
+    mirror.manifests, mirror.blobs = dict(there.manifests), dict(there.blobs)
+    del mirror.manifests["a:1"]
+
+    async def tags(request: web.Request) -> web.StreamResponse | None:
+        return _tags("1", "2") if request.path == "/v2/a/tags/list" else None
+
+    there.before = tags
+    assert len(pulls.pull(f"{there.name}/a", hosts={there.name: {"mirrors": [f"http://{mirror.name}"]}})) == 2
+    assert "/v2/a/manifests/1" in there.paths()
+    assert "/v2/a/manifests/2" not in there.paths()
 
 
 def test_an_index_gives_the_platform_that_is_asked_for(pulls: Pulls) -> None:

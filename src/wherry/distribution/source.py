@@ -95,12 +95,16 @@ class Source:
     async def manifest(self, tag_or_digest: str) -> Fetched:
         """Fetch a manifest or an index; the first endpoint that has it gives it, and the blobs too.
 
+        A tag is asked of every endpoint; what a digest names is asked of the one that gave the last tag, and of those
+        after it.
+
         Raises:
             NotFound: with `code` (`MANIFEST_UNKNOWN`, `NAME_UNKNOWN`) among its facts; and what `Link.request` raises.
             DigestMismatch: it is not what was asked for, or not what the registry says it is.
             HostileInput: it is too large.
         """
-        for number in range(self._preferred, len(self._endpoints)):
+        first = self._preferred if ":" in tag_or_digest else 0
+        for number in range(first, len(self._endpoints)):
             try:
                 fetched = await self._manifest(await self._link(number), tag_or_digest)
             except WherryError:

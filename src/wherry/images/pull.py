@@ -116,12 +116,11 @@ async def pull_all(
             tags = await source.tags()
         except WherryError as error:
             raise translated(error, name) from None
-    if not tags:
-        raise NotFound(f"repository {name.familiar_name()} has no tags")
-    pulled = []
-    for tag in tags:
-        one = name.with_tag(tag)
-        async with Source(settings, one, credential) as source:
+        if not tags:
+            raise NotFound(f"repository {name.familiar_name()} has no tags")
+        pulled = []
+        for tag in tags:
+            one = name.with_tag(tag)
             try:
                 top = await source.manifest(tag)
                 chosen = await choose(source, top, platform or host())
@@ -129,7 +128,7 @@ async def pull_all(
                 raise translated(error, one) from None
             progress({"status": f"Pulling from {name.path}", "id": tag})
             pulled.append(await _store(stores, source, gates, one, top, chosen, progress))
-        _check_platform(stores, pulled[-1].id, one, platform)
+            _check_platform(stores, pulled[-1].id, one, platform)
     newer = any(found.newer for found in pulled)
     progress({"status": status(name.familiar_name(), newer=newer)})
     return pulled
