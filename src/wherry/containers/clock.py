@@ -6,6 +6,7 @@ import time
 
 from wherry.errors import InvalidArgument
 from wherry.wire.durations import human_duration
+from wherry.wire.rfc3339 import shortened
 
 ZERO = "0001-01-01T00:00:00Z"
 
@@ -57,10 +58,11 @@ def parse_time(text: str) -> int | None:
     found = _SECONDS.match(text)
     if found:
         return int(found[1]) * 1_000_000_000 + int((found[2] or "0").ljust(9, "0"))
-    try:
-        return parse_rfc3339(text)
-    except ValueError:
-        pass
+    if text == ZERO:
+        return 0
+    value = shortened(text)
+    if value is not None:
+        return value
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
     parts = re.findall(r"([\d.]+)(ms|h|m|s)", text)
     if not parts or "".join(n + u for n, u in parts) != text:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from wherry.images.model import Image
-from wherry.images.rfc3339 import seconds
+from wherry.wire.rfc3339 import seconds
 
 
 def history(image: Image) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wherry.errors import InvalidArgument, NotFound, StoreError
-from wherry.images import rfc3339
 from wherry.images.model import Image
 from wherry.images.resolve import resolve
 from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
 from wherry.patterns import globs
+from wherry.wire import rfc3339
 
 _log = logging.getLogger(__name__)
 

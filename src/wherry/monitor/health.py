@@ -22,6 +22,7 @@ from wherry.linux.signals import SIGKILL
 from wherry.monitor.children import watch_child
 from wherry.monitor.helper import Helper
 from wherry.monitor.sandbox import taken
+from wherry.wire.durations import go_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ class _Probe:
                 self._read()
         text = self._output.decode("utf-8", "replace") + ("..." if self._total > MAX_OUTPUT else "")
         if self._timer is None:
-            why = f"Health check exceeded timeout ({_duration(self._limit)})"
+            why = f"Health check exceeded timeout ({go_duration(self._limit)})"
             self._end(-1, f"{why}: {text}" if text else why)
         else:
             self._end(code, text)
@@ -324,15 +325,3 @@ class _Probe:
         if not self._ended:
             self._finish()
             self._done({"start": self._start, "end": time.time_ns(), "code": code, "output": output})
-
-
-def _duration(nanoseconds: int) -> str:
-    """A duration as Go prints it: `1m30s`, `1.5s`, `250ms`."""
-    if nanoseconds < 10**9:
-        unit, name = (10**6, "ms") if nanoseconds >= 10**6 else (10**3, "µs")
-        return f"{nanoseconds / unit:.9f}".rstrip("0").rstrip(".") + name
-    seconds, rest = divmod(nanoseconds, 10**9)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    last = f"{seconds}.{rest:09d}".rstrip("0").rstrip(".") + "s"
-    return (f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else "") + last

@@ -1,4 +1,4 @@
-"""Durations in Docker's words: the engine's `Status` and the command's tables say them alike."""
+"""Durations in Docker's words: the engine's `Status` and the command's tables say them alike. And in Go's."""
 
 
 def human_duration(seconds: float) -> str:
@@ -27,3 +27,22 @@ def human_duration(seconds: float) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def go_duration(nanoseconds: int) -> str:
+    """Nanoseconds as Go prints a duration (`time.Duration.String`): `1m30.5s`, `500ms`, `0s`."""
+    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if 0 < rest < 10**9:
+        unit, name = (10**6, "ms") if rest >= 10**6 else (10**3, "µs") if rest >= 10**3 else (1, "ns")
+        return f"{sign}{_decimal(rest, unit)}{name}"
+    minutes, rest = divmod(rest, 60 * 10**9)
+    hours, minutes = divmod(minutes, 60)
+    before = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{sign}{before}{_decimal(rest, 10**9)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    """A whole number of a thousandth, millionth… of `unit`, exactly: a float would round it."""
+    whole, rest = divmod(value, unit)
+    digits = len(str(unit)) - 1
+    return f"{whole}.{rest:0{digits}d}".rstrip("0").rstrip(".") if rest else str(whole)

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from wherry.wire import rfc3339
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 # what dockerd writes of a container config also where the image says nothing
@@ -73,13 +75,9 @@ class ImageFacts(Protocol):
 
 
 def seconds(timestamp: Any) -> int:
-    """Turn an RFC 3339 time into Unix seconds; 0 for none, or one that is none."""
-    try:
-        # nanoseconds are more than fromisoformat takes
-        found = datetime.fromisoformat(str(timestamp).strip()[:19])
-    except ValueError:
-        return 0
-    return max(0, int(found.replace(tzinfo=UTC).timestamp())) if found.year > 1 else 0
+    """Turn an RFC 3339 time into Unix seconds; 0 for none, for what is no time, and for one before 1970."""
+    found = rfc3339.nanoseconds(str(timestamp).strip())
+    return 0 if found is None else max(0, found // 10**9)
 
 
 def _rfc3339(nanoseconds: int) -> str:

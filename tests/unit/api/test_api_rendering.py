@@ -85,6 +85,22 @@ def test_images_that_say_little(raw: bytes) -> None:
         assert images.inspect(image(raw, named_at=0), version)["Metadata"]["LastTagTime"] == "0001-01-01T00:00:00Z"
 
 
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        ("2020-01-02T03:04:05Z", 1577934245),
+        ("2020-01-02T05:04:05+02:00", 1577934245),
+        ("2020-01-01T21:34:05.123456789-05:30", 1577934245),
+        ("2020-01-02T03:04:05.1234567891Z", 1577934245),
+        ("0001-01-01T00:00:00Z", 0),
+    ],
+)
+def test_the_creation_of_an_image_is_read_with_its_offset(created: str, shown: int) -> None:
+    """A time that is written in another zone than UTC is the same moment in the list of images."""
+    raw = b'{"created":"%s"}' % created.encode()
+    assert images.summary(image(raw), (1, 45))["Created"] == shown
+
+
 def test_every_error_class_has_a_status() -> None:
     """The table covers the tree, and a sub-class inherits."""
     for name in dir(errors):

@@ -46,6 +46,14 @@ def test_a_working_directory_stays_as_it_is_written_where_it_is_absolute(lines: 
             '/bin/sh -c #(nop)  HEALTHCHECK &{["CMD-SHELL" "a b"] "1m30s" "0s" "0s" "0s" \'\\x02\'}',
             "HEALTHCHECK {Test:[CMD-SHELL a b] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:2}",
         ),
+        (
+            "HEALTHCHECK --interval=1h0.001234567s --timeout=1.23456789s CMD a",
+            '/bin/sh -c #(nop)  HEALTHCHECK &{["CMD-SHELL" "a"] "1h0m0.001234567s" "1.23456789s" "0s" "0s" \'\\x00\'}',
+            (
+                "HEALTHCHECK {Test:[CMD-SHELL a] Interval:1h0m0.001234567s Timeout:1.23456789s StartPeriod:0s "
+                "StartInterval:0s Retries:0}"
+            ),
+        ),
         ("EXPOSE 80", "/bin/sh -c #(nop)  EXPOSE 80", "EXPOSE [80]"),
         ("CMD a 'b'", '/bin/sh -c #(nop)  CMD ["/bin/sh" "-c" "a \'b\'"]', 'CMD ["/bin/sh" "-c" "a \'b\'"]'),
         ("WORKDIR /w/", "/bin/sh -c #(nop) WORKDIR /w/", "WORKDIR /w/"),

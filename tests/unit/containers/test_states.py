@@ -48,6 +48,7 @@ def test_times_of_log_requests() -> None:
     assert parse_time("1700000000.5") == 1_700_000_000_500_000_000
     assert parse_time("") is parse_time("0") is None
     assert parse_time("2023-11-14T22:13:20Z") == 1_700_000_000 * SECOND
+    assert parse_time("2023-11-15T00:13:20.5+02:00") == 1_700_000_000_500_000_000
     assert parse_time("10m") is not None
     with pytest.raises(InvalidArgument):
         parse_time("yesterday")

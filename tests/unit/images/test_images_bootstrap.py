@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from wherry.errors import StoreCorrupt
-from wherry.images import rfc3339
 from wherry.images.debian import source_lines
 from wherry.images.reproducible import settle
+from wherry.wire import rfc3339
 
 MIRROR, SECURITY = "http://mirror.example/debian", "http://mirror.example/security"
 TARGETS = [

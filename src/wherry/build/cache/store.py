@@ -20,11 +20,11 @@ from msgspec import Struct
 
 from wherry.build.cache.space import Rule, Space, free_bytes
 from wherry.errors import InvalidArgument
-from wherry.images import rfc3339
 from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.store.database import Database, Write
 from wherry.store.images import LayerRecord
+from wherry.wire import rfc3339
 
 EMPTY = ""
 """The `chain` of a step that changed nothing."""

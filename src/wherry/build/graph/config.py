@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from wherry.build.language import commands as c
 from wherry.build.language.gotext import quote
+from wherry.wire.durations import go_duration
 
 Json = dict[str, Any]
 Style = Literal["classic", "buildkit"]
@@ -199,19 +200,3 @@ def _health_text(command: c.Healthcheck) -> str:
     times = (command.interval, command.timeout, command.start_period, command.start_interval)
     shown = " ".join(f'"{go_duration(value)}"' for value in times)
     return f"HEALTHCHECK &{{[{test}] {shown} '\\x{command.retries:02x}'}}"
-
-
-def go_duration(nanoseconds: int) -> str:
-    """Nanoseconds as Go prints a duration (`1m30s`, `500ms`, `0s`)."""
-    if nanoseconds == 0:
-        return "0s"
-    if nanoseconds < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
-            if nanoseconds >= size:
-                return f"{nanoseconds / size:g}{unit}"
-    seconds = nanoseconds / 1e9
-    hours, rest = divmod(seconds, 3600)
-    minutes, rest = divmod(rest, 60)
-    text = f"{int(hours)}h" if hours else ""
-    text += f"{int(minutes)}m" if hours or minutes else ""
-    return f"{text}{rest:g}s"

@@ -4,7 +4,7 @@ import datetime as dt
 import re
 
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.ASCII)
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -28,6 +28,15 @@ def nanoseconds(text: str) -> int | None:
     return (int(moment.timestamp()) - offset) * 10**9 + fraction
 
 
+def shortened(text: str) -> int | None:
+    """Return what `nanoseconds` does; a filter's time may lack the zone (then it is UTC), the seconds, or the clock."""
+    for full in (text, f"{text}Z", f"{text}:00Z", f"{text}T00:00:00Z"):
+        value = nanoseconds(full)
+        if value is not None:
+            return value
+    return None
+
+
 def seconds(text: str) -> int:
     """Return the Unix time in seconds; Go's zero time where `text` is no time."""
     value = nanoseconds(text)
@@ -40,8 +49,5 @@ def moment(text: str, now: float) -> float | None:
         return float(text)
     if text and not _DURATION.sub("", text):
         return now - sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
-    for full in (text, f"{text}Z", f"{text}:00Z", f"{text}T00:00:00Z"):
-        value = nanoseconds(full)
-        if value is not None:
-            return value / 1e9
-    return None
+    value = shortened(text)
+    return None if value is None else value / 1e9
