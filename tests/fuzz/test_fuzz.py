@@ -1,4 +1,4 @@
-"""Random input for what reads strangers' bytes: references, documents, archives.
+"""Random input for what reads strangers' bytes: references, documents, archives; the files beside this one have more.
 
 A few seconds of it run with every other test. `make fuzz` runs it for ten minutes (WHERRY_FUZZ_SECONDS, shared by the
 targets), each round with other input; what it finds becomes an example below.
@@ -38,7 +38,7 @@ ROUND = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-TARGETS = 6
+TARGETS = 11
 
 
 def for_a_while(check: Callable[[], None]) -> None:
@@ -132,10 +132,10 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )
-_CHANGES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 4), st.binary(max_size=8)), max_size=6)
+CHANGES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 4), st.binary(max_size=8)), max_size=6)
 
 
-def _changed(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+def changed(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     """Data with pieces cut out and others put in."""
     for at, cut, put in changes:
         data = data[:at] + put + data[at + cut :]
@@ -143,7 +143,7 @@ def _changed(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 
 _DOCUMENTS = (
-    st.tuples(st.sampled_from(_SAMPLES), _CHANGES).map(lambda pair: _changed(*pair))
+    st.tuples(st.sampled_from(_SAMPLES), CHANGES).map(lambda pair: changed(*pair))
     | st.tuples(st.sampled_from([_MANIFEST, _INDEX, _CONFIG]), st.dictionaries(_KEYS, _VALUES, max_size=4)).map(
         lambda pair: json.dumps({**pair[0], **pair[1]}).encode()
     )
@@ -244,8 +244,8 @@ _ENTRIES = st.builds(
     st.lists(st.tuples(_PAX, _PATHS | st.binary(max_size=12) | st.sampled_from([b"1", b"-1", b"9" * 30])), max_size=4),
     st.sampled_from(list(b"xg")),
 )
-_ARCHIVES = st.tuples(st.lists(_ENTRIES, max_size=8).map(b"".join), _CHANGES, st.booleans()).map(
-    lambda made: _changed(made[0], made[1] if made[2] else []) + bytes(1024)
+_ARCHIVES = st.tuples(st.lists(_ENTRIES, max_size=8).map(b"".join), CHANGES, st.booleans()).map(
+    lambda made: changed(made[0], made[1] if made[2] else []) + bytes(1024)
 )
 
 
@@ -320,10 +320,10 @@ def _archives(data: bytes) -> None:
 
 
 @ROUND
-@given(_ARCHIVES, st.sampled_from(["gzip", "zstd"]), _CHANGES)
+@given(_ARCHIVES, st.sampled_from(["gzip", "zstd"]), CHANGES)
 def _compressed(data: bytes, form: str, changes: list[tuple[int, int, bytes]]) -> None:
     packed = gzip.compress(data, 1, mtime=0) if form == "gzip" else zstandard.compress(data, 1)
-    _place[0].unpack(_changed(packed, changes))
+    _place[0].unpack(changed(packed, changes))
 
 
 @pytest.mark.parametrize("check", [_archives, _compressed])

@@ -174,23 +174,30 @@ def _settings(op: GitSource, secrets: Mapping[str, bytes]) -> list[tuple[str, st
     secret = bool(header) or "@" in op.url.partition("://")[2].partition("/")[0]
     values.append(("http.followRedirects", "false" if secret else "initial"))
     if header:
-        values.append((f"http.{_origin(op.url)}/.extraHeader", header))
+        values.append((f"http.https://{_host(op.url)}/.extraHeader", header))
     return values
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+def _host(url: str) -> str:
+    """Host and port of an address."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _header(op: GitSource, secrets: Mapping[str, bytes]) -> str:
-    """A header with the caller's credential for that host."""
+    """A header with the caller's credential for that host.
+
+    Raises:
+        InvalidArgument: the secret cannot stand in a header.
+    """
     if not op.url.startswith("https://"):
         return ""
-    host = op.url.removeprefix("https://").partition("/")[0].rpartition("@")[2]
+    host = _host(op.url)
     for name in (f"GIT_AUTH_HEADER.{host}", "GIT_AUTH_HEADER"):
         if name in secrets:
-            return f"Authorization: {secrets[name].decode().strip()}"
+            value = secrets[name].decode("latin-1").strip()
+            if not value.isascii() or not value.isprintable():
+                raise InvalidArgument(f"secret {name} is not a valid header: it must be one line of printable ASCII")
+            return f"Authorization: {value}"
     for name in (f"GIT_AUTH_TOKEN.{host}", "GIT_AUTH_TOKEN"):
         if name in secrets:
             token = base64.b64encode(b"x-access-token:" + secrets[name].strip()).decode()

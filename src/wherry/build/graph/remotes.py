@@ -12,10 +12,17 @@ from wherry.build.graph.operations import GitSource, HttpSource
 from wherry.errors import InvalidArgument
 
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?!//)[^#\s]+(#.*)?\Z")
-_GIT_PATH = re.compile(r"\.git(?:#.*)?\Z")
+# RFC 3986's authority without what git, curl and urllib read in different ways: a second `@`, `\\`, escapes in a host.
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::[0-9]{1,5})?\Z"
+_HTTP = re.compile(rf"(?:(?!-)[\w.~!$&'()*+,;=:%-]*@)?{_HOST}")
+# Git decodes these addresses before it takes them apart, so that an escape could end the host.
+_SSH = re.compile(rf"(?:\w[\w.~!$&'()*+,;=:-]*@)?{_HOST}")
+_GIT = re.compile(_HOST)
+_AUTHORITIES = {"http": _HTTP, "https": _HTTP, "ssh": _SSH, "git": _GIT}
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@{}^~-]*\Z")
 _BAD_REF = re.compile(r"\.\.|//|@\{|\.lock(?:/|\Z)|\Z(?<=[/.])")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
 
@@ -26,16 +33,18 @@ def is_http(text: str) -> bool:
 
 
 def is_git(text: str) -> bool:
-    """Whether it is a git repository: `git://`, `ssh://`, `user@host:path`, or an http address that ends in `.git`."""
+    """Whether it is a git repository: `git://`, `ssh://`, `user@host:path`, or http with a path that ends in `.git`.
+
+    A `.git` in the query or the fragment does not count, as in BuildKit's `gitutil.ParseGitRef`.
+    """
     if text.startswith(("git://", "ssh://")) or _SCP.match(text):
         return True
     if not text.startswith(("http://", "https://")):
         return False
     try:
-        bare = urlsplit(text)._replace(query="").geturl()
+        return urlsplit(text).path.endswith(".git")
     except ValueError:
         return False
-    return _GIT_PATH.search(bare) is not None
 
 
 def _split(text: str) -> SplitResult:
@@ -46,25 +55,26 @@ def _split(text: str) -> SplitResult:
 
 
 def git_source(text: str, *, keep_git: bool = False, checksum: str = "") -> GitSource:
-    """Read `address#ref:directory`.
+    """Read `address#ref:directory`. In a URL the part behind the `#` may be percent-encoded, as Go's net/url reads it.
 
     Raises:
         InvalidArgument: an address, reference or directory that is none.
     """
     address, _, fragment = text.partition("#")
-    ref, _, subdir = fragment.partition(":")
-    if _CONTROL.search(text) or address.startswith("-") or "::" in address.partition("://")[0]:
+    scheme, found, rest = address.partition("://")
+    if _CONTROL.search(text) or address.startswith("-"):
         raise InvalidArgument(f"invalid git address {text!r}")
-    if not _SCP.match(address):
-        parts = _split(address)
-        if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
+    if found or not _SCP.match(address):
+        authority = _AUTHORITIES.get(scheme)
+        if authority is None or not authority.match(rest.partition("/")[0]) or _BAD_ESCAPE.search(text):
             raise InvalidArgument(f"invalid git address {text!r}")
-        if parts.hostname.startswith("-") or (parts.username or "").startswith("-"):
-            raise InvalidArgument(f"invalid git address {text!r}")
+        _split(address)  # a host with a character that Unicode takes for `/`, `@`, …
+        fragment = unquote(fragment, errors="surrogateescape")
+    ref, _, subdir = fragment.partition(":")
     if ref and (not _REF.match(ref) or _BAD_REF.search(ref)):
         raise InvalidArgument(f"invalid git reference {ref!r}")
     clean = posixpath.normpath("/" + subdir).lstrip("/") if subdir else ""
-    if any(part == ".." for part in subdir.split("/")) or any(part == ".git" for part in clean.split("/")):
+    if "\0" in subdir or any(part == ".." for part in subdir.split("/")) or ".git" in clean.split("/"):
         raise InvalidArgument(f"invalid git directory {subdir!r}")
     if checksum and not _COMMIT.match(checksum):
         raise InvalidArgument(f"invalid checksum {checksum!r} for Git source: expected a commit")
