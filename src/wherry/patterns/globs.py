@@ -54,17 +54,24 @@ def path(pattern: str, *, below: bool = False) -> "Match":
         InvalidArgument: as `component`.
     """
     found = tokens(pattern, across=True)
-    if below:
-        return _below(found)
+    return _as_text(pattern, found, below=below) or (_below(found) if below else _matcher(found))
+
+
+def _as_text(pattern: str, found: "list[Token]", *, below: bool) -> "Match | None":
+    """The two forms that moby compares as text: all that is special in them is `**` at the begin or the end."""
     kinds = [token for token in found if token[0] != CHAR]
-    if kinds and "\\" not in pattern:
-        if kinds == found[-1:] and kinds[0][0] == REST:
-            front = pattern.removesuffix("/").removesuffix("**") if found[:-1] else ""
-            return lambda name: name.startswith(front)
-        if kinds == found[:1] and kinds[0][0] == ACROSS:
-            end = pattern[2:]
-            return lambda name: name.endswith(end) or (end[0] == "/" and name == end[1:])
-    return _matcher(found)
+    if not kinds or "\\" in pattern or "]" in pattern:
+        return None
+    if kinds == found[-1:] and kinds[0][0] == REST:
+        front = pattern.removesuffix("/").removesuffix("**") if found[:-1] else ""
+        return lambda name: name.startswith(front)
+    if kinds != found[:1] or kinds[0][0] != ACROSS:
+        return None
+    end = pattern[2:]
+    if below:
+        inside = f"{end}/"
+        return lambda name: inside in f"{name}/" or (end[0] == "/" and f"{name}/".startswith(inside[1:]))
+    return lambda name: name.endswith(end) or (end[0] == "/" and name == end[1:])
 
 
 def tokens(pattern: str, *, across: bool) -> "list[Token]":

@@ -47,8 +47,24 @@ def test_a_path_fits_as_a_regular_expression_says(pattern: str, name: str) -> No
     if "\n" not in name and not (pattern.startswith("**") and not pattern.startswith("**/")):
         assert globs.path(pattern)(name) == (whole.fullmatch(name) is not None)
     upper = [name[:at] for at, char in enumerate(name) if char == "/"]
-    below = any(whole.fullmatch(one) for one in [*upper, name])
-    assert globs.path(pattern, below=True)(name) == below
+    fits = globs.path(pattern)
+    assert globs.path(pattern, below=True)(name) == any(map(fits, [*upper, name]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting", "other"),
+    [
+        ("**.o", ["x.o", "d/x.o", "x.o/y", "d.o/e/y"], ["x.oo", "d/x"]),
+        ("**/x", ["x", "x/y", "d/x/y"], ["dx", "d/xy"]),
+        ("**ab", ["ab", "xab", "d/xab/y"], ["abc", "d/abc/x"]),
+        ("d**", ["d", "da", "da/x", "d/x"], ["a", "a/d"]),
+        ("**]", ["]", "d/]"], ["a]"]),
+    ],
+)
+def test_two_stars_at_an_end_mean_the_same_below_as_alone(pattern: str, fitting: list[str], other: list[str]) -> None:
+    fits = globs.path(pattern, below=True)
+    assert [name for name in fitting if not fits(name)] == []
+    assert [name for name in other if fits(name)] == []
 
 
 @given(PATTERN, st.text("ab.\n!-^]*", max_size=10))
