@@ -10,7 +10,7 @@ from typing import Any, cast
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzz.test_fuzz import ROUND, for_a_while
+from tests.fuzz.test_fuzz import CHANGES, ROUND, changed, for_a_while
 from wherry.build.cache import documents as cacheimages
 from wherry.build.cache.offers import Offers
 from wherry.build.cache.store import Cache, Record
@@ -19,7 +19,7 @@ from wherry.build.graph.operations import Exec, Vertex
 from wherry.build.progress import Step
 from wherry.build.solver import Executor, Solver
 from wherry.errors import WherryError
-from wherry.oci.image import Descriptor, Manifest
+from wherry.oci.image import OCI_CONFIG, Descriptor, Manifest
 from wherry.store.images import LayerRecord
 
 
@@ -116,9 +116,9 @@ _EVIL = [_digest(f"evil {number}") for number in range(_LAYERS)]
 _DESCRIPTORS = [Descriptor("application/vnd.oci.image.layer.v1.tar", digest, 1) for digest in _EVIL]
 
 
-async def _attack(raw: bytes, first: int, second: int) -> None:
+async def _attack(raw: bytes, first: int, second: int, media_type: str = cacheimages.CONFIG_TYPE) -> None:
     engine = Engine()
-    told = Descriptor(cacheimages.CONFIG_TYPE, _digest("config"), len(raw))
+    told = Descriptor(media_type, _digest("config"), len(raw))
     manifest = Manifest(schema_version=2, config=told, layers=_DESCRIPTORS)
     offers = Offers(engine.stores)
 
@@ -150,6 +150,30 @@ async def _attack(raw: bytes, first: int, second: int) -> None:
 def _caches(config: dict[str, Any], first: int, second: int) -> None:
     raw = json.dumps({"diff_ids": _EVIL, **config}).encode()
     asyncio.run(_attack(raw, first, second))
+
+
+_RECORD = {"keys": _true_keys()[:2], "layer": 0, "created": 1, "description": "RUN x"}
+_RECORDS_TOLD = {"records": [_RECORD, {"keys": _true_keys()[2:4], "layer": -1}]}
+_MOUNTS_TOLD = [{"key": "a" * 32, "id": "x", "layer": 1}]
+_ALONE = json.dumps({"diff_ids": _EVIL, "mounts": _MOUNTS_TOLD, **_RECORDS_TOLD}).encode()
+_INLINE = json.dumps({"rootfs": {"diff_ids": _EVIL}, cacheimages.KEY: _RECORDS_TOLD}).encode()
+_NESTED = st.integers(1, 3000).map(lambda depth: b'{"records":' * depth + b"[]" + b"}" * depth)
+_MUTATED = st.tuples(st.sampled_from([_ALONE, _INLINE]), CHANGES).map(lambda pair: changed(*pair)) | _NESTED
+
+
+@ROUND
+@given(_MUTATED, st.sampled_from([cacheimages.CONFIG_TYPE, OCI_CONFIG, "application/json"]), st.integers(0, 1))
+@example(_ALONE, cacheimages.CONFIG_TYPE, 0)
+@example(_INLINE, OCI_CONFIG, 0)
+@example(_ALONE.replace(b"1}", b"1e400}"), cacheimages.CONFIG_TYPE, 0)
+@example(_ALONE.replace(b"RUN", b"\\ud800"), cacheimages.CONFIG_TYPE, 0)
+def _cache_documents(raw: bytes, media_type: str, first: int) -> None:
+    asyncio.run(_attack(raw, first, 1 - first, media_type))
+
+
+def test_mutated_caches() -> None:
+    """A cache's document with other bytes is refused or read, and no later build gets anything of it either."""
+    for_a_while(_cache_documents)
 
 
 def test_imported_caches() -> None:

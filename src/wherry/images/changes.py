@@ -145,10 +145,11 @@ def _list(text: str) -> list[str] | None:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return value
+        # half a surrogate pair (`"\\ud800"`) is no character; Go's reader replaces it too
+        return [item.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for item in value]
     return None
 
 

@@ -8,6 +8,7 @@ the same), no document that is a manifest and an index at once (CVE-2021-41190).
 
 import hashlib
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
 DEPTH_LIMIT = 64
 VALUES_LIMIT = 200_000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 LAYERS_LIMIT = 512
 
 # keys that steer; Go's decoder takes them in any case, so two spellings in one object are two readings
@@ -252,7 +254,17 @@ def read_config(raw: bytes) -> ImageConfig:
 
 
 def read_json(raw: bytes, limit: int, what: str) -> Any:
-    """Decode any JSON document under this module's rules (size, depth, no key twice); `what` names it in errors."""
+    """Decode any JSON document under this module's rules (size, depth, no key twice, text that is Unicode).
+
+    Args:
+        raw: the document.
+        limit: its largest size in bytes.
+        what: its name in errors.
+
+    Raises:
+        InvalidSpec: not such a document.
+        HostileInput: a limit is broken.
+    """
     if len(raw) > limit:
         raise HostileInput(f"{what} is larger than {limit} bytes")
     # the decoder lets nobody else work meanwhile; commas inside strings count too, and no document comes near it
@@ -260,7 +272,12 @@ def read_json(raw: bytes, limit: int, what: str) -> Any:
         raise HostileInput(f"{what} has more than {VALUES_LIMIT} values")
     _check_depth(raw, what)
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=lambda pairs: _object(pairs, what))
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=lambda pairs: _object(pairs, what))
+        if _SURROGATE.search(raw):
+            json.dumps(
+                value, ensure_ascii=False
+            ).encode()  # half a pair is no character: it could never be written again
+        return value
     except (ValueError, RecursionError) as error:
         raise InvalidSpec(f"invalid {what}: {error}") from None
 

@@ -37,6 +37,8 @@ from wherry.images.changes import apply, words
         ({}, ["ONBUILD RUN a"], {"OnBuild": ["RUN a"]}),
         ({}, ["# nothing", "", "CMD a \\\n b"], {"Cmd": ["/bin/sh", "-c", "a  b"]}),
         ({}, ["USER a\nWORKDIR /b"], {"User": "a", "WorkingDir": "/b"}),
+        ({}, ['CMD ["\\ud800", "\\ud83d\\ude00"]'], {"Cmd": ["\ufffd", "\U0001f600"]}),
+        ({}, ["CMD " + "[" * 50_000], {"Cmd": ["/bin/sh", "-c", "[" * 50_000]}),
     ],
 )
 def test_good(before: dict[str, Any], changes: list[str], after: dict[str, Any]) -> None:

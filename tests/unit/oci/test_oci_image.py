@@ -100,6 +100,21 @@ def test_brackets_in_strings() -> None:
     assert image.read_config(raw).config.env is not None
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\uDFFFx", "\\udc00\\ud800"])
+def test_attack_half_a_surrogate_pair_is_refused(text: str) -> None:
+    """No UTF-8 has it: a document that was read could not be written or answered with."""
+    for raw in (f'{{"config": {{"Labels": {{"a": "{text}"}}}}}}', f'{{"config": {{"Labels": {{"{text}": "a"}}}}}}'):
+        with pytest.raises(InvalidSpec, match="invalid image config"):
+            image.read_config(raw.encode())
+
+
+def test_a_surrogate_pair_is_a_character() -> None:
+    """A pair is read, and an escaped backslash before `ud800` is no surrogate."""
+    read = image.read_config(b'{"config": {"Labels": {"a": "\\ud83d\\ude00", "b": "\\\\ud800"}}}')
+    assert read.config.labels == {"a": "\U0001f600", "b": "\\ud800"}
+    assert image.read_config(image.encode(read)) == read
+
+
 def test_config() -> None:
     """Docker's further keys are read, nulls are absent, a null port is a port."""
     document: dict[str, Any] = {
