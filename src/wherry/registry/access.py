@@ -18,6 +18,8 @@ CATALOG: Final = "catalog"  # of the registry itself, repository ""
 
 READ: Final = frozenset((PULL,))
 WRITE: Final = frozenset((PULL, PUSH))
+METRICS: Final = "metrics"
+"""To read the counters of the server; an action on no repository."""
 REMOVE: Final = frozenset((DELETE,))
 
 
@@ -73,7 +75,7 @@ class Open:
     """
 
     def __init__(self, *, read_only: bool = False, delete: bool = True) -> None:
-        allowed = {PULL, CATALOG}
+        allowed = {PULL, CATALOG, METRICS}
         if not read_only:
             allowed |= {PUSH, OVERWRITE}
             if delete:

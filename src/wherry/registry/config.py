@@ -16,7 +16,7 @@ YAML, read with the safe loader; a key that is not known is refused by name. Tim
     gc: {interval: 1h, delay: 1h, upload_delay: 24h, untagged: keep}
     limits: {blob: 0, catalog: 1000, connections: 0, connections_per_address: 0}
     timeouts: {head: 30s, body: 60s, idle: 75s}
-    metrics: true
+    metrics: true                       with accounts, for administrators and robots of `wherry-registry token`
     shutdown_timeout: 30s
     without_accounts: false             listen on more than loopback although there are none
     hosts: []                           names, besides local ones, of a registry without accounts on loopback

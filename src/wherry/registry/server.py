@@ -16,8 +16,9 @@ from aiohttp import web
 
 from wherry.errors import InvalidArgument, WherryError
 from wherry.linux import heap
-from wherry.registry.access import Authorizer, Open
+from wherry.registry.access import METRICS, Authorizer, Open
 from wherry.registry.api.dispatch import Dispatcher
+from wherry.registry.api.replies import reply_error
 from wherry.registry.audit import FileAudit, NoAudit
 from wherry.registry.board import Board
 from wherry.registry.config import Settings, Tls
@@ -95,7 +96,13 @@ async def _health(request: web.Request) -> web.StreamResponse:
 
 
 async def _metrics(request: web.Request) -> web.StreamResponse:
-    text = request.app[SERVICE].metrics.text()
+    service = request.app[SERVICE]
+    try:
+        caller = await service.authorizer.identify(request)
+        await service.authorizer.require(request, caller, "", frozenset((METRICS,)))
+    except WherryError as error:
+        return reply_error(error)
+    text = service.metrics.text()
     return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

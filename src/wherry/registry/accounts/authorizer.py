@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from aiohttp.web import BaseRequest
 
 from wherry.errors import Forbidden, NotSupported, Unauthorized
-from wherry.registry.access import CATALOG, DELETE, OVERWRITE, PULL, PUSH, Caller
+from wherry.registry.access import CATALOG, DELETE, METRICS, OVERWRITE, PULL, PUSH, Caller
 from wherry.registry.accounts import roles
 from wherry.registry.accounts.bearer import SERVICE
 from wherry.registry.accounts.callers import ANYBODY, Callers, Known
@@ -75,6 +75,9 @@ class AccountsAuthorizer:
                 f"the operation is unsupported: this registry does not allow: {', '.join(sorted(refused))}"
             )
         caller = _known(caller)
+        if actions == {METRICS}:
+            self._require_administrator(request, caller)
+            return
         if actions == {CATALOG}:
             if caller is ANYBODY:
                 # clients send credentials only when they are asked; a token for nobody lists what is public
@@ -103,6 +106,15 @@ class AccountsAuthorizer:
                 name=repository,
             )
         raise Forbidden(DENIED, name=repository)
+
+    def _require_administrator(self, request: BaseRequest, caller: Known) -> None:
+        """Return for an administrator's password, and for a robot that the operator made."""
+        if caller is ANYBODY:
+            raise Challenge("authentication required", f'Basic realm="{self.url(request)}"')
+        by_password = caller.claims is None and caller.robot is None
+        administers = by_password and caller.account is not None and caller.account.admin
+        if not administers and (caller.robot is None or caller.robot.maker is not None):
+            raise Forbidden(DENIED)
 
     async def may(self, caller: Caller, repository: str, action: str) -> bool:
         """Whether it may do one thing."""

@@ -159,9 +159,13 @@ class Collector:
     def _needed(self, name: str, snapshot: Snapshot, known: dict[str, Facts]) -> set[str]:
         """Every digest that must stay; `known` keeps what was read, since a manifest never changes."""
         needed: set[str] = set()
+        walked: set[str] = set()
         queue = [(digest, entry.media_type) for digest, entry in snapshot.manifests.items()]
         while queue:
             digest, media_type = queue.pop()
+            if digest in walked:  # many indexes may lead to it, by as many ways as their levels multiply to
+                continue
+            walked.add(digest)
             needed.add(digest)
             facts = known.get(digest)
             if facts is None:
@@ -172,7 +176,9 @@ class Collector:
             queue += [
                 (child, child_type)
                 for child, (child_type, _) in facts.children.items()
-                if child not in snapshot.manifests and self._driver.stat(names.blob_key(name, child)) is not None
+                if child not in snapshot.manifests
+                and child not in walked
+                and self._driver.stat(names.blob_key(name, child)) is not None
             ]
         return needed
 

@@ -224,19 +224,33 @@ class Repositories:
             BlobUnknown: it is not there.
             InUse: a manifest of the repository needs it.
         """
+        # the long part, before the lock: the repository's pushes, and those of others that share the lock, go on
+        looked: set[str] = set()
+        snapshot = self.load(name)
+        self.stat_blob(name, digest)
+        try:
+            user = self._user_of(name, snapshot, digest, looked)
+        except StoreCorrupt:
+            user = ""  # deleted and collected meanwhile, or damaged: the look under the lock tells
         with self.driver.exclusive(names.lock_key(name)):
             snapshot = self.load(name)
             self.stat_blob(name, digest)
-            if digest in snapshot.manifests or self._referenced(name, snapshot, digest):
+            if user not in snapshot.manifests:
+                user = self._user_of(name, snapshot, digest, looked)
+            if digest in snapshot.manifests or user:
                 raise InUse("blob is referenced by a manifest of the repository", digest=digest)
             self.driver.delete(names.blob_key(name, digest))
         self._told(name, lambda: self.database.drop(name, [digest]))
 
-    def _referenced(self, name: str, snapshot: Snapshot, digest: str) -> bool:
-        return any(
-            digest in manifests.read(self.read_manifest(name, listed), entry.media_type).references()
-            for listed, entry in snapshot.manifests.items()
-        )
+    def _user_of(self, name: str, snapshot: Snapshot, digest: str, looked: set[str]) -> str:
+        """A manifest that refers to a digest, or ""; `looked` are those known not to, and gets those found not to."""
+        for listed, entry in snapshot.manifests.items():
+            if listed in looked:
+                continue
+            if digest in manifests.read(self.read_manifest(name, listed), entry.media_type).references():
+                return listed
+            looked.add(listed)
+        return ""
 
     def _hold(self, name: str, digest: str, size: int) -> None:
         self._told(name, lambda: self.database.hold(name, digest, size))

@@ -15,6 +15,7 @@ from wherry.registry.metadata import tables as t
 from wherry.registry.metadata.database import Database, Referrer
 
 _CONFIGS: Final = 1024
+_VARIANTS: Final = 64
 _TITLE: Final = "org.opencontainers.image.title"
 _NOP = re.compile(r"^/bin/sh -c (?:#\(nop\)\s*)?")
 
@@ -160,10 +161,18 @@ class Images:
             entry = self._repositories.load(name).manifests[digest]
             raw = self._repositories.read_manifest(name, digest)
             if entry.media_type in images.INDEXES:
+                seen: set[tuple[str, str]] = set()
                 for child in images.read_index(raw).manifests:
                     annotations = child.annotations or {}
                     if "vnd.docker.reference.type" in annotations or child.media_type not in images.MANIFESTS:
                         continue  # an attestation of one of the images
+                    # each is read: an index may name thousands, and the same one thousands of times
+                    key = (child.digest, str(child.platform))
+                    if key in seen:
+                        continue
+                    if len(seen) == _VARIANTS:
+                        break
+                    seen.add(key)
                     line.variants.append(self._variant(name, child))
             else:
                 line.variants.append(self._single(name, digest, images.read_manifest(raw)))
