@@ -1,8 +1,9 @@
 """One attached client: a socket that gets a process's output and may give it input.
 
-What a client does not take at once waits in memory, beyond `MEMORY` bytes in a file without a name. At the end it gets
-the rest, then end of file; the socket stays open until the client closes its side, because closing it over unread
-input would give the client an error instead of the end (unix(7): ECONNRESET).
+What a client does not take at once waits in memory, beyond `MEMORY` bytes in a file without a name. While the files of
+all clients of a process have `SPOOL` bytes, the process waits (`Streams.balance`). At the end a client gets the rest,
+then end of file; the socket stays open until the client closes its side, because closing it over unread input would
+give the client an error instead of the end (unix(7): ECONNRESET).
 """
 
 import _socket
@@ -26,6 +27,8 @@ else:
 # a client further behind than this does not keep up; beyond MEMORY its backlog goes to the spool file
 KEEPS_UP = 256 * 1024
 MEMORY = 1 << 20
+# what the spool files of one process's clients may have together; dockerd waits for a client from 1 MB on
+SPOOL = 64 << 20
 
 _READ = 64 * 1024
 _PIPE_SIZE = 1 << 20
@@ -65,6 +68,11 @@ class Spool:
 
     def __len__(self) -> int:
         return self._tail - self._head
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file: what was sent is part of it until everything was."""
+        return self._tail
 
     def append(self, data: "bytes | memoryview") -> None:
         """Write at the end; raises OSError where the file system is full."""
@@ -154,6 +162,11 @@ class Client:
     def behind(self) -> int:
         """Bytes of output that it has still to get."""
         return self._pending + (len(self._spool) if self._spool is not None else 0)
+
+    @property
+    def spooled(self) -> int:
+        """Bytes of its spool file."""
+        return self._spool.size if self._spool is not None else 0
 
     @property
     def keeps_up(self) -> bool:

@@ -1,8 +1,9 @@
 """The streams of one process: its output fans out to the log and to clients, its input comes from any client.
 
 Output is read only as fast as the best client takes it: with one slow client the process waits, as behind any pipe;
-with several, the fastest sets the pace and the others' backlog goes to memory, then to a file (`attach.py`). Without
-clients it is read, logged and forgotten.
+with several, the fastest sets the pace and the others' backlog goes to memory, then to a file (`attach.py`). While
+these files are at their limit, the process waits for the slow ones too. Without clients its output is read, logged and
+forgotten.
 """
 
 import errno
@@ -13,7 +14,7 @@ from binascii import a2b_base64
 from fcntl import fcntl, ioctl
 
 from wherry.linux.loop import ERR, HUP, IN, OUT
-from wherry.monitor.attach import Client
+from wherry.monitor.attach import SPOOL, Client
 from wherry.monitor.keys import parse
 
 TYPE_CHECKING = False
@@ -308,6 +309,8 @@ class Streams:
         if not reading:
             takers = [client for client in self.clients if client.wants]
             reading = not takers or any(client.keeps_up for client in takers)
+            if reading and sum(client.spooled for client in self.clients) >= SPOOL:
+                reading = False
         if reading != self._reading:
             self._reading = reading
             for fd in self.sources if self.begun else ():
