@@ -137,6 +137,22 @@ def test_each_of_all_tags_is_asked_of_the_mirror_first(pulls: Pulls) -> None:
     assert "/v2/a/manifests/2" not in there.paths()
 
 
+def test_all_tags_are_those_of_the_mirror(pulls: Pulls) -> None:
+    """A mirror tells which tags there are, as with dockerd: the registry itself may be out of reach."""
+    mirror = pulls.registry("127.0.0.2")
+    for tag in ("1", "2"):
+        mirror.add("a", tag, layer(tag))
+
+    async def tags(request: web.Request) -> web.StreamResponse | None:
+        return _tags("1", "2") if request.path == "/v2/a/tags/list" else None
+
+    mirror.before = tags
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gone = f"127.0.0.1:{taken.getsockname()[1]}"
+    assert len(pulls.pull(f"{gone}/a", hosts={gone: {"mirrors": [f"http://{mirror.name}"]}})) == 2
+    assert pulls.store.names() == [f"{gone}/a:1", f"{gone}/a:2"]
+
+
 def test_an_index_gives_the_platform_that_is_asked_for(pulls: Pulls) -> None:
     """The machine's platform, another by name, and an error where there is none."""
     there = pulls.registry()

@@ -179,13 +179,21 @@ class Source:
         raise AssertionError("a registry has at least one endpoint")
 
     async def tags(self) -> list[str]:
-        """Return all tags of the repository, page by page.
+        """Return all tags of the repository, page by page; the first endpoint that gives its list is believed.
 
         Raises:
             HostileInput: it has no end.
         """
-        number = len(self._endpoints) - 1
-        found = await self._link(number)
+        for number in range(len(self._endpoints)):
+            try:
+                return await self._tags(await self._link(number))
+            except WherryError:
+                if number == len(self._endpoints) - 1:
+                    raise
+                continue  # a mirror may fail in any way
+        raise AssertionError("a registry has at least one endpoint")
+
+    async def _tags(self, found: Link) -> list[str]:
         url = found.url(self.path, "tags/list").with_query(n=_PAGE)
         tags: list[str] = []
         seen: set[URL] = set()
