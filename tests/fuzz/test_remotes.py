@@ -50,7 +50,7 @@ _PIECES = st.sampled_from(
             "\n",
             "\0",
         ),
-        *("a b", "a%20b", "%2e%2e", ".GIT", "~", "=", "&"),
+        *("a b", "@[", "]", "%5b", "a%20b", "%2e%2e", ".GIT", "~", "=", "&"),
     )
 )
 _FREE = st.lists(_PIECES, max_size=9).map("".join)
@@ -79,7 +79,7 @@ def _git(*words: str) -> list[str]:
 def _of_buildkit(text: str) -> tuple[str, str]:
     """The reference and the directory that an address names."""
     fragment = text.partition("#")[2]
-    ref, _, subdir = (unquote(fragment) if "://" in text else fragment).partition(":")
+    ref, _, subdir = (unquote(fragment) if re.match("[A-Za-z0-9]+://", text) else fragment).partition(":")
     return ref, subdir
 
 
@@ -177,6 +177,10 @@ def _refusing() -> Iterator[None]:
 @example("git://evil.com?@good.com/x.git")
 @example("git://user@good.com/x.git")
 @example("git@evil.com:x://y.git")
+@example("git@good.com:x@[evil.com]:y.git")
+@example("ssh://good.com/x%40%5Bevil.com]/y.git")
+@example("ssh://good.com")
+@example("ssh://user:pw@good.com:8443/x.git")
 @example("https://good.com/x.git#refs%2Fheads%2Fmain:%2e%2e/x")
 @example("https://good.com:8443/x.git#%2d-upload-pack=x")
 def _remotes(address: str) -> None:

@@ -69,6 +69,12 @@ def judge(address: str) -> None:
         "git://user@h/x.git",
         "git://evil.com?@good.com/x.git",
         "git@h:x://y.git",
+        "git@good.com:x@[evil.com]:y.git",
+        "ssh://good.com/x@[evil.com]/y.git",
+        "ssh://good.com/x%40%5Bevil.com]/y.git",
+        "git://good.com/x@[evil.com]/y.git",
+        "ssh://h",
+        "ssh://user:pw@h:22/x.git",
     ],
 )
 def test_refused(address: str) -> None:

@@ -15,12 +15,15 @@ _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?!//)
 # RFC 3986's authority without what git, curl and urllib read in different ways: a second `@`, `\\`, escapes in a host.
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|\w[\w.-]*)(?::[0-9]{1,5})?\Z"
 _HTTP = re.compile(rf"(?:(?!-)[\w.~!$&'()*+,;=:%-]*@)?{_HOST}")
-# Git decodes these addresses before it takes them apart, so that an escape could end the host.
-_SSH = re.compile(rf"(?:\w[\w.~!$&'()*+,;=:-]*@)?{_HOST}")
+# Git decodes these addresses before it takes them apart, so that an escape could end the host; a colon in the user
+# hides the port.
+_SSH = re.compile(rf"(?:\w[\w.~!$&'()*+,;=-]*@)?{_HOST}")
 _GIT = re.compile(_HOST)
 _AUTHORITIES = {"http": _HTTP, "https": _HTTP, "ssh": _SSH, "git": _GIT}
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@{}^~-]*\Z")
 _BAD_REF = re.compile(r"\.\.|//|@\{|\.lock(?:/|\Z)|\Z(?<=[/.])")
+_ELSEWHERE = "@["
+"""Git looks for this in the path, too, and takes what follows for the host."""
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -68,8 +71,12 @@ def git_source(text: str, *, keep_git: bool = False, checksum: str = "") -> GitS
         authority = _AUTHORITIES.get(scheme)
         if authority is None or not authority.match(rest.partition("/")[0]) or _BAD_ESCAPE.search(text):
             raise InvalidArgument(f"invalid git address {text!r}")
+        if scheme in ("ssh", "git") and (not rest.partition("/")[1] or _ELSEWHERE in unquote(rest.partition("/")[2])):
+            raise InvalidArgument(f"invalid git address {text!r}")
         _split(address)  # a host with a character that Unicode takes for `/`, `@`, …
         fragment = unquote(fragment, errors="surrogateescape")
+    elif _ELSEWHERE in address:
+        raise InvalidArgument(f"invalid git address {text!r}")
     ref, _, subdir = fragment.partition(":")
     if ref and (not _REF.match(ref) or _BAD_REF.search(ref)):
         raise InvalidArgument(f"invalid git reference {ref!r}")
