@@ -1,5 +1,8 @@
 """`make bench`: load, pull, push and save of a five-layer image, against the newest dockerd in the same run.
 
+`reload` and `repull` are load and pull of an image that has been removed just before: ext4 takes no inode that was
+freed within the last seconds, and looks for others meanwhile.
+
 The image is Debian's (about 8,700 files, 170 MB), the registry Debian's docker-registry on loopback. Each figure is the
 wall time of a whole docker command, the same binary for both engines, in interleaved pairs. Memory is the summed PSS of
 wherryd, the spawner and its workers, sampled while they work.
@@ -189,6 +192,24 @@ class Bench:
         docker(host, "rmi", NAME)
         return took
 
+    def load_again(self, host: str) -> float:
+        """`docker load` of an image that has just been removed: the disk still has its files to delete."""
+        docker(host, "load", "-q", "-i", str(self.archive))
+        os.sync()
+        docker(host, "rmi", NAME)
+        took = timed(host, ["load", "-q", "-i", str(self.archive)])
+        docker(host, "rmi", NAME)
+        return took
+
+    def pull_again(self, host: str) -> float:
+        """`docker pull` of an image that has just been removed."""
+        docker(host, "pull", "-q", self.remote)
+        os.sync()
+        docker(host, "rmi", self.remote)
+        took = timed(host, ["pull", "-q", self.remote])
+        docker(host, "rmi", self.remote)
+        return took
+
     def save(self, host: str) -> float:
         """`docker save`, to a file."""
         out = self.archive.with_suffix(".saved")
@@ -225,9 +246,11 @@ class Bench:
 
     def run(self, only: list[str]) -> None:
         """Measure what is named, or everything."""
-        wanted = only or ["load", "save", "push", "pull"]
+        wanted = only or ["load", "reload", "save", "push", "pull", "repull"]
         if "load" in wanted:
             self.compare("load", self.load, 0.3)
+        if "reload" in wanted:
+            self.compare("reload", self.load_again, 0.3)
         for host in self.hosts:
             docker(host, "load", "-q", "-i", str(self.archive))
             docker(host, "tag", NAME, self.remote)
@@ -241,6 +264,8 @@ class Bench:
             docker(host, "rmi", "-f", NAME, self.remote)
         if "pull" in wanted:
             self.compare("pull", self.pull, 0.4)
+        if "repull" in wanted:
+            self.compare("repull", self.pull_again, 0.3)
 
 
 def main(only: list[str]) -> int:
