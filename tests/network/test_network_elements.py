@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,8 @@ import pytest
 from wherry.errors import KernelError
 from wherry.linux import netns
 from wherry.linux.nfnetlink import NFPROTO_IPV4, Transactions, commit, flush_elements
+from wherry.network import docker_user
+from wherry.network import firewall as firewalls
 from wherry.network.elements import messages
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
@@ -164,3 +167,24 @@ def test_rules_that_were_flushed_are_missed(firewall: Firewall) -> None:
         assert not at(firewall, firewall.present)
         assert at(firewall, firewall.restore)
         assert _listed(firewall) == whole
+
+
+@pytest.mark.parametrize("look", ["pass_docker", "obstacles"])
+def test_a_port_is_published_while_other_firewalls_are_looked_at(
+    firewall: Firewall, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at others' chains runs programs that may wait for iptables' lock; publishing a port does not wait."""
+    published = []
+
+    def waits(*_: object) -> list[str]:
+        thread = threading.Thread(target=at, args=(firewall, lambda: firewall.publish("one", KINDS)), daemon=True)
+        thread.start()
+        thread.join(20)
+        published.append(not thread.is_alive())
+        return []
+
+    monkeypatch.setattr(docker_user, "is_legacy", lambda _command: True)
+    monkeypatch.setattr(docker_user, "admit", waits)
+    monkeypatch.setattr(firewalls, "find_obstacles", waits)
+    at(firewall, getattr(firewall, look))
+    assert published and all(published)

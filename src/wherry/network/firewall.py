@@ -258,8 +258,10 @@ class Firewall:
         with self._lock:
             listing = self._run("list chains", "look for dockerd's chains")
             commands = [name for name in _MARKED if name == "iptables" or self._ipv6]
-            there = f"chain {docker_user.CHAIN}" in listing
-            wanted = {name for name in commands if (there or docker_user.is_legacy(name)) and docker_user.admit(name)}
+        # not under the lock: iptables may wait for its own, and a published port would wait too
+        there = f"chain {docker_user.CHAIN}" in listing
+        wanted = {name for name in commands if (there or docker_user.is_legacy(name)) and docker_user.admit(name)}
+        with self._lock:
             missing = any(f"table {_MARKED[name]} {self._table}-marks {{" not in listing for name in wanted)
             if wanted == self._marks and not missing:
                 return
@@ -280,8 +282,8 @@ class Firewall:
         """
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
-            found = find_obstacles(listing, self._table, list_chain_apart)
-            return [one for one in found if not (one == docker_user.DROPS and "iptables" in self._marks)]
+        found = find_obstacles(listing, self._table, list_chain_apart)
+        return [one for one in found if not (one == docker_user.DROPS and "iptables" in self._marks)]
 
     def remove_table(self) -> None:
         """Delete the table with all that is published; none there is fine."""
