@@ -42,3 +42,6 @@ def pytest_sessionstart() -> None:
         os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, end)
+    # a shell starts what runs in its background with SIGINT ignored; programs inherit that, and Ctrl-C would end none
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
