@@ -48,6 +48,8 @@ class FakeContainers:
         self.raises: Exception | None = None
         self.exit: asyncio.Future[dict[str, Any]] | None = None
         self.requests: list[CreateRequest] = []
+        self.archives: list[AsyncGenerator[bytes, None]] = []
+        self.closed = 0
 
     def _called(self, name: str, ref: str, *args: Any) -> None:
         self.calls.append((name, ref, *args))
@@ -80,7 +82,7 @@ class FakeContainers:
         self._called("stats", ref, quick)
         return {"id": ID}
 
-    async def watch_stats(self, ref: str, quick: bool) -> AsyncIterator[dict[str, Any]]:
+    async def watch_stats(self, ref: str, quick: bool) -> AsyncGenerator[dict[str, Any], None]:
         self._called("watch_stats", ref, quick)
         for number in range(2):
             yield {"id": ID, "number": number}
@@ -199,13 +201,21 @@ class FakeContainers:
         return {"name": "f", "size": 2, "mode": 420, "mtime": "2026-11-24T11:44:44Z", "linkTarget": ""}
 
     async def copy_out(self, ref: str, path: str) -> SimpleNamespace:
-        async def archive() -> AsyncIterator[bytes]:
+        async def archive() -> AsyncGenerator[bytes, None]:
             yield b"a" * 1000
             if path == "/breaks":
                 raise Conflict("it became shorter")
+            try:
+                while path == "/endless":
+                    yield b"c" * 1000
+                    await asyncio.sleep(0)
+            finally:
+                self.closed += 1
             yield b"b" * 10
 
-        return SimpleNamespace(stat=await self.path_stat(ref, path), archive=archive())
+        # kept, as a traceback may keep it: nobody but who reads it closes it
+        self.archives.append(archive())
+        return SimpleNamespace(stat=await self.path_stat(ref, path), archive=self.archives[-1])
 
     async def copy_in(
         self,

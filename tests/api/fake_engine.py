@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,10 +73,10 @@ class FakeVolumes:
     async def create(self, name: str, driver: str, options: dict[str, str], labels: dict[str, str]) -> dict[str, Any]:
         return {"Name": name, "Driver": driver, "Options": options, "Labels": labels}
 
-    async def export(self, name: str) -> AsyncIterator[bytes]:
+    async def export(self, name: str) -> AsyncGenerator[bytes, None]:
         await self.inspect(name)
 
-        async def archive() -> AsyncIterator[bytes]:
+        async def archive() -> AsyncGenerator[bytes, None]:
             yield b"a" * 1000
 
         return archive()
@@ -125,7 +125,9 @@ class FakeEvents:
     def __init__(self) -> None:
         self.closed = threading.Event()
 
-    async def subscribe(self, since: int | None, until: int | None, filters: Filters) -> AsyncIterator[dict[str, Any]]:
+    async def subscribe(
+        self, since: int | None, until: int | None, filters: Filters
+    ) -> AsyncGenerator[dict[str, Any], None]:
         try:
             for action in ("create", "start"):
                 yield {"Type": "container", "Action": action, "since": since, "until": until}

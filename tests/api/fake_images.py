@@ -1,6 +1,6 @@
 """The fake engine's one image, and its builder."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from wherry.api.facade import Ticket
@@ -75,7 +75,7 @@ class FakeImages:
         if self.raises is not None:
             raise self.raises
 
-    async def save(self, names: Names) -> AsyncIterator[bytes]:
+    async def save(self, names: Names) -> AsyncGenerator[bytes, None]:
         self.calls.append(("save", *names))
         for name in names:
             await self.resolve(name)
@@ -116,7 +116,7 @@ class FakeImages:
     async def missing(self, offered: Offer) -> Missings:
         return [Missing(blob.digest, 1) for blob in offered.blobs]
 
-    async def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+    async def read_blob(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         yield b"abc"[offset:]
 
     async def receive_blob(self, digest: str, size: int, offset: int, chunks: AsyncIterator[bytes]) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.harness import until
 from wherry import errors
 from wherry.api.server import Server
 
+from .fake_containers import ID
 from .fake_engine import FakeEngine
 from .raw import Reader, Response, ask, request
 
@@ -224,3 +226,11 @@ def test_large_upload_to_an_unknown_page(sock: socket.socket) -> None:
     answer: Response = ask(sock, "POST", "/nope", b"x" * (1 << 20))
     assert answer.status == 404
     assert ask(sock, "GET", "/_ping").body == b"OK"
+
+
+def test_what_is_sent_is_closed_when_its_reader_goes(server: Any) -> None:
+    """A worker and the container's lock end with it: they do not wait until garbage is collected."""
+    with server.connect() as sock:
+        sock.sendall(request("GET", f"/containers/{ID}/archive?path=/endless"))
+        assert Reader(sock).head().startswith(b"HTTP/1.1 200")
+    until(lambda: server.engine.containers.closed == 1, "the archive is closed", 10)

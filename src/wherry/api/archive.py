@@ -36,9 +36,7 @@ async def get(call: Call) -> Stream:
         copied = await call.engine.containers.copy_out(call.name, _path(call))
         stream = call.stream(TAR)
         stream.headers = _stat_header(copied.stat)
-        async for piece in copied.archive:
-            await stream.write(piece)
-    await stream.finish()
+        await stream.pass_on(copied.archive)
     return stream
 
 

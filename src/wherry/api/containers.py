@@ -160,10 +160,7 @@ async def export(call: Call) -> Stream:
     stream = call.stream("application/octet-stream")
     # a client that goes away ends the worker
     with call.while_client_stays():
-        async with aclosing(call.engine.containers.export(call.name)) as pieces:
-            async for piece in pieces:
-                await stream.write(piece)
-    await stream.finish()
+        await stream.pass_on(call.engine.containers.export(call.name))
     return stream
 
 
@@ -187,9 +184,10 @@ async def stats(call: Call) -> Answer:
     stream = call.stream()
     with call.while_client_stays():
         stream.open()
-        async for sample in found:
-            stream.send_json(sample)
-            await call.connection.drain()
+        async with aclosing(found):
+            async for sample in found:
+                stream.send_json(sample)
+                await call.connection.drain()
     await stream.finish()
     return stream
 

@@ -22,9 +22,7 @@ async def read(call: Call) -> Stream:
     digest = required(call.text("digest"), "a digest is needed")
     stream = call.stream("application/octet-stream")
     # an error before the first byte has a status; after it, the connection breaks off
-    async for chunk in call.engine.images.read_blob(digest, _natural(call, "offset")):
-        await stream.write(chunk)
-    await stream.finish()
+    await stream.pass_on(call.engine.images.read_blob(digest, _natural(call, "offset")))
     return stream
 
 

@@ -80,9 +80,7 @@ async def save_many(call: Call) -> Stream:
 async def _save(call: Call, names: list[str]) -> Stream:
     stream = call.stream(TAR)
     # errors before the first byte have a status; after it, the connection breaks off
-    async for chunk in call.engine.images.save(names):
-        await stream.write(chunk)
-    await stream.finish()
+    await stream.pass_on(call.engine.images.save(names))
     return stream
 
 

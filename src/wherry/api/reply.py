@@ -7,6 +7,7 @@ handler uses of a response: `prepare`, `write_eof`, `keep_alive`.
 
 import asyncio
 import time
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from wherry.api.errors import error_body, in_band
 from wherry.api.version import API_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from wherry.api.hijack import Connection
 
 _COMMON = (
@@ -190,6 +193,17 @@ class Stream(Answer):
         self.send(data)
         self._flush()
         await self._connection.drain()
+
+    async def pass_on(self, pieces: "AsyncGenerator[bytes, None]") -> None:
+        """Write all that comes, and end the answer.
+
+        Whatever happens the source is closed: what it holds, a worker or a container's lock, does not wait for a
+        collection of garbage.
+        """
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await self.write(piece)
+        await self.finish()
 
     def send_json(self, value: Any) -> None:
         """Write one line of JSON."""

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from contextlib import aclosing
 from typing import Any
 
 from wherry import __version__
@@ -78,8 +79,9 @@ async def events(call: Call) -> Stream:
     with call.while_client_stays():
         found = call.engine.events.subscribe(since, until, filters)
         stream.open()
-        async for event in found:
-            stream.send_json(event)
-            await call.connection.drain()
+        async with aclosing(found):
+            async for event in found:
+                stream.send_json(event)
+                await call.connection.drain()
     await stream.finish()
     return stream

@@ -46,9 +46,7 @@ async def export(call: Call) -> Stream:
     with call.while_client_stays():
         archive = await call.engine.volumes.export(name)
         stream = call.stream("application/x-tar")
-        async for piece in archive:
-            await stream.write(piece)
-    await stream.finish()
+        await stream.pass_on(archive)
     return stream
 
 

@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from wherry.build.contexts.root import Root
@@ -16,7 +17,7 @@ _READ = 256 * 1024
 
 async def root_archive(
     stores: Stores, run_worker: RunWorker, root: Root, newest: int | None = None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The files of a root, as one uncompressed archive, piece by piece.
 
     Args:
@@ -33,13 +34,14 @@ async def root_archive(
         "newest": newest,
     }
     try:
-        async for piece in _archive(run_worker, args, {}):
-            yield piece
+        async with aclosing(_archive(run_worker, args, {})) as pieces:
+            async for piece in pieces:
+                yield piece
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-async def _archive(run_worker: RunWorker, args: dict[str, Any], fds: dict[str, int]) -> AsyncIterator[bytes]:
+async def _archive(run_worker: RunWorker, args: dict[str, Any], fds: dict[str, int]) -> AsyncGenerator[bytes, None]:
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     worker = asyncio.ensure_future(run_worker("rootfs", args, {**fds, "out": writing}))

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 class Copied:
     """A copy out that has begun: what was found (Docker's path stat), and its archive."""
 
-    def __init__(self, stat: Json, archive: AsyncIterator[bytes]) -> None:
+    def __init__(self, stat: Json, archive: AsyncGenerator[bytes, None]) -> None:
         self.stat = stat
         self.archive = archive
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from wherry.errors import Unavailable
@@ -23,7 +23,7 @@ async def pour(chunks: AsyncIterator[bytes], fd: int) -> None:
                 return  # the reader has all it wants, or has failed: its result says which
 
 
-async def pieces(fd: int) -> AsyncIterator[bytes]:
+async def pieces(fd: int) -> AsyncGenerator[bytes, None]:
     """Read a non-blocking pipe to its end."""
     while True:
         try:
@@ -62,7 +62,7 @@ Start = Callable[[dict[str, int], Callable[[Json], None]], Awaitable[Json]]
 """Starts a worker with further descriptors, and somebody to tell what it says before its end."""
 
 
-async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Json, AsyncIterator[bytes]]:
+async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Json, AsyncGenerator[bytes, None]]:
     """Read what a worker writes to its descriptor `data`.
 
     Args:
@@ -95,7 +95,7 @@ async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Js
         await done()
         raise
 
-    async def bytes_() -> AsyncIterator[bytes]:
+    async def bytes_() -> AsyncGenerator[bytes, None]:
         try:
             async for piece in pieces(read):
                 yield piece

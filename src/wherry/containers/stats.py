@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from wherry.containers import clock, groups
@@ -48,7 +48,7 @@ async def once(context: Context, container: Container, *, quick: bool) -> Json:
     return _joined(container, await _sample(context, container), before)
 
 
-async def stream(context: Context, container: Container, *, quick: bool) -> AsyncIterator[Json]:
+async def stream(context: Context, container: Container, *, quick: bool) -> AsyncGenerator[Json, None]:
     """An answer each second, until the container is removed.
 
     Args:

@@ -7,8 +7,8 @@ that cannot be read, or is not what it should be, is told of and not used; it ne
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 from wherry.build.build import Build as One
@@ -216,8 +216,10 @@ class CacheTransfer:
                 manifest, written = await self._made(one, attrs, stack)
                 if write is not None:
                     have = frozenset(attrs.get("have", "").split())
-                    async for piece in _layout(self._stores, manifest, written, attrs.get("tag") or "latest", have):
-                        await write(piece)
+                    layout = _layout(self._stores, manifest, written, attrs.get("tag") or "latest", have)
+                    async with aclosing(layout) as pieces:
+                        async for piece in pieces:
+                            await write(piece)
                 else:
                     await self._push(parse_normalized(attrs["ref"]).with_default_tag(), manifest, written, step)
         except WherryError as error:
@@ -369,7 +371,9 @@ def _manifest(blobs: Any, config: bytes, layers: list[LayerRecord], *, oci: bool
     )
 
 
-async def _layout(stores: Any, manifest: Manifest, raw: bytes, tag: str, have: frozenset[str]) -> AsyncIterator[bytes]:
+async def _layout(
+    stores: Any, manifest: Manifest, raw: bytes, tag: str, have: frozenset[str]
+) -> AsyncGenerator[bytes, None]:
     """An archive of an OCI layout; blobs that the other side has (`hex:size`) are left out."""
     yield directory_member("blobs") + directory_member("blobs/sha256")
     sizes = {one.digest: one.size for one in (manifest.config, *manifest.layers)}

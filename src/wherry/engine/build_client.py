@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -225,13 +225,15 @@ class ClientBuild:
         for number, output in enumerate(outputs):
             if output.type in ("local", "tar"):
                 newest = one.request.settings.newest
-                pieces = root_archive(build.builder.stores, build.builder.run_worker, built.root, newest)
-                async for piece in pieces:
-                    await self._write(piece, number)
+                archive = root_archive(build.builder.stores, build.builder.run_worker, built.root, newest)
+                async with aclosing(archive) as pieces:
+                    async for piece in pieces:
+                        await self._write(piece, number)
             elif output.type in ("oci", "docker"):
                 names = [name.familiar() for name in one.names] or [built.id]
-                async for piece in build.images.save(names):
-                    await self._write(piece, number)
+                async with aclosing(build.images.save(names)) as pieces:
+                    async for piece in pieces:
+                        await self._write(piece, number)
             elif output.type == "registry" or output.attrs.get("push") == "true":
                 await self._push(one)
         await self._export(one, transfer, len(outputs))

@@ -269,7 +269,7 @@ class Containers:
         """What a container uses; see `containers.stats`."""
         return await stats.once(self._context, self._context.registry.find(ref), quick=quick)
 
-    def watch_stats(self, ref: str, quick: bool) -> AsyncIterator[Json]:
+    def watch_stats(self, ref: str, quick: bool) -> AsyncGenerator[Json, None]:
         """What it uses, each second. Raises at once."""
         return stats.stream(self._context, self._context.registry.find(ref), quick=quick)
 

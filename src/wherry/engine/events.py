@@ -6,7 +6,7 @@ second of it, but not of what happened while no engine was there: that is writte
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from typing import Any
 
@@ -133,7 +133,7 @@ class Events:
 
     async def subscribe(
         self, since: int | None, until: int | None, filters: dict[str, list[str]]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield events.
 
         Args:
@@ -163,7 +163,7 @@ class Events:
         finally:
             self._watchers.discard(queue)
 
-    async def _past(self, since: int, until: int, waiting: list[tuple[int, Event]]) -> AsyncIterator[Event]:
+    async def _past(self, since: int, until: int, waiting: list[tuple[int, Event]]) -> AsyncGenerator[Event, None]:
         """What the journal holds, and then what was waiting to be written when the caller began to watch."""
         if self._journal is not None:
             before = waiting[0][0] if waiting else self._number + 1

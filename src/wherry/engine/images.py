@@ -1,6 +1,6 @@
 """`engine.images`: the images package, joined with the containers' claims and the event stream."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from wherry.containers import commit
@@ -99,7 +99,7 @@ class Images:
             self._tell("load", id_)
         return ids
 
-    def save(self, names: Names) -> AsyncIterator[bytes]:
+    def save(self, names: Names) -> AsyncGenerator[bytes, None]:
         """Return an archive of images, chunk by chunk."""
         return self._store.save(names)
 
@@ -205,7 +205,7 @@ class Images:
         """Say what of another engine's offer is not here."""
         return await self._store.missing(offered)
 
-    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+    def read_blob(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         """Return a blob from a byte on, piece by piece."""
         return self._store.read_blob(digest, offset)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -115,7 +115,7 @@ class Volumes:
         self._context.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return {"VolumesDeleted": deleted, "SpaceReclaimed": freed}
 
-    async def export(self, name: str) -> AsyncIterator[bytes]:
+    async def export(self, name: str) -> AsyncGenerator[bytes, None]:
         """A volume's content as a tar archive. Files are read one after another: what changes meanwhile may not fit
         together, so that a database is stopped, or paused, first.
 

@@ -7,7 +7,7 @@ goes on where the other broke off; a lease named for the manifest holds them unt
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from wherry.distribution.source import Fetched
 from wherry.errors import Conflict, DigestMismatch, HostileInput, InvalidArgument, NotFound, StoreCorrupt
@@ -79,7 +79,7 @@ async def missing(stores: Stores, offered: Offer) -> list[Missing]:
     return await asyncio.to_thread(look)
 
 
-async def read(stores: Stores, digest_: str, offset: int) -> AsyncIterator[bytes]:
+async def read(stores: Stores, digest_: str, offset: int) -> AsyncGenerator[bytes, None]:
     """Yield a blob's bytes from `offset` on. Raises `NotFound`, `InvalidReference`."""
     fd = stores.blobs.open(digests.parse(digest_))
     try:

@@ -6,7 +6,7 @@ thread, and none blocks it for long.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from wherry.distribution.credentials import NOBODY, Credential
@@ -199,7 +199,7 @@ class Images:
         """Make an image of what a container changed in its upper directory; `base` is the id of its image."""
         return await commit.commit(self._stores, self.resolve(base), upper_fd, what)
 
-    def save(self, names: Iterable[str]) -> AsyncIterator[bytes]:
+    def save(self, names: Iterable[str]) -> AsyncGenerator[bytes, None]:
         """Return an archive of images as Docker 25 and later write it; names are resolved at once."""
         return save.save(self._stores, list(names))
 
@@ -264,7 +264,7 @@ class Images:
         """Say what of another engine's offer is not here."""
         return await copy.missing(self._stores, offered)
 
-    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+    def read_blob(self, digest: str, offset: int) -> AsyncGenerator[bytes, None]:
         """Return a blob from a byte on."""
         return copy.read(self._stores, digest, offset)
 

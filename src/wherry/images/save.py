@@ -13,7 +13,7 @@ images; else, and in `manifest.json`, to the one image. So it does with Docker's
 import asyncio
 import os
 import tarfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from wherry.errors import ImageNotFound
@@ -30,7 +30,7 @@ from wherry.store.images import LayerRecord
 _CHUNK = 1 << 20
 
 
-def save(stores: Stores, names: Sequence[str]) -> AsyncIterator[bytes]:
+def save(stores: Stores, names: Sequence[str]) -> AsyncGenerator[bytes, None]:
     """Return the archive of some images.
 
     Args:
@@ -88,7 +88,7 @@ def _meant(stores: Stores, name: str) -> list[tuple[Image, Reference | None]]:
     return [(image, None)]
 
 
-async def _write(stores: Stores, chosen: list[_Chosen]) -> AsyncIterator[bytes]:
+async def _write(stores: Stores, chosen: list[_Chosen]) -> AsyncGenerator[bytes, None]:
     lease = await stores.leases.take()
     try:
         for one in chosen:
@@ -106,7 +106,7 @@ async def _write(stores: Stores, chosen: list[_Chosen]) -> AsyncIterator[bytes]:
         await lease.release()
 
 
-async def blob_member(stores: Stores, digest: Digest) -> AsyncIterator[bytes]:
+async def blob_member(stores: Stores, digest: Digest) -> AsyncGenerator[bytes, None]:
     """A stored blob as a member of a layout's archive."""
     fd = stores.blobs.open(digest)
     try:
