@@ -190,9 +190,11 @@ class User:
             self.find(f"{box.name} is on {sorted(now['Networks'])}, not on {sorted(box.networks)}")
         if hit and before is not None and now is not None and now["Pid"] != before["Pid"]:
             box.started = began  # its policy has started it again: from here on that run counts
-        box.networks = set(now["Networks"]) if now is not None else box.networks
+        if now is not None:
+            # what came of a connect that was cut while it ended is only told when it runs again
+            box.networks = set(now["Networks"])
+            box.moving = set()
         box.place = now if not box.flees else None
-        box.moving = set()
 
     def look_at(self, thing: Thing, path: str) -> None:
         """Compare a network, a volume or an image with what it must be."""
@@ -357,7 +359,7 @@ class User:
         if not others or "none" in box.networks:
             return
         name = self._dice.choice(others)
-        box.moving = {name}
+        box.moving.add(name)
         if self.docker("network", "connect", name, box.name, what=[box]).code == 0:
             box.networks.add(name)
             self._settle_move(box, name)
@@ -367,7 +369,7 @@ class User:
         if len(box.networks) < 2:
             return
         name = self._dice.choice(sorted(box.networks))
-        box.moving = {name}
+        box.moving.add(name)
         if self.docker("network", "disconnect", name, box.name, what=[box]).code == 0:
             box.networks.discard(name)
             self._settle_move(box, name)
@@ -383,7 +385,7 @@ class User:
         box.place["Ports"] = place_of(shown)["Ports"] if shown is not None else {}
         if name in now and name in box.networks:
             box.place["Networks"][name] = now[name]
-        box.moving = set()
+        box.moving.discard(name)
 
     def _make(self, thing: Thing, path: str, *argv: str, quiet: bool = False) -> None:
         done = self.docker(*argv, quiet=quiet)
