@@ -26,7 +26,7 @@ from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from wherry.errors import InvalidArgument
 from wherry.linux.channel import Channel, close_all
 from wherry.linux.loop import IN, OUT, Loop
-from wherry.linux.process import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, capset, drop_bounding, prctl
+from wherry.linux.nobody import become_nobody
 from wherry.linux.tls import server_context, words
 from wherry.linux.tlsrelay import Relay
 from wherry.monitor.child import close_all_but, remember_arguments, set_title, settle_signals
@@ -35,7 +35,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
-_NOBODY = 65534
 _MOST = 1024
 _MOST_SHAKING = 256
 _DESCRIPTORS_EACH = 2
@@ -59,22 +58,8 @@ def main(fd: int) -> None:
     settle_signals()
     remember_arguments()
     set_title("wherry-tls")
-    _confine()
+    become_nobody()
     Front(Channel.from_fd(fd)).run()
-
-
-def _confine() -> None:
-    """Become nobody, for good."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.setgroups([])
-    drop_bounding(0)
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    capset(0, 0, 0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    prctl(PR_SET_DUMPABLE, 0)
 
 
 class Front:

@@ -22,13 +22,12 @@ wherryd's messages, each about one thing; `begin` … `commit` replaces all name
 
 import _socket
 import os
-import resource
 import time
 
 from wherry.errors import WherryError
 from wherry.linux.channel import Channel, close_all
 from wherry.linux.loop import IN, Loop
-from wherry.linux.process import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, capset, drop_bounding, prctl
+from wherry.linux.nobody import become_nobody
 from wherry.network.dns_names import Asker, Member, Names, Network
 from wherry.network.netd_forward import Forwarder
 from wherry.network.netd_relay import DatagramRelay, StreamRelay
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_NOBODY = 65534
 _SWEEP_SECONDS = 5.0
 _HOST_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _LOOK_AGAIN = 2.0
@@ -54,22 +52,8 @@ def main(listener: int) -> None:
     """
     netd = Netd(_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listener))
     netd.host_servers()  # whatever that imports cannot be imported later
-    _confine()
+    become_nobody()
     netd.run()
-
-
-def _confine() -> None:
-    """Become nobody, for good: what containers send is read here."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.setgroups([])
-    drop_bounding(0)
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    capset(0, 0, 0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    prctl(PR_SET_DUMPABLE, 0)
 
 
 class Netd:
