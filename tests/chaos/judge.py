@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.cgroups import branches
 from tests.chaos.journal import Journal
-from tests.chaos.killer import HELPERS, titles
+from tests.chaos.killer import HELPERS
 from tests.chaos.model import ABSENT, place_of
 from tests.chaos.users import SHARED_NETWORK, User
-from tests.e2e.harness import EngineProcess
+from tests.e2e.harness import EngineProcess, titles
 from tests.e2e.shared import BUSYBOX, ask
 
 _PREDEFINED = {"bridge", "host", "none", SHARED_NETWORK}

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 
 from tests.chaos.journal import Journal
-from tests.e2e.harness import EngineProcess, children, cmdline, until
+from tests.e2e.harness import EngineProcess, children, titles, until
 
 KINDS = (
     *("wherryd", "wherryd twice", "wherryd stopped", "spawner", "worker", "monitor", "monitor"),
@@ -168,16 +168,3 @@ def _end(pid: int) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return str(pid)
-
-
-def titles(engine: EngineProcess) -> list[tuple[int, str, str]]:
-    """(pid, name, container id) of the processes in the cgroup of monitors."""
-    found = []
-    for pid in engine.group("monitors"):
-        try:
-            name, _, id_ = cmdline(pid).rstrip(b"\0").decode(errors="replace").partition(" ")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name:
-            found.append((pid, name, id_))
-    return found

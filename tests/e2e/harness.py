@@ -291,3 +291,16 @@ def monitor(engine: EngineProcess, name: str) -> int:
     """The pid of a container's monitor."""
     id_ = engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
     return int(json.loads(Path(f"{engine.roots.sandbox(id_)}/state.json").read_text())["monitor"]["pid"])
+
+
+def titles(engine: EngineProcess) -> list[tuple[int, str, str]]:
+    """(pid, name, container id) of the processes in the cgroup of monitors."""
+    found = []
+    for pid in engine.group("monitors"):
+        try:
+            name, _, id_ = cmdline(pid).rstrip(b"\0").decode(errors="replace").partition(" ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name:
+            found.append((pid, name, id_))
+    return found

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Done, EngineProcess, children, cmdline, until
+from tests.e2e.harness import Done, EngineProcess, children, titles, until
 
 pytestmark = pytest.mark.root
 
@@ -94,19 +94,6 @@ class Killer(threading.Thread):
             except ProcessLookupError:
                 return
         self.counts[what] += 1
-
-
-def titles(engine: EngineProcess) -> list[tuple[int, str, str]]:
-    """(pid, name, container id) of the processes in the cgroup of monitors."""
-    found = []
-    for pid in engine.group("monitors"):
-        try:
-            name, _, id_ = cmdline(pid).rstrip(b"\0").decode(errors="replace").partition(" ")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name:
-            found.append((pid, name, id_))
-    return found
 
 
 class Cycle:
