@@ -1,7 +1,8 @@
 """Where files lie. The only module that knows; every root is relocatable.
 
     data root   lock  identity  blobs/sha256/<hex>  ingest/  snapshots/<chain hex>/fs  trash/  wherry.db  schema
-                containers/<id>/{container.json, exit.json, upper/, work/, <id>-json.log, hosts, hostname, resolv.conf}
+                containers/<id>/{container.json, exit.json, former-exit.json, upper/, work/, <id>-json.log, hosts,
+                hostname, resolv.conf}
                 networks/{bridge,host,none}.json  networks/<id>/network.json  volumes/<name>/{volume.json, _data}
                 seccomp/<key>.bpf  helpers/<name>/<name>.log
     run root    wherry.sock  wherryd.pid  wherryd.lock

@@ -25,6 +25,8 @@ _PAUSE = 0.05
 # a process of the container was killed with the container, and its client was told so
 _KILLED = 137
 _UNKNOWN = 255
+_NOT_BEGUN = 126
+_EXEC_FAILED = "OCI runtime exec failed"
 _SHAMEFUL = ("internal error", "Traceback", "never retrieved")
 _KINDS = ("plain", "plain", "port", "network", "network port", "always", "flees", "rm", "served", "none")
 SERVE = (
@@ -108,7 +110,9 @@ class User:
         done = Done(process.returncode, process.stdout, process.stderr)
         ended = time.monotonic()
         words = " ".join(argv)
-        said = done.err.strip().replace("\n", " | ")
+        # an exec that does not begin is told where its output would be, by dockerd too
+        told = done.out if done.code == _NOT_BEGUN and _EXEC_FAILED in done.out else ""
+        said = f"{done.err}{told}".strip().replace("\n", " | ")
         self._journal.say(
             self.label, f"docker {words} -> {done.code} ({ended - began:.2f} s) {said if done.code else ''}"
         )
@@ -122,7 +126,7 @@ class User:
         # the docker command asks for the exit code of an exec at its end; where nothing answers, it says no word
         mute = done.code == _KILLED or (done.code == _UNKNOWN and self._killer.near(began, ended, "wherryd"))
         if not said and (speaks or not mute):
-            self.find(f"docker {words} fails without a word: {done.code}")
+            self.find(f"docker {words} fails without a word: {done}")
         if not (quiet or hit or self._killer.near(began, ended)):
             self.find(f"docker {words} fails, and nothing was killed: {done}")
         return done

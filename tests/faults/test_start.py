@@ -67,10 +67,17 @@ class Scene:
         assert self.engine.process is not None
         return {pid for pid in self.engine.processes() if _lasts(pid)}
 
-    def turn(self, kind: str, step: Step | None = None) -> list[Step]:
-        """Start a container, with a fault or without, and hold that all is as it should be afterwards."""
+    def turn(self, kind: str, step: Step | None = None, *, ran: bool = False) -> list[Step]:
+        """Start a container, with a fault or without, and hold that all is as it should be afterwards.
+
+        Args:
+            kind, step: the fault, and where.
+            ran: it has run before, and ended with 137.
+        """
         engine = self.engine
         id_ = self.create("web")
+        if ran:
+            self._run_once(id_)
         engine.arm(id_, kind, step)
         status, answer = engine.call("POST", f"/containers/{id_}/start")
         seen, hit = engine.disarm()
@@ -88,8 +95,25 @@ class Scene:
             engine.process.wait(20)
             engine.start()
         self._whole(id_, status)
+        if ran:
+            self._remembers(id_)
         self._again(id_)
         return seen
+
+    def _run_once(self, id_: str) -> None:
+        assert self.engine.call("POST", f"/containers/{id_}/start") == (204, None)
+        assert self.engine.call("POST", f"/containers/{id_}/kill") == (204, None)
+        until(lambda: self.state(id_)["Status"] == "exited", "its first run has ended")
+        self._nothing_left(id_)
+
+    def _remembers(self, id_: str) -> None:
+        """That it ran before is not forgotten, whatever came of this start."""
+        state = self.state(id_)
+        assert state["Status"] in ("exited", "running"), state
+        assert not state["StartedAt"].startswith("0001"), state
+        if not state["Running"] and not state["Error"]:
+            assert state["ExitCode"] == 137, state
+            assert not state["FinishedAt"].startswith("0001"), state
 
     def _told(self, kind: str, status: int, answer: Any) -> None:
         """Who asked hears of it, in words, unless nobody is there to say so."""
@@ -182,17 +206,18 @@ def scene() -> Iterator[Scene]:
     engine.assert_clean()
 
 
+@pytest.mark.parametrize("ran", [False, True], ids=["first", "again"])
 @pytest.mark.parametrize("kind", ["kill", "full"])
-def test_every_step_of_a_start(scene: Scene, kind: str) -> None:
+def test_every_step_of_a_start(scene: Scene, kind: str, ran: bool) -> None:
     """Whoever is killed, or finds no room: the container runs or does not, says why, and starts when asked again."""
-    steps = kinds(scene.turn(""))
+    steps = kinds(scene.turn("", ran=ran))
     assert {role for role, _, _ in steps} >= {"wherryd", "spawner", "monitor", "launch", "process 1"}
     if kind == "full":
         steps = [step for step in steps if step[1].partition(" ")[0] in MAY_BE_FULL]
     met = 0
     for step in steps:
         try:
-            seen = scene.turn(kind, step)
+            seen = scene.turn(kind, step, ran=ran)
         except Exception as error:
             raise AssertionError(f"{kind} at {step}") from error
         met += step in seen

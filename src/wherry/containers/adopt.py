@@ -193,6 +193,7 @@ async def _never_ran(context: Context, container: Container, state: dict[str, An
     from wherry.containers.start import undo, worded
 
     failure = _end_of(context, container, state).error or to_wire(MonitorLost(exits.LOST))
+    _from_record(context, container)
     await undo(context, container, worded(from_wire(failure)))
 
 
@@ -270,7 +271,15 @@ def _note_power_loss(context: Context, container: Container) -> None:
 
 
 def _from_record(context: Context, container: Container) -> None:
+    """Take the state of a container that does not run from its last exit, or from the run before a failed start."""
+    former = records.load_former_exit(context.roots, container.id)
     record = records.load_exit(context.roots, container.id)
+    if record is None and former is not None:
+        record = former
+    elif record is not None and not record.started_at and former is not None:
+        # a monitor's word on a start that failed: it knows of no run before
+        record.started_at = former.started_at
+        records.save_exit(context.roots, container.id, record)
     if record is None:
         return
     container.exit = record

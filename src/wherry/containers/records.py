@@ -45,8 +45,17 @@ def load(roots: Roots, id_: str) -> Record:
 
 def load_exit(roots: Roots, id_: str) -> ExitRecord | None:
     """Read `exit.json`; None where no exit was recorded (or what is there is unreadable: then the exit is lost)."""
+    return _read_exit(f"{roots.container(id_)}/exit.json")
+
+
+def load_former_exit(roots: Roots, id_: str) -> ExitRecord | None:
+    """Read how the run before the last start ended (`former-exit.json`); None where there is none."""
+    return _read_exit(f"{roots.container(id_)}/former-exit.json")
+
+
+def _read_exit(path: str) -> ExitRecord | None:
     try:
-        with open(f"{roots.container(id_)}/exit.json", "rb") as file:
+        with open(path, "rb") as file:
             return exit_from(msgspec.json.decode(file.read()))
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
@@ -62,10 +71,11 @@ def exit_from(value: dict[str, Any]) -> ExitRecord:
     return msgspec.convert({name: part for name, part in value.items() if part is not None}, ExitRecord)
 
 
-def clear_exit(roots: Roots, id_: str) -> None:
-    """Forget the last exit, before a new start."""
+def put_exit_aside(roots: Roots, id_: str) -> None:
+    """Keep the last exit as the former one, before a new start: should that come to nothing, it is still the last."""
+    directory = roots.container(id_)
     try:
-        os.unlink(f"{roots.container(id_)}/exit.json")
+        os.rename(f"{directory}/exit.json", f"{directory}/former-exit.json")
     except FileNotFoundError:
         return
 

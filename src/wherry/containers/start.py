@@ -133,7 +133,7 @@ async def _start(
             await promised.enter_async_context(descriptors.room(f"cannot start container {container.name}", need))
         await copying.settle(context, container)
         if container.record.started_once:
-            records.clear_exit(context.roots, container.id)
+            records.put_exit_aside(context.roots, container.id)
             upper.ensure_free(f"{context.roots.container(container.id)}/upper")
         container.record.started_once = True
         late.check(container.record.config, container.record.host_config)
