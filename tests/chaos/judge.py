@@ -97,18 +97,25 @@ class Judge:
             self.find(f"http://{place}/ answers {said}, not one of {sorted(wanted)}")
 
     def _named(self, running: dict[str, Any]) -> None:
-        """Those on the shared network find one another by name."""
-        members = ask(self._engine, "GET", f"/networks/{SHARED_NETWORK}")["Containers"].values()
-        addresses = {one["Name"]: one["IPv4Address"].partition("/")[0] for one in members}
+        """Those on the shared network find one another by name, there or on another network that both are on."""
         here = sorted(name for name, box in running.items() if SHARED_NETWORK in box.networks)
+        places = {name: self._places(name) for name in here}
         for asks, asked in zip(here, here[1:] + here[:1], strict=True):
+            common = {address for network, address in places[asked].items() if network in places[asks]}
+            said = ""
 
-            def found(asks: str = asks, asked: str = asked) -> bool:
+            def found(asks: str = asks, asked: str = asked, common: set[str] = common) -> bool:
+                nonlocal said
                 said = self._engine.docker("exec", asks, "nslookup", asked, check=False).out
-                return f"Address: {addresses.get(asked)}\n" in said
+                return any(f"Address: {address}\n" in said for address in common)
 
             if not _within(_PATIENCE, found):
-                self.find(f"{asks} does not find {asked} by name")
+                self.find(f"{asks} does not find {asked} by name at one of {common}: {said!r}")
+
+    def _places(self, name: str) -> dict[str, str]:
+        """The IPv4 addresses of a container by network."""
+        shown = place_of(ask(self._engine, "GET", f"/containers/{name}/json"))
+        return {network: address for network, (address, _) in shown["Networks"].items()}
 
     def quiet(self) -> None:
         """Background work has ended, and nothing of what has ended is left, while what lives goes on."""
