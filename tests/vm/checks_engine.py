@@ -145,6 +145,30 @@ def check_update_and_stats(engine: Engine) -> None:
     assert used["networks"]["eth0"]["rx_packets"] >= 0
 
 
+def check_account_files_that_are_descriptors_of_ours(engine: Engine) -> None:
+    """A link from /etc/passwd through what a process of ours has open gives no account, at a start and in an exec."""
+    accounts = "root:x:0:0::/:/bin/sh\nevil:x:4242:4242::/:/bin/sh\n"
+    place = engine.base / "accounts"
+    place.write_text(accounts)
+    etc = engine.base / "etc"
+    etc.mkdir()
+    passwd = etc / "passwd"
+    passwd.write_text(accounts)
+    engine.run_detached("held", "-v", f"{etc}:/etc")
+    start = ("run", "--rm", "-v", f"{etc}:/etc", "-u", "evil", "busybox", "id", "-u")
+    join = ("exec", "-u", "evil", "held", "id", "-u")
+    for command in (start, join):
+        assert engine.wherry(*command).out == "4242\n"
+    ours = [*(f"fd/{number}" for number in range(12)), "cwd", "root"]
+    for link in (f"/proc/self/{one}/{'../' * 12}{str(place).lstrip('/')}" for one in ours):
+        passwd.unlink()
+        passwd.symlink_to(link)
+        for command in (start, join):
+            done = engine.wherry(*command, check=False)
+            assert done.code in (125, 126), (link, done)
+            assert "passwd" in done.out + done.err, (link, done)
+
+
 def check_what_v2_lacks(engine: Engine) -> None:
     """What only v1 can do is discarded with Docker's warning; block I/O is limited, in v2's files."""
     limits = {
