@@ -41,6 +41,10 @@ def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> 
         select.select([], [], [], 0.01)
 
 
+# for an engine to begin or to end, on a machine that does ten other things
+_PATIENCE = 120.0
+
+
 class EngineProcess:
     """A wherryd with unique roots.
 
@@ -103,7 +107,7 @@ class EngineProcess:
             assert self.process.poll() is None, f"wherryd ended: {self.log.read_text()[-3000:]}"
             return self.docker("version", check=False).code == 0
 
-        until(answers, "wherryd answers", 30)
+        until(answers, "wherryd answers", _PATIENCE)
 
     def launch(self) -> None:
         """Execute wherryd; it may not answer yet."""
@@ -120,7 +124,7 @@ class EngineProcess:
         """End wherryd by SIGTERM; its containers go on."""
         if self.process is not None:
             self.process.terminate()
-            assert self.process.wait(30) == 0, self.log.read_text()[-3000:]
+            assert self.process.wait(_PATIENCE) == 0, self.log.read_text()[-3000:]
             self.process = None
 
     def kill(self) -> None:
@@ -181,7 +185,7 @@ class EngineProcess:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(30)
+                self.process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(10)
