@@ -70,7 +70,7 @@ def test_failures_of_the_start_period_do_not_count(with_bench: Run) -> None:
 
     async def test(bench: Bench) -> None:
         container = bench.container()
-        await shell(container, "exit 1", start_period=1500, start_interval=20, interval=60_000, retries=1)
+        await shell(container, "exit 1", start_period=20_000, start_interval=20, interval=60_000, retries=1)
         for _ in range(5):
             event = await container.event("health")
             assert (event["status"], event["streak"]) == ("starting", 0)
@@ -90,10 +90,10 @@ def test_a_probe_that_takes_too_long_is_killed(with_bench: Run) -> None:
 
     async def test(bench: Bench) -> None:
         container = bench.container()
-        await shell(container, "echo begun; sleep 77 & sleep 78", timeout=200, retries=1)
+        await shell(container, "echo begun; sleep 77 & sleep 78", timeout=1500, retries=1)
         event = await container.event("health")
         assert (event["status"], event["entry"]["code"]) == ("unhealthy", -1)
-        assert event["entry"]["output"] == "Health check exceeded timeout (200ms): begun\n"
+        assert event["entry"]["output"] == "Health check exceeded timeout (1.5s): begun\n"
         await container.request("freeze", on=True)
         pids = (await container.request("pids"))["pids"]
         words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
