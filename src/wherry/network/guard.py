@@ -48,6 +48,7 @@ class Watcher:
         self._watch: Watch | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._acting: asyncio.Future[None] | None = None
 
     def start(self, *, act: bool = False) -> None:
         """Begin to watch; needs a running loop. With `act` it is also done once at the beginning.
@@ -62,7 +63,7 @@ class Watcher:
             self._changed.set()
 
     async def close(self) -> None:
-        """Stop watching."""
+        """Stop watching. What is being done is waited for: a thread is not cancelled, and would undo what follows."""
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
@@ -71,6 +72,8 @@ class Watcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._acting is not None:
+            await asyncio.gather(self._acting, return_exceptions=True)
 
     def _news(self) -> None:
         if self._watch is not None and self._watch.drain():
@@ -81,8 +84,9 @@ class Watcher:
             await self._changed.wait()
             await asyncio.sleep(self._settle)
             self._changed.clear()
+            self._acting = asyncio.ensure_future(asyncio.to_thread(self._act))
             try:
-                await asyncio.to_thread(self._act)
+                await asyncio.shield(self._acting)
             except KernelError as error:
                 _log.error("%s changed, and the engine cannot follow: %s", self._what, error)
 
