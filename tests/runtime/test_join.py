@@ -1,11 +1,19 @@
 """Processes executed in a running container."""
 
 import os
+import socket
+import time
+from array import array
 
 import pytest
 
-from tests.runtime.conftest import Box
-from wherry.errors import CommandNotFound, InvalidArgument, KernelError, NotRunning
+from tests.e2e.harness import until
+from tests.runtime.conftest import CAPABILITIES, Box
+from tests.tracer import attack, tracing
+from wherry.errors import CommandNotFound, HostileInput, InvalidArgument, KernelError, NotRunning
+from wherry.linux.process import children
+from wherry.runtime import join
+from wherry.runtime.joiner import Joiner
 
 pytestmark = pytest.mark.root
 
@@ -87,3 +95,53 @@ def test_working_directory_by_descriptor_is_refused(box: Box) -> None:
     for number in range(3, 24):
         with pytest.raises(KernelError):
             box.join(launched, "true", cwd=f"/proc/self/fd/{number}")
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["one memory", "a fork"])
+def test_attack_a_joining_process_is_traced(box: Box, monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    """Whoever has CAP_SYS_PTRACE in the container never meets a process that has more than the container."""
+    sentinel = box.directory / "sentinel"
+    sentinel.write_text("of the host")
+    kinds = ("bounding", "effective", "permitted")
+    box.config["process"]["capabilities"] = {key: [*CAPABILITIES, "CAP_SYS_PTRACE"] for key in kinds}
+    if not held:  # where the parent may not trace
+        monkeypatch.setattr(join, "hold_after_vfork", lambda _pid: False)
+    launched = box.start("sleep", "1000")
+    with tracing(launched.pid, sentinel) as tracer:
+        attack(tracer, lambda: box.join(launched, "sleep", "0.1"))
+
+
+@pytest.mark.parametrize("lie", ["b{process_one}", "b{test}", "b1", "b99999999999", "b", "f", "b12x", "x", "{long}"])
+def test_attack_a_traced_member_lies(box: Box, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
+    """A member that says something else than its pid is ended."""
+    launched = box.start("sleep", "1000")
+    assert box.join(launched, "true") == (0, "")
+    before = children()
+    began = time.clock_gettime(time.CLOCK_BOOTTIME) + 0.05  # later than process 1, in ticks of the clock
+    until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > began, "time has passed")
+    said = lie.format(process_one=launched.pid, test=os.getpid(), long="b" * 5000).encode()
+
+    def say(joiner: Joiner, _word: bytes, _number: int | None) -> None:
+        joiner._words._sock.sendmsg([said], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [0]))])
+
+    monkeypatch.setattr(Joiner, "_say", say)
+    with pytest.raises((HostileInput, KernelError)):
+        box.join(launched, "sleep", "1000")
+    # a copy of the descriptor that was sent, or the process, would be found by the fixture
+    assert children() == before
+
+
+def test_attack_a_traced_member_keeps_the_channel(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that does not end with the exec does not keep its caller."""
+    launched = box.start("sleep", "1000")
+    execute = os.execve
+
+    def keep(path: str, args: tuple[str, ...], environment: dict[str, str]) -> None:
+        if os.fork() == 0:
+            os.close(1)
+            os.close(2)
+            time.sleep(1000)  # it ends with the container
+        execute(path, args, environment)
+
+    monkeypatch.setattr(os, "execve", keep)
+    assert box.join(launched, "echo", "there") == (0, "there\n")

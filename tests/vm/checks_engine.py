@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.harness import EngineProcess, until
+from tests.tracer import attack, tracing
 from wherry.client.address import parse
 from wherry.client.errors import CannotConnect
 from wherry.client.http import Client
@@ -230,6 +231,15 @@ def check_pause(engine: Engine) -> None:
     engine.post("held", "pause")
     engine.wherry("rm", "-f", "held")
     until(lambda: not group.exists(), "the cgroup is removed")
+
+
+def check_traced_exec(engine: Engine) -> None:
+    """A container that may trace every process meets none of an exec that has more than it."""
+    engine.run_detached("tracing", "--cap-add", "SYS_PTRACE")
+    sentinel = engine.base / "sentinel"
+    sentinel.write_text("of the host")
+    with tracing(engine.inspect("tracing", ".State.Pid"), sentinel) as tracer:
+        attack(tracer, lambda: engine.wherry("exec", "tracing", "sleep", "0.5"), rounds=3)
 
 
 def check_branches_inside(engine: Engine) -> None:

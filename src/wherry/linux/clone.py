@@ -13,8 +13,11 @@ from wherry.errors import KernelError
 from wherry.linux import signals
 from wherry.linux.process import PR_GET_DUMPABLE, PR_SET_DUMPABLE, prctl
 
+CLONE_VM = 0x00000100
 CLONE_PIDFD = 0x00001000
+CLONE_VFORK = 0x00004000
 CLONE_PARENT = 0x00008000
+CLONE_PARENT_SETTID = 0x00100000
 CLONE_INTO_CGROUP = 0x200000000
 
 _SYS_CLONE3 = 435
@@ -43,6 +46,9 @@ _python = ctypes.PyDLL(None, use_errno=True)
 _clone3 = _python["syscall"]
 _clone3.restype = ctypes.c_long
 _clone3.argtypes = (ctypes.c_long, ctypes.POINTER(_CloneArgs), ctypes.c_size_t)
+_raw = ctypes.PyDLL(None, use_errno=True)["syscall"]
+_raw.restype = ctypes.c_long
+_raw.argtypes = (ctypes.c_long,) * 7
 _before = ctypes.pythonapi["PyOS_BeforeFork"]
 _after_parent = ctypes.pythonapi["PyOS_AfterFork_Parent"]
 _after_child = ctypes.pythonapi["PyOS_AfterFork_Child"]
@@ -96,6 +102,36 @@ def clone(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -
     if pid < 0:
         raise KernelError("clone3", number, None)
     return pid, pidfd.value
+
+
+def fork_by(number: int, *arguments: int, hooks: bool = True) -> int:
+    """Fork by a system call of the caller's choice, as `clone` does it otherwise. The caller is not dumpable and has no
+    signal handlers.
+
+    Args:
+        number: of clone(2) on this machine.
+        arguments: its six registers.
+        hooks: run the interpreter's; a child that takes over the parent's memory, which never runs again, needs none.
+
+    Returns:
+        In the parent the pid; in the child 0.
+
+    Raises:
+        KernelError: the call failed; there is no child.
+    """
+    if hooks:
+        _before()
+    pid: int = _raw(number, *arguments)
+    if pid == 0:
+        if hooks:
+            _after_child()
+        return 0
+    code = ctypes.get_errno()
+    if hooks:
+        _after_parent()
+    if pid < 0:
+        raise KernelError("clone", code)
+    return pid
 
 
 def reap(pidfd: int, seconds: float | None = None) -> int | None:

@@ -8,6 +8,9 @@ from wherry.errors import KernelError
 from wherry.linux import signals
 from wherry.linux.libc import libc
 
+PTRACE_SEIZE = 0x4206
+PTRACE_O_TRACEVFORKDONE = 0x20
+PTRACE_O_EXITKILL = 0x100000
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
@@ -35,6 +38,9 @@ _close_range.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_u
 _keyctl = libc["syscall"]
 _keyctl.restype = ctypes.c_long
 _keyctl.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
+_ptrace = libc["ptrace"]
+_ptrace.restype = ctypes.c_long
+_ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _setdomainname = libc["setdomainname"]
 _setdomainname.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
 _sethostname = libc["sethostname"]
@@ -152,6 +158,54 @@ def is_alive(pid: int, started: int | None) -> bool:
     return fields[0] not in "ZXx" and (started is None or int(fields[19]) == started)
 
 
+def hold_after_vfork(pid: int) -> bool:
+    """Have a child of ours stop where its vfork(2) would return (ptrace(2)): it runs no instruction any more, and is
+    only to be killed. It dies with the caller.
+
+    Returns:
+        False: the caller may not trace it.
+    """
+    return bool(_ptrace(PTRACE_SEIZE, pid, None, PTRACE_O_TRACEVFORKDONE | PTRACE_O_EXITKILL) == 0)
+
+
+def children(name: str = "") -> "list[int]":
+    """Children of this process, dead ones too; with `name` only those whose name that is (comm(5)). Reads all of /proc:
+    for what is rare."""
+    found, own = [], str(os.getpid())
+    for word in os.listdir("/proc"):
+        if not word.isdigit():
+            continue
+        try:
+            if stat_fields(word)[1] == own and (not name or comm(word) == name):
+                found.append(int(word))
+        except KernelError:
+            continue  # gone
+    return found
+
+
+def comm(pid: "int | str") -> str:
+    """The name of a process (comm(5)), which a dead one keeps.
+
+    Raises:
+        KernelError: there is no such process.
+    """
+    path = f"/proc/{pid}/comm"
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError as error:
+        raise KernelError("read comm", error.errno or 0, path) from None
+
+
+def has_executed(pid: int) -> bool:
+    """Whether a fork of ours executes another program by now, whose name it gets a moment later. A dead one is not told
+    apart from one that does not."""
+    try:
+        return not os.path.samefile(f"/proc/{pid}/exe", "/proc/self/exe")
+    except OSError:
+        return False
+
+
 def close_from(first: int, *, keep: "tuple[int, ...]" = ()) -> None:
     """Close every descriptor from `first` on, except `keep`."""
     for fd in sorted(keep):
@@ -183,6 +237,11 @@ def new_session_keyring() -> None:
         number = ctypes.get_errno()
         if number not in (errno.ENOSYS, errno.EPERM):
             raise KernelError("keyctl", number)
+
+
+def set_name(name: str) -> None:
+    """Name this thread (comm(5)); 15 characters count."""
+    libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def set_hostname(name: str) -> None:

@@ -102,7 +102,7 @@ class Checkpoint:
         try:
             if not self._paused:
                 self._sandbox.freeze(True)
-            Helper(self._loop, lambda _born: self._dump(), lambda: None, self._done, str(self._launch["id"]))
+            Helper(self._loop, self._dump, lambda: None, self._done, str(self._launch["id"]))
         except WherryError as error:
             self._done({}, {}, error)
 

@@ -9,13 +9,12 @@ import ctypes
 import os
 
 from wherry.linux import signals
-from wherry.linux.libc import libc
+from wherry.linux.process import set_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_PR_SET_NAME = 15
 _ARG_START, _ARG_END = 47, 48  # fields 48 and 49 of /proc/<pid>/stat, counted from 0
 
 _argument_area: "tuple[int, int]" = (0, 0)
@@ -38,7 +37,7 @@ def remember_arguments() -> None:
 
 def set_title(name: str, detail: str = "") -> None:
     """Name this process: `name` (15 characters count) for `ps -o comm`, with `detail` for its command line."""
-    libc.prctl(_PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0)
+    set_name(name)
     address, size = _argument_area
     if size > 1:
         title = f"{name} {detail}".strip().encode()[: size - 1]

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from wherry.linux.loop import Loop
 
+watched: "set[int]" = set()
+"""Children of this monitor that are known, except helpers."""
+
 
 def watch_child(loop: "Loop", pid: int, pidfd: int, on_exit: "Callable[[int, int | None], None]") -> None:
     """Reap `pid` when it ends, then call `on_exit(code, signal)`.
@@ -25,6 +28,7 @@ def watch_child(loop: "Loop", pid: int, pidfd: int, on_exit: "Callable[[int, int
         done, status = os.waitpid(pid, os.WNOHANG)
         if done == 0:
             return
+        watched.discard(pid)
         loop.unwatch(pidfd)
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
@@ -33,4 +37,5 @@ def watch_child(loop: "Loop", pid: int, pidfd: int, on_exit: "Callable[[int, int
         else:
             on_exit(code, None)
 
+    watched.add(pid)
     loop.watch(pidfd, IN, ready)

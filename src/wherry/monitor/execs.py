@@ -143,11 +143,11 @@ class Execs:
         self._starting.add(exec_id)
         Helper(
             self._loop,
-            lambda born: self._sandbox.join(init_pid, message, stdio, born),
+            lambda: self._sandbox.join(init_pid, message, stdio),
             _abandon,
             done,
             exec_id,
-            reports=True,
+            may_try_again=True,
         )
         streams.close_child_ends()
 

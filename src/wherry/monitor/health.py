@@ -241,10 +241,10 @@ class _Probe:
         os.set_blocking(self._pipe, False)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
-        def join(born: "Callable[[int], None]") -> "tuple[dict[str, Any], dict[str, int]]":
+        def join() -> "tuple[dict[str, Any], dict[str, int]]":
             with open(path, "rb") as file:
                 message = loads(file.read())
-            return sandbox.join(init_pid, message, (null, theirs, theirs), born)
+            return sandbox.join(init_pid, message, (null, theirs, theirs))
 
         def started(values: "dict[str, Any]", given: "dict[str, int]", error: "WherryError | None") -> None:
             if error is not None:
@@ -259,7 +259,7 @@ class _Probe:
 
         try:
             loop.watch(self._pipe, IN, lambda _bits: self._read())
-            Helper(loop, join, lambda: None, started, reports=True)
+            Helper(loop, join, lambda: None, started, may_try_again=True)
         finally:
             os.close(theirs)
             os.close(null)

@@ -4,20 +4,23 @@ Planning and starting a process touches a few megabytes of what the monitor shar
 kernel. So a helper does it and ends. The process it started becomes the monitor's own child (PR_SET_CHILD_SUBREAPER is
 on while a helper runs), to be reaped by the monitor as if it had started it.
 
-A helper may be killed. So that the monitor knows what it had started by then, it reports the process while that still
-waits to be let go; the monitor ends it, and sees by its name whether it had executed its program.
+A helper may be killed. What it has left is then a child of the monitor that nobody knows. The monitor ends that, and
+sees by its name whether it had executed its program.
 """
 
 import gc
 import os
+import time
 
-from wherry.errors import NotBegun, Unavailable, WherryError, from_wire, to_wire
+from wherry.errors import KernelError, NotBegun, Unavailable, WherryError, from_wire, to_wire
 from wherry.linux.channel import Channel, close_all, pair
 from wherry.linux.libc import libc
 from wherry.linux.loop import IN
-from wherry.linux.process import pidfd_send_signal, stat_fields
+from wherry.linux.process import children, comm, has_executed, pidfd_send_signal, stat_fields
 from wherry.linux.signals import SIGKILL
 from wherry.monitor.child import fork, set_title
+from wherry.monitor.children import watched
+from wherry.runtime.joiner import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +29,15 @@ if TYPE_CHECKING:
 
     from wherry.linux.loop import Loop
 
-    Born = Callable[[int], None]
-    Action = Callable[[Born], tuple[dict[str, Any], dict[str, int]]]
+    Action = Callable[[], tuple[dict[str, Any], dict[str, int]]]
     Done = Callable[[dict[str, Any], dict[str, int], WherryError | None], None]
 
 _PR_SET_CHILD_SUBREAPER = 36
-_TITLE = "wherry-launch"
+_TITLE = NAME
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SESSION, _START = 3, 19  # of `stat_fields`
 
-_running = 0
+_running: "dict[int, Helper]" = {}
 
 
 class Helper:
@@ -41,16 +45,16 @@ class Helper:
 
     Args:
         loop: the monitor's.
-        action: what the helper does: returns values and descriptors for the monitor. It is given a function to report
-            the pid of a process that it has made, before that process is let go.
+        action: what the helper does: returns values and descriptors for the monitor. A process that it makes and leaves
+            leads a session before it executes.
         undo: called in the helper when the monitor is not there any more to take them.
-        done: called in the monitor with values and descriptors (owned by it), or with the error. `NotBegun`: the helper
-            was killed, and no program that it reported has run. `Unavailable`: it was killed later, or reports none.
+        done: called in the monitor with values and descriptors (owned by it), or with the error. `Unavailable`: the
+            helper was killed. `NotBegun`: so it was, and no program of it had run.
         detail: what `ps` shows of it.
-        reports: it reports what it makes.
+        may_try_again: tell those two apart.
     """
 
-    __slots__ = ("_born", "_channel", "_done", "_loop", "_pid", "_reports")
+    __slots__ = ("_channel", "_done", "_executed", "_loop", "_may_try_again", "_pid", "_since")
 
     def __init__(
         self,
@@ -60,18 +64,18 @@ class Helper:
         done: "Done",
         detail: str = "",
         *,
-        reports: bool = False,
+        may_try_again: bool = False,
     ) -> None:
-        global _running
-        self._born = 0
-        self._reports = reports
+        self._executed = False
+        self._may_try_again = may_try_again
+        self._since = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
         self._loop = loop
         self._done = done
         self._channel, theirs = pair()
         if not _running:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _running += 1
         self._pid = fork(lambda: _work(theirs, action, undo, detail))
+        _running[self._pid] = self
         theirs.close()
         self._channel.sock.setblocking(False)
         loop.watch(self._channel.fileno(), IN, self._ready)
@@ -81,26 +85,21 @@ class Helper:
         os.kill(self._pid, SIGKILL)  # not reaped yet: the number is its own
 
     def _ready(self, _bits: int) -> None:
-        global _running
         try:
             received = self._channel.receive()
         except BlockingIOError:
             return
         except (OSError, WherryError):
             received = None
-        if received is not None and "born" in received[0]:
-            self._born = int(received[0]["born"])
-            return
         self._loop.unwatch(self._channel.fileno())
         self._channel.close()
         # what it started is ours only when it is gone; it has nothing more to do
         os.waitpid(self._pid, 0)
-        _running -= 1
-        if not _running:
-            libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        del _running[self._pid]
         if received is None:
-            self._killed()
+            self._end_strays()
             return
+        self._settle()
         values, fds = received
         if "error" in values:
             close_all(list(fds.values()))
@@ -108,49 +107,63 @@ class Helper:
         else:
             self._done(values, fds, None)
 
+    def _settle(self) -> None:
+        if not _running:
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+    def _end_strays(self) -> None:
+        """The helper was killed: end what it left, one after the other. A pid namespace stays as long as a process of
+        it is not reaped."""
+        for pid in children():
+            if pid in watched or pid in _running or not self._is_stray(pid):
+                continue
+            pidfd = os.pidfd_open(pid)
+            pidfd_send_signal(pidfd, SIGKILL)
+            self._loop.watch(pidfd, IN, lambda _bits, pid=pid, pidfd=pidfd: self._ended(pid, pidfd))  # type: ignore[misc]
+            return
+        self._settle()
+        self._killed()
+
+    def _is_stray(self, pid: int) -> bool:
+        try:
+            if comm(pid) == _TITLE and not has_executed(pid):
+                return True
+            # the monitor may have got others: it is everybody's subreaper while a helper runs
+            fields = stat_fields(pid)
+            return int(fields[_SESSION]) == pid and int(fields[_START]) >= self._since
+        except KernelError:
+            return False  # gone
+
+    def _ended(self, pid: int, pidfd: int) -> None:
+        self._loop.unwatch(pidfd)
+        os.close(pidfd)
+        try:
+            executed = comm(pid) != _TITLE
+            os.waitpid(pid, 0)
+        except (KernelError, ChildProcessError):
+            executed = False  # another helper was killed too, and its end has reaped this one
+        if executed:
+            # it may be one of another helper that was killed at the same time
+            for helper in (self, *_running.values()):
+                helper._executed = True
+        self._end_strays()  # it may have left one itself
+
     def _killed(self) -> None:
         words = f"the process that was to start it ({_TITLE}, {self._pid}) was killed"
-        if not self._reports:
-            self._done({}, {}, Unavailable(words))
-            return
-        not_begun = NotBegun(f"{words} before the program ran")
-        # one that the helper itself had reaped, because it failed, is nobody's any more
-        if not self._born or not _is_child(self._born):
-            self._done({}, {}, not_begun)
-            return
-        pid, pidfd = self._born, os.pidfd_open(self._born)
-        pidfd_send_signal(pidfd, SIGKILL)
-
-        def ended(_bits: int) -> None:
-            self._loop.unwatch(pidfd)
-            os.close(pidfd)
-            executed = _name(pid) != _TITLE
-            os.waitpid(pid, 0)
-            self._done(
-                {}, {}, Unavailable(f"{words} while the program began, which was ended") if executed else not_begun
-            )
-
-        self._loop.watch(pidfd, IN, ended)
-
-
-def _is_child(pid: int) -> bool:
-    try:
-        return int(stat_fields(pid)[1]) == os.getpid()
-    except WherryError:
-        return False
-
-
-def _name(pid: int) -> str:
-    """The name of a process, which a zombie keeps."""
-    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().rstrip("\n")
+        if not self._may_try_again:
+            error: WherryError = Unavailable(words)
+        elif self._executed:
+            error = Unavailable(f"{words} while the program began, which was ended")
+        else:
+            error = NotBegun(f"{words} before the program ran")
+        self._done({}, {}, error)
 
 
 def _work(channel: Channel, action: "Action", undo: "Callable[[], None]", detail: str) -> None:
     gc.disable()  # it would look at, and so copy, every page
     set_title(_TITLE, detail)
     try:
-        values, fds = action(lambda pid: channel.send({"born": pid}))
+        values, fds = action()
     except BaseException as error:  # noqa: BLE001 - told to the monitor
         channel.send({"error": to_wire(error)})
         return

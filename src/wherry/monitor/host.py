@@ -23,7 +23,6 @@ from wherry.runtime.launch import Launched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from wherry.linux.loop import Loop
@@ -83,7 +82,6 @@ class HostProcess(Group):
         _init_pid: int,
         _message: "dict[str, Any]",
         _stdio: "tuple[int, int, int] | None",
-        _born: "Callable[[int], None]",
     ) -> "tuple[dict[str, Any], dict[str, int]]":
         """Nothing is executed in a helper; raises NotSupported."""
         raise NotSupported("nothing can be executed in a helper")

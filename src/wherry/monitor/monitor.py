@@ -155,7 +155,7 @@ class Monitor:
             stdio = None if tty else streams.open_pipes()
             self._helper = Helper(
                 self._loop,
-                lambda _born: self._sandbox.launch(launch, fds, stdio),
+                lambda: self._sandbox.launch(launch, fds, stdio),
                 self._sandbox.remove_cgroup,
                 lambda values, given, error: self._launched(streams, values, given, error),
                 launch["id"],

@@ -52,4 +52,4 @@ def rewire(
         close_all(list(ports.values()))
         reply({"endpoints": sandbox.endpoints}, error)
 
-    Helper(loop, lambda _: (sandbox.rewire(attach, detach, routes), {}), lambda: None, done, str(record.values["id"]))
+    Helper(loop, lambda: (sandbox.rewire(attach, detach, routes), {}), lambda: None, done, str(record.values["id"]))

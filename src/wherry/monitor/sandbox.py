@@ -19,7 +19,6 @@ from wherry.runtime.sources import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from wherry.linux.loop import Loop
@@ -230,7 +229,6 @@ class Sandbox(Group):
         init_pid: int,
         message: "dict[str, Any]",
         stdio: "tuple[int, int, int] | None",
-        born: "Callable[[int], None]",
     ) -> "tuple[dict[str, Any], dict[str, int]]":
         """Start a process beside process 1; runs in a helper, whose values and descriptors go to `taken`.
 
@@ -238,7 +236,6 @@ class Sandbox(Group):
             init_pid: process 1.
             message: the `exec` request: `process`, `seccomp`, `socketcalls` and `console_size` count here.
             stdio: the child's ends, or None for a terminal.
-            born: told of its pid before it is let go.
 
         Raises:
             WherryError: as `runtime.join.join`.
@@ -253,7 +250,6 @@ class Sandbox(Group):
                 cgroup=self._cgroup,
                 seccomp=_read(message["seccomp"]) if message.get("seccomp") else None,
                 socketcalls=bool(message.get("socketcalls")),
-                born=born,
             )
         )
 

@@ -8,7 +8,8 @@ Describe, then do: a configuration becomes a plan of plain values, and one execu
     execute.py         start a container: the child's side
     rootfs.py          mounts, masks, the way into the root                       devices.py  device files, console
     become.py          the last steps before the exec, for start and exec alike   command.py  find and execute
-    join.py            a further process in a running container
+    join.py            a further process in a running container: the parent's side
+    joiner.py          the same: the child's side                                 last_calls.py  not for its filter
     hooks.py           OCI hooks                                                  stdio.py  what goes in and comes out
     cgroups/           limits                                                     seccomp*.py  system-call filters
     socketcall.py      which processes may make sockets by socketcall(2)          caller.py  stand in for a process

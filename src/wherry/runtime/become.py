@@ -1,4 +1,4 @@
-"""The last steps of a child, in the container: from Python with every right to the program with its own.
+"""The last steps of a child, in the container: from Python with every right to what its program may have.
 
 Used by `launch` and `join`. Nothing here may import or decode for the first time: the files are the container's.
 """
@@ -22,8 +22,8 @@ from wherry.runtime.process_plan import host_capabilities
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
+    from wherry.runtime.last_calls import LastCalls
     from wherry.runtime.process_plan import ProcessPlan
 
 _CODECS = ("utf-8", "ascii", "latin-1")
@@ -83,13 +83,15 @@ class Confinement:
     Args:
         program: compiled, or None: it is not confined.
         socketcalls: somebody takes its listener and answers socketcall(SYS_SOCKET), see `socketcall`.
+        last: calls that it lets pass, or None.
     """
 
-    __slots__ = ("_socketcalls", "program")
+    __slots__ = ("_last", "_socketcalls", "program")
 
-    def __init__(self, program: bytes | None, *, socketcalls: bool) -> None:
+    def __init__(self, program: bytes | None, *, socketcalls: bool, last: "LastCalls | None" = None) -> None:
         self.program = program
         self._socketcalls = socketcalls
+        self._last = last
 
     def install(self, path: str, *, may_ask: bool) -> int | None:
         """Confine this process for good.
@@ -107,11 +109,14 @@ class Confinement:
         if self.program is None:
             return None
         if self._socketcalls and may_ask and socketcall.concerns(path):
-            listener = install_asking_filter(socketcall.asking(self.program))
+            listener = install_asking_filter(self._passing(socketcall.asking(self.program)))
             if listener is not None:
                 return listener
-        install_filter(self.program)
+        install_filter(self._passing(self.program))
         return None
+
+    def _passing(self, program: bytes) -> bytes:
+        return program if self._last is None else self._last.passing(program)
 
 
 def isolate() -> None:
@@ -146,14 +151,14 @@ def become(
     labels: Labels,
     keyring: bool,
     persona: int | None = None,
-    before_exec: "Callable[[], None] | None" = None,
-    announce: "Callable[[], None]",
+    before_filter: "Callable[[], None] | None" = None,
     lend: "Callable[[int], None]",
     keep: "tuple[int, ...]",
     preserve: int = 0,
-) -> "NoReturn":
-    """Take on limits, ids, capabilities and filter, and execute. Stdio is connected already; the root is entered, and
-    before that `inodes.prepare_briefly` was called.
+    processes: int = 0,
+) -> "tuple[str, dict[str, str]]":
+    """Take on limits, ids, capabilities and filter. Stdio is connected already; the root is entered, and before that
+    `inodes.prepare_briefly` was called.
 
     Args:
         plan: what to become.
@@ -161,11 +166,14 @@ def become(
         labels: opened before the root was entered.
         keyring: join a new session keyring.
         persona: personality(2), or None.
-        before_exec: called when the program was found and all is confined (waits for `start`, runs hooks).
-        announce: called directly before the exec.
+        before_filter: called when the program was found and all else is done (waits for `start`, runs hooks).
         lend: gets the listener of the filter, if it has one; it is closed afterwards.
-        keep: close-on-exec descriptors that stay open until then.
+        keep: close-on-exec descriptors that stay open.
         preserve: how many descriptors from 3 on the program inherits.
+        processes: how many more than the plan's RLIMIT_NPROC are allowed, as far as that can be had.
+
+    Returns:
+        Where the program is, and its environment: for `command.execute`.
 
     Raises:
         WherryError: a step failed. The process must end.
@@ -180,7 +188,7 @@ def become(
         uid, gid, groups = _identify(plan, environment)
     finally:
         inodes.forget()
-    _limit(plan)
+    _limit(plan, processes)
     if plan.no_new_privileges:
         p.prctl(p.PR_SET_NO_NEW_PRIVS, 1, what="prctl PR_SET_NO_NEW_PRIVS")
     try:
@@ -212,8 +220,8 @@ def become(
     p.close_from(3 + preserve, keep=keep)
     for fd in range(3, 3 + preserve):
         os.set_inheritable(fd, True)
-    if before_exec is not None:
-        before_exec()
+    if before_filter is not None:
+        before_filter()
     if confinement.program is not None:
         if uid and not plan.no_new_privileges:
             # the filter needs CAP_SYS_ADMIN, which setuid took out of the effective set; keepcaps kept it permitted
@@ -230,8 +238,7 @@ def become(
     for number in range(64):
         if caps.ambient >> number & 1:
             p.prctl(p.PR_CAP_AMBIENT, p.PR_CAP_AMBIENT_RAISE, number, what="raise ambient capability")
-    announce()
-    command.execute(path, plan.args, environment)
+    return path, environment
 
 
 def _identify(plan: "ProcessPlan", environment: "dict[str, str]") -> "tuple[int, int, tuple[int, ...]]":
@@ -248,9 +255,11 @@ def _identify(plan: "ProcessPlan", environment: "dict[str, str]") -> "tuple[int,
     return plan.uid, plan.gid, plan.groups
 
 
-def _limit(plan: "ProcessPlan") -> None:
+def _limit(plan: "ProcessPlan", processes: int) -> None:
     for _, number, soft, hard in plan.rlimits:
         try:
+            if number == resource.RLIMIT_NPROC and processes and _more_processes(soft, hard, processes):
+                continue
             resource.setrlimit(number, (soft, hard))
         except (ValueError, OSError) as error:
             # Python says ValueError where the kernel said EPERM or EINVAL
@@ -258,6 +267,17 @@ def _limit(plan: "ProcessPlan") -> None:
             raise KernelError(
                 f"error setting rlimits for ready process: error setting rlimit type {number}", code or 0
             ) from None
+
+
+def _more_processes(soft: int, hard: int, more: int) -> bool:
+    """Set RLIMIT_NPROC higher than it is going to be; False where this process may not."""
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NPROC, (soft if soft < 0 else soft + more, hard if hard < 0 else hard + more)
+        )
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _give_stdio(uid: int) -> None:

@@ -76,10 +76,11 @@ def execute(path: str, args: "tuple[str, ...]", environment: "Mapping[str, str]"
     try:
         os.execve(path, args, environment)
     except OSError as error:
-        raise _failure(args[0], error.errno or 0) from None
+        raise failure(args[0], error.errno or 0) from None
 
 
-def _failure(name: str, number: int) -> WherryError:
+def failure(name: str, number: int) -> WherryError:
+    """The error of an execve(2) of the program `name` that failed with errno `number`."""
     words = _words(number)
     if number in _ABSENT:
         return CommandNotFound(f"exec: {_quoted(name)}: {words}", name=name)

@@ -10,7 +10,7 @@ from wherry.linux import process as p
 from wherry.linux.files import O_PATH, PROC_SUPER_MAGIC, filesystem_magic, make_directories
 from wherry.linux.namespace import CLONE_NEWCGROUP, NAMESPACES, setns, unshare
 from wherry.runtime import become as b
-from wherry.runtime import rootfs
+from wherry.runtime import command, rootfs
 from wherry.runtime.devices import make_console, make_devices
 from wherry.runtime.hooks import run_hooks, state_json
 from wherry.runtime.sync import CGROUP, GO, MAPS, PIVOT
@@ -75,18 +75,19 @@ class Child:
             fifo = self.inherited.start_fifo
             if set(self.inherited.cgroup_paths) != {""}:
                 self._enter_cgroup_namespace()
-            b.become(
+            path, environment = b.become(
                 self.plan.process,
                 confinement=self.confinement,
                 labels=labels,
                 keyring=self.plan.new_session_keyring,
                 persona=self.plan.personality,
-                before_exec=self._before_exec,
-                announce=self._announce,
+                before_filter=self._before_filter,
                 lend=self._lend,
                 keep=(self.sync.fileno(),) if fifo is None else (self.sync.fileno(), fifo),
                 preserve=self.stdio.preserve,
             )
+            self._announce()
+            command.execute(path, self.plan.process.args, environment)
         except BaseException as error:  # noqa: BLE001  the parent raises it; here nothing may escape into Python's own exit
             if not self.sync.fail(error):
                 # after `start` the one who created us is gone: the container's own output is left to tell it
@@ -163,7 +164,7 @@ class Child:
         if plan.hooks["createContainer"]:
             run_hooks("createContainer", plan.hooks["createContainer"], self._state("creating"))
 
-    def _before_exec(self) -> None:
+    def _before_filter(self) -> None:
         self.sync.wait(GO)
         fifo = self.inherited.start_fifo
         if fifo is not None:

@@ -381,8 +381,11 @@ def set_oom_score(pid: int, wanted: int | None) -> None:
     Raises:
         KernelError: EACCES: a lower value than the host allows was asked for.
     """
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        inherited = int(file.read())
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        inherited = int(os.read(fd, 16))
+    finally:
+        os.close(fd)
     if inherited == (wanted or 0):
         return
     try:

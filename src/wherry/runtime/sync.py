@@ -6,7 +6,11 @@ child -> parent   {"error": …}      it failed and ends
                   {"at": "listener"} with the descriptor of its filter, where that asks about calls
                   {"at": "waiting"} everything is done; it waits for `start`
                   {"at": "exec"}    the next thing is execve; then the socket closes, or an error follows
-parent -> child   one byte: M maps are written, C it is in its cgroup, P pivot, G go on to exec
+parent -> child   one byte: M maps are written, C it is in its cgroup, P pivot, G go on to exec; H see `joiner`
+
+A process that joins a container (`joiner`) has a second pair for the member that it makes, and has closed the first by
+then: whoever traces the member can say anything on the second. It carries words, and no descriptors: `b` and the
+member's pid, `f` or `e` and an errno.
 """
 
 import _socket
@@ -24,9 +28,10 @@ if TYPE_CHECKING:
 
     from wherry.runtime.cgroups.base import Cgroup
 
-MAPS, CGROUP, PIVOT, GO = b"M", b"C", b"P", b"G"
+MAPS, CGROUP, PIVOT, GO, HELD = b"M", b"C", b"P", b"G", b"H"
+BORN, FAILED, NOT_EXECUTED = b"b", b"f", b"e"
 _LIMIT = 65536
-_LOOK_MILLISECONDS = 1000
+LOOK_MILLISECONDS = 1000
 
 
 class ParentSide:
@@ -51,6 +56,16 @@ class ParentSide:
         except OSError:
             return
 
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def receive_word(self, limit: int) -> bytes:
+        """The bytes of a message, as they came; nothing at the end. Descriptors that came with it are dropped."""
+        try:
+            return self._sock.recv(limit)
+        except ConnectionResetError:
+            return self._sock.recv(limit)  # as in `receive`
+
     def receive(self, stalled: "Callable[[], None] | None" = None) -> "tuple[dict[str, Any] | None, int | None]":
         """(message, descriptor). The message is None once the child has executed or ended.
 
@@ -60,7 +75,7 @@ class ParentSide:
         if stalled is not None:
             poll = select.poll()
             poll.register(self._sock.fileno(), select.POLLIN)
-            while not poll.poll(_LOOK_MILLISECONDS):
+            while not poll.poll(LOOK_MILLISECONDS):
                 stalled()
         try:
             data, ancillary = self._take()
@@ -100,6 +115,17 @@ class ChildSide:
             if not said:
                 os._exit(1)
             self._heard += said
+
+    def heard(self, word: bytes) -> bool:
+        """Whether the parent has said `word` before one that was waited for."""
+        return word in self._heard
+
+    def say_word(self, word: bytes) -> None:
+        """Say what is no message; for `ParentSide.receive_word`."""
+        self._sock.send(word, _socket.MSG_NOSIGNAL)
+
+    def close(self) -> None:
+        self._sock.close()
 
     def say(self, where: str, fd: int | None = None) -> None:
         data = dumps({"at": where}).encode()
