@@ -8,8 +8,8 @@ what it caught at every system call until that has executed a program, and write
 
 `stops`: how often it was held before it executed. `capabilities`: what it had or could have got then (permitted,
 effective, inheritable and bounding set together). `outside`: ways through it to a file of the host, SENTINEL, that the
-container does not have. `fds`: what its descriptors lead to. `memory`: whether /proc/PID/mem of the program could be
-opened for writing.
+container does not have. `fds`: what its descriptors lead to. `variables`: names of its environment. `memory`: whether
+/proc/PID/mem of the program could be opened for writing.
 """
 
 import contextlib
@@ -156,6 +156,7 @@ def _hold(pid: int, sentinel: str) -> dict[str, Any]:
     capabilities, stops, executed = 0, 0, False
     outside: set[str] = set()
     fds: set[str] = set()
+    variables: set[str] = set()
     memory = False
     program = os.stat("/bin/busybox")
     _ptrace(_INTERRUPT, pid, None, None)
@@ -177,6 +178,8 @@ def _hold(pid: int, sentinel: str) -> dict[str, Any]:
         values = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         for name in _SETS:
             capabilities |= int(values[name], 16)
+        environment = Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+        variables.update(entry.partition("=")[0] for entry in environment if entry)
         for way in ("root", "cwd"):
             if _opens(f"/proc/{pid}/{way}{sentinel}", os.O_RDONLY):
                 outside.add(way)
@@ -194,6 +197,7 @@ def _hold(pid: int, sentinel: str) -> dict[str, Any]:
         "capabilities": capabilities,
         "outside": sorted(outside),
         "fds": sorted(fds),
+        "variables": sorted(variables),
         "memory": memory,
     }
 

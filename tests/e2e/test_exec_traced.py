@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.harness import EngineProcess
-from tests.tracer import attack, tracing
+from tests.races import race
+from tests.tracer import BEFORE, attack, tracing
 
 pytestmark = pytest.mark.root
 
@@ -39,6 +41,23 @@ def test_attack_a_health_check_is_traced(engine: EngineProcess, tmp_path: Path) 
     health = ("--health-cmd", "exec sleep 0.1", "--health-interval", "200ms")
     with tracing(_start(engine, "--cap-add", "SYS_PTRACE", *health), sentinel) as tracer:
         attack(tracer, lambda: None)
+
+
+def test_attack_the_engines_environment_is_read(engine: EngineProcess, tmp_path: Path) -> None:
+    """A process of an exec has nothing of wherryd's environment, where proxies have passwords."""
+    entries = Path(f"/proc/{engine.pid}/environ").read_text(errors="replace").split("\0")
+    secret = {entry.partition("=")[0] for entry in entries} & {"HOME", "USER", "PWD", "PYTEST_CURRENT_TEST"}
+    assert secret, "wherryd has no environment to read"
+    with tracing(_start(engine, "--cap-add", "SYS_PTRACE"), tmp_path) as tracer:
+
+        def attempt() -> Iterator[str]:
+            engine.docker("exec", "box", "sleep", "0.1")
+            found = tracer.caught()
+            if found is not None and found["stops"]:
+                assert not secret & set(found["variables"]), found
+                yield BEFORE
+
+        race(attempt, (BEFORE,), rounds=1)
 
 
 @pytest.mark.parametrize("words", [(), ("-t",), ("-u", "1000:1000")], ids=["plain", "terminal", "user"])

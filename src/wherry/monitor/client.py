@@ -26,6 +26,7 @@ __all__ = ["MonitorHandle", "Spawner", "adopt"]
 _FIRST_BACKOFF = 0.02
 _LONGEST_BACKOFF = 0.8
 _STABLE_SECONDS = 5.0
+_VARIABLES = frozenset({"PATH", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR"})
 _READY_SECONDS = 10.0
 _RESULT_LIMIT = 16 << 20
 _TRIES = 3
@@ -225,6 +226,8 @@ class Spawner:
                 executable=f"/proc/self/fd/{image}" if image >= 0 else sys.executable,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                # processes that join a container have this memory: a proxy's password is not for them
+                env={name: value for name, value in os.environ.items() if name in _VARIABLES},
                 pass_fds=[theirs.fileno(), image] if image >= 0 else [theirs.fileno()],
                 cwd="/",
                 start_new_session=True,
