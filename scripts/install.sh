@@ -12,10 +12,15 @@ set -eu
 venv=$1 extra=${2:-}
 cd "$(dirname "$0")/.."
 
-# Run a command; show its output if it fails, and the last line of it every ten seconds.
+say() {
+    echo "$1"
+    shown=$(date +%s)
+}
+
+# Run a command; show its output if it fails, and its last line whenever nothing was shown for ten seconds.
 steadily() {
     log=$(mktemp)
-    began=$(date +%s) shown=$began
+    began=$(date +%s)
     "$@" >"$log" 2>&1 &
     child=$!
     trap 'kill $child 2>/dev/null; rm -f "$log"; exit 130' INT TERM
@@ -24,7 +29,8 @@ steadily() {
         now=$(date +%s)
         if [ $((now - shown)) -ge 10 ]; then
             shown=$now
-            echo "  $((now - began)) s: $(tail -n 1 "$log" | cut -c -100)"
+            last=$(tail -n 1 "$log" | tr -d '\r')
+            echo "  $((now - began)) s: ${last:-$*}" | cut -c -79
         fi
     done
     code=0
@@ -59,7 +65,7 @@ if [ -n "$missing" ]; then
         echo "these Debian packages are missing, and only root can install them:$missing" >&2
         exit 1
     fi
-    echo "installing Debian packages:$missing"
+    say "installing Debian packages:$missing"
     export DEBIAN_FRONTEND=noninteractive
     steadily apt-get update -q
     # shellcheck disable=SC2086 # the list is meant to split
@@ -74,8 +80,8 @@ python=${PYTHON:-}
 stamp="$venv/.installed"
 want=$({ cat pyproject.toml requirements.lock; echo "$python"; } | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
-    echo "installing Python packages into $venv"
-    [ -x "$venv/bin/python" ] && [ -e "$stamp" ] || { rm -rf "$venv"; "$python" -m venv "$venv"; }
+    say "installing Python packages into $venv"
+    [ -x "$venv/bin/python" ] && [ -e "$stamp" ] || { rm -rf "$venv"; steadily "$python" -m venv "$venv"; }
     steadily "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off \
         --require-hashes -r requirements.lock
     steadily "$venv/bin/python" -m pip install --disable-pip-version-check --quiet \

@@ -95,7 +95,7 @@ def registry(on: Stage) -> None:
     name = f"{address}/team/app"
     on.sh("tag", "mine/app:2", f"{name}:2")
     on.sh("push", f"{name}:2", code=1)
-    on.sh("login", "-u", "alice", "--password-stdin", address, stdin=PASSWORD.encode())
+    on.sh("login", "-u", "alice", "--password-stdin", address, stdin=PASSWORD)
     on.sh("push", f"{name}:2")
     on.sh("search", f"{address}/app")
     on.sh("search", "--list-tags", name)

@@ -96,8 +96,8 @@ class Stage:
         self.quietly("image", "prune", "-f")
         self.quietly("builder", "prune", "-af")
 
-    def sh(self, *argv: str, code: int = 0, stdin: bytes | None = None) -> str:
-        """Run `wherry …`, show it, and insist on its exit code.
+    def sh(self, *argv: str, code: int = 0, stdin: str | None = None) -> str:
+        """Run `wherry …`, show it and what it prints as it prints it, and insist on its exit code.
 
         Returns:
             What it printed, without the last line's end.
@@ -106,20 +106,28 @@ class Stage:
             SystemExit: it ended with another code.
         """
         self.typed("wherry", *argv)
-        done = subprocess.run(
+        text = ""
+        with subprocess.Popen(
             [str(BIN / "wherry"), *argv],
             env=self.env,
             cwd=self.scratch,
-            input=stdin,
+            stdin=None if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            check=False,
-        )
-        text = done.stdout.decode(errors="replace")
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        if done.returncode != code:
-            raise SystemExit(f"exit code {done.returncode}, expected {code}")
+            text=True,
+            errors="replace",
+        ) as process:
+            assert process.stdout is not None
+            if stdin is not None:
+                assert process.stdin is not None
+                process.stdin.write(stdin)
+                process.stdin.close()
+            for line in process.stdout:
+                text += line
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        if process.returncode != code:
+            raise SystemExit(f"exit code {process.returncode}, expected {code}")
         if code:
             print(f"(exit code {code}, as it should be)")
         return text.strip()

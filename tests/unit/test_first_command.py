@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # what a bare Debian has, and make
-_BARE = "make sh dirname grep sha256sum cat rm mktemp date sleep tail cut mkdir chmod cp ln".split()
+_BARE = "make sh dirname grep sha256sum cat rm mktemp date sleep tail cut tr mkdir chmod cp ln".split()
 _SAYS = '#!/bin/sh\necho "{name} $*" >>"$LOG"\n'
 _PYTHON = (
     _SAYS.format(name="python3")
@@ -44,6 +44,8 @@ class Machine:
 
     def program(self, name: str, text: str) -> None:
         """Put a program on the PATH."""
+        # it may be a link to the machine's own
+        (self.bin / name).unlink(missing_ok=True)
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
@@ -86,6 +88,22 @@ def test_run_works_at_the_first_try(machine: Machine) -> None:
     again = machine.make("run")
     assert again.returncode == 0 and again.stdout == ""
     assert machine.calls()[6:] == ["python3 scripts/tour"]
+
+
+def test_no_step_is_silent(machine: Machine) -> None:
+    """Each step that takes more than ten seconds shows its last line, within the width of a small window."""
+    # a clock that is 20 seconds later whenever somebody looks
+    clock = machine.bin.parent / "clock"
+    clock.write_text("0")
+    machine.program("date", f"#!/bin/sh\nread now <{clock}\necho $((now + 20)) >{clock}\ncat {clock}\n")
+    slow = machine.bin.parent / "python3"
+    slow.write_text(_PYTHON.replace("#!/bin/sh\n", '#!/bin/sh\n[ "$2" = scripts/tour ] || sleep 1\n', 1))
+    done = machine.make("run")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if " s: " in line]
+    assert [line for line in told if line.partition(" s: ")[2].startswith(str(machine.bin)[:40])], done.stdout
+    assert [line for line in told if " pip install " in line], done.stdout
+    assert max(map(len, told)) <= 79
 
 
 def test_peers_ask_no_list_before_it_is_fetched(machine: Machine) -> None:
