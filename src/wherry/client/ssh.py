@@ -3,6 +3,8 @@
 import _socket
 import os
 
+from wherry.client.errors import CannotConnect
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.client.address import Address
@@ -36,6 +38,7 @@ def dial(address: "Address") -> "_socket.socket":
     """Start ssh and return the socket that is its stdin and stdout.
 
     Raises:
+        CannotConnect: there is no ssh on this machine.
         OSError: it cannot be started.
     """
     for pid in _children[:]:  # of earlier connections
@@ -58,6 +61,11 @@ def dial(address: "Address") -> "_socket.socket":
             setsigmask=[],
             setsigdef=[number for number in range(1, 32) if number not in (9, 19)],
         )
+    except FileNotFoundError:
+        ours.close()
+        raise CannotConnect(
+            f"cannot connect to {address.text}: ssh is not installed (apt-get install openssh-client)"
+        ) from None
     except BaseException:
         ours.close()
         raise

@@ -160,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"wherry-registry: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(file=sys.stderr)  # the shell's prompt begins a line of its own
         return 130
     finally:
         sys.stdout.flush()  # the launcher ends without

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.harness import BIN
 
 from wherry.client.address import choose, parse
 from wherry.client.errors import CannotConnect, ProtocolError, ServerError
@@ -263,3 +265,19 @@ def test_targets() -> None:
     """Names are quoted for the path they stand in."""
     assert target("/a", {}) == "/a"
     assert target("/a", {"b": "c d&"}) == "/a?b=c%20d%26"
+
+
+def test_a_missing_ssh_is_named() -> None:
+    """An engine on another machine is reached by ssh: without ssh, the error names its package."""
+    done = subprocess.run(
+        [str(BIN / "wherry"), "-H", "ssh://me@far.example", "ps"],
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "cannot connect to ssh://me@far.example: ssh is not installed (apt-get install openssh-client)\n"
+    )

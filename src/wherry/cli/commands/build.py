@@ -456,8 +456,10 @@ BUILD = Command(
 def _prune(command: Invocation) -> None:
     if not command["force"]:
         kind = "all build cache" if command["all"] else "all dangling build cache"
-        out(f"WARNING! This will remove {kind}. Are you sure you want to continue? [y/N] ")
-        if os.read(0, 256).decode("utf-8", "replace").strip().lower() not in ("y", "yes"):
+        from wherry.cli.prompt import ask
+
+        question = f"WARNING! This will remove {kind}. Are you sure you want to continue? [y/N] "
+        if ask(question).lower() not in ("y", "yes"):
             return
     query = {"all": command["all"], "filters": command.values.filters(), **_kept(command)}
     report = command.client.call("POST", "/build/prune", query)

@@ -1,10 +1,8 @@
 """Flags and steps that many commands share."""
 
-import os
-
 from wherry.cli.failure import joined
 from wherry.cli.flags import Flag
-from wherry.cli.output import line, out
+from wherry.cli.output import line
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
@@ -33,8 +31,9 @@ DETACH_KEYS = Flag("detach-keys", "", "string", "Override the key sequence for d
 
 def agreed(warning: str) -> bool:
     """Whether the person at standard input says yes to what the warning says."""
-    out(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    return os.read(0, 256).decode("utf-8", "replace").strip().lower() == "y"
+    from wherry.cli.prompt import ask
+
+    return ask(f"{warning}\nAre you sure you want to continue? [y/N] ").lower() == "y"
 
 
 def show_deleted(title: str, names: "Iterable[str] | None") -> None:

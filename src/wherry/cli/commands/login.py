@@ -5,7 +5,8 @@ import os
 from wherry.cli.credentials import HUB, Config, server_of
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
-from wherry.cli.output import err, line, write_all
+from wherry.cli.output import err, line
+from wherry.cli.prompt import ask
 
 
 def _login(command: Invocation) -> None:
@@ -55,29 +56,7 @@ def _all_of_stdin() -> str:
 def _asked(user: str) -> "tuple[str, str]":
     if not os.isatty(0):
         raise Failure("Cannot perform an interactive login from a non TTY device")
-    if not user:
-        write_all(1, b"Username: ")
-        user = _line()
-    write_all(1, b"Password: ")
-    import termios
-
-    before = termios.tcgetattr(0)
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(0, termios.TCSAFLUSH, silent)
-    try:
-        password = _line()
-    finally:
-        termios.tcsetattr(0, termios.TCSAFLUSH, before)
-        write_all(1, b"\n")
-    return user, password
-
-
-def _line() -> str:
-    # a byte at a time: what follows is somebody else's input
-    data = b""
-    while (byte := os.read(0, 1)) not in (b"", b"\n"):
-        data += byte
-    return data.decode("utf-8", "surrogateescape").strip()
+    return user or ask("Username: "), ask("Password: ", secret=True)
 
 
 def _logout(command: Invocation) -> None:

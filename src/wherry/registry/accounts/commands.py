@@ -113,12 +113,12 @@ def _read_password(args: argparse.Namespace) -> str:
         try:
             password = raw.decode()
         except UnicodeDecodeError:
-            raise InvalidArgument("a password is UTF-8") from None
+            raise InvalidArgument("passwords must be valid UTF-8") from None
         password = password.removesuffix("\n").removesuffix("\r")
     elif sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if getpass.getpass("Once more: ") != password:
-            raise InvalidArgument("the two are not the same")
+            raise InvalidArgument("the two passwords differ")
     else:
         raise InvalidArgument("a password is needed: on a terminal, or with --password-stdin")
     return hash_password(roles.new_password(password, args.name))
