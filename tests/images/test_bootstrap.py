@@ -24,6 +24,7 @@ def test_busybox(store: Store) -> None:
     """Two bootstraps are one image, whose shell and applets run and whose directories are as they should be."""
     first = make_image(store, "busybox")
     assert "Building busybox:latest" in store.messages[0]["status"]
+    assert store.messages[-1] == {"status": "Successfully tagged busybox:latest"}
     assert make_image(store, "docker.io/library/busybox:latest") == first
     assert store.names() == ["busybox:latest"]
     image = store.images.resolve("busybox")
@@ -102,4 +103,20 @@ def test_a_bootstrap_that_is_cancelled_ends_at_once(
 
     store.run(run())
     assert (tmp_path / "cleaned").exists()
+    store.check()
+
+
+def test_the_cleaning_is_no_progress(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """mmdebstrap prints the hook that it runs: lines of a script tell nobody anything."""
+    program = tmp_path / "mmdebstrap"
+    program.write_text(
+        "#!/bin/sh\nfor word; do case $word in --customize-hook=*)\n"
+        "    echo \"I: running --customize-hook in shell: sh -c '${word#*=}' exec /tmp/x\" >&2;; esac; done\n"
+        "echo 'I: cleaning' >&2; exit 25\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(bootstrap, "_SEARCH", str(tmp_path))
+    with pytest.raises(Unavailable, match="mmdebstrap failed with code 25"):
+        make_image(store, "debian:trixie")
+    assert [message["status"] for message in store.messages[1:]] == ["cleaning"]
     store.check()

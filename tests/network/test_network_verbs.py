@@ -242,7 +242,7 @@ def test_check_says_what_is_wrong(engine: EngineProcess) -> None:
     code, told = check()
     assert code == 1 and f"FAIL  the link {port} to bridge br-{id_} is down" in told
     engine.docker("stop", "-t", "0", "web")
-    assert check() == (1, "FAIL  the container is exited, not running\n")
+    assert check() == (1, "FAIL  container web is exited: start it with wherry start web\n")
 
 
 def test_check_of_a_healthy_internal_service(engine: EngineProcess) -> None:

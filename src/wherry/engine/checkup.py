@@ -36,7 +36,11 @@ async def check(container: Container, port: str, firewall: Firewall, *, asks: bo
 def _look(container: Container, wanted: tuple[int, str] | None, firewall: Firewall, asks: bool) -> list[Finding]:
     mode = container.record.host_config.network_mode
     if not container.running:
-        return [Finding(False, f"the container is {container.status}, not running")]
+        return [
+            Finding(
+                False, f"container {container.name} is {container.status}: start it with wherry start {container.name}"
+            )
+        ]
     if mode == "host":
         found = [Finding(True, "it has the host's own network: no bridge, no translation, the host's rules")]
         return [*found, *([checkup.listener(container.pid, *wanted)] if wanted else [])]

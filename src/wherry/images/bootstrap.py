@@ -97,11 +97,14 @@ async def bootstrap(stores: Stores, name: str, progress: Progress) -> str:
     """
     reference = parse_normalized(name).with_default_tag()
     if reference.name == "docker.io/library/busybox" and reference.tag == "latest":
-        return await _busybox(stores, reference, progress)
-    if reference.name == "docker.io/library/debian" and reference.tag in known_suites():
-        return await _debian(stores, reference, known_suites()[reference.tag], progress)
-    possible = ", ".join(["busybox", *(f"debian:{suite}" for suite in known_suites())])
-    raise InvalidArgument(f"cannot bootstrap {reference.familiar()!r}: possible are {possible}")
+        made = await _busybox(stores, reference, progress)
+    elif reference.name == "docker.io/library/debian" and reference.tag in known_suites():
+        made = await _debian(stores, reference, known_suites()[reference.tag], progress)
+    else:
+        possible = ", ".join(["busybox", *(f"debian:{suite}" for suite in known_suites())])
+        raise InvalidArgument(f"cannot bootstrap {reference.familiar()!r}: possible are {possible}")
+    progress({"status": f"Successfully tagged {reference.familiar()}"})
+    return made
 
 
 # -- busybox
@@ -203,8 +206,8 @@ async def _debian(stores: Stores, reference: Reference, suite: Suite, progress: 
         f"--keyring={_KEYRING}",
         "--skip=output/dev",
         '--aptopt=Acquire::Languages "none"',
-        # what the machine lends for the installation, and what differs from run to run
-        f"--customize-hook={_CLEANING}",
+        # on one line, because mmdebstrap prints it and `_run` leaves that line out of the progress
+        f"--customize-hook={_CLEANING.replace(chr(10), '; ')}",
         suite.name,
         "-",
         *lines,
