@@ -55,6 +55,8 @@ class EngineConfig:
         self.icc = True
         # ours: `host-firewall` has published ports obey the host's own input rules
         self.publish_policy = ""
+        # ours: whether containers on bridges can use only their own source addresses, where a network does not say it
+        self.spoof_protection = ""
         self.dns: list[str] = []
         self.dns_options: list[str] = []
         self.dns_search: list[str] = []

@@ -14,6 +14,8 @@ LOG_DRIVERS = ("json-file", "local", "syslog", "journald", "none")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 RUNTIMES = ("", "runc", "io.containerd.runc.v2", "wherry-runtime")
 """Names of the one runtime there is."""
+SPOOF_PROTECTIONS = ("on", "strict", "off")
+"""Values of `spoof-protection`, and of the option of a network."""
 _PROXIES = ("http-proxy", "https-proxy", "no-proxy")
 _MOST_POOL_BITS = 30
 _MTU_RANGE = range(68, 65536)
@@ -42,6 +44,10 @@ def check(config: "EngineConfig", origin: str) -> None:
     need(
         config.publish_policy in ("", "open", "host-firewall"),
         f"publish-policy: want open or host-firewall, not {config.publish_policy}",
+    )
+    need(
+        config.spoof_protection in ("", *SPOOF_PROTECTIONS),
+        f"spoof-protection: expected one of {', '.join(SPOOF_PROTECTIONS)}, got {config.spoof_protection}",
     )
     need(config.log_driver in LOG_DRIVERS, f'logger: no log driver named "{config.log_driver}" is registered')
     need(config.default_runtime in RUNTIMES, f'default-runtime: unknown runtime "{config.default_runtime}"')

@@ -114,6 +114,11 @@ KEYS: "Mapping[str, Key]" = {
     "publish-policy": _works(
         str, "Wherry's own: `host-firewall` has published ports obey the host's input rules", "publish_policy"
     ),
+    "spoof-protection": _works(
+        str,
+        "Wherry's own: `on` (default), `strict` or `off`: containers use only their own source addresses",
+        "spoof_protection",
+    ),
     # containers
     "storage-driver": _works(str, "overlay2, the only one", "storage_driver"),
     "log-driver": _works(str, "log driver of containers that name none", "log_driver"),

@@ -13,12 +13,14 @@ import pytest
 from wherry.errors import KernelError
 from wherry.linux import netns
 from wherry.linux.nfnetlink import NFPROTO_IPV4, Transactions, commit, flush_elements
+from wherry.linux.nftables import Nftables
 from wherry.network import docker_user
 from wherry.network import firewall as firewalls
 from wherry.network.elements import messages
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
-from wherry.network.ruleset import Passage, Protected
+from wherry.network.ruleset import Passage, Protected, group_of
+from wherry.network.sources import BridgePort
 
 pytestmark = pytest.mark.root
 
@@ -154,6 +156,90 @@ def test_what_is_not_as_recorded_is_put_right(firewall: Firewall) -> None:
     at(firewall, lambda: firewall.unpublish("one"))
     at(firewall, lambda: firewall.publish("one", KINDS[:2]))
     assert _listed(firewall) == before
+
+
+def test_places_on_bridges(firewall: Firewall) -> None:
+    """By message they are there as in the language; a change adds and deletes what differs; at the end nothing is left.
+
+    Networks that come and go change rules, and no element.
+    """
+    near = Protected("br-near", "10.8.0.0/24", "fd00:8::/64", spoof_protection="on")
+    strict = Protected("br-strict", "10.7.0.0/24", icc=False, spoof_protection="strict")
+    networks = [NETWORK, near, strict]
+    at(firewall, lambda: firewall.set_networks(networks))
+    empty = _listed(firewall)
+    places = [
+        BridgePort("veth0123456789", "br-near", "02:42:0a:08:00:02", ["10.8.0.2", "fd00:8::2"], administers=False),
+        BridgePort("veth1123456789", "br-near", "02:42:0a:08:00:03", ["10.8.0.3"], administers=True),
+        BridgePort("veth2123456789", "br-strict", "02:42:0a:07:00:03", ["10.7.0.3"], administers=True),
+        BridgePort("veth3123456789", NETWORK.bridge, "02:42:0a:09:00:03", ["10.9.0.3"], administers=False),
+    ]
+    at(firewall, lambda: firewall.set_sources("one", places))
+    by_message = _listed(firewall)
+    assert '"veth0123456789" . 02:42:0a:08:00:02 . fd00:8::2' in by_message
+    assert '"veth0123456789" . 02:42:0a:08:00:02 . 0xfe80000000000000 . 0x420afffe080002' in by_message
+    assert f'"veth1123456789" . {group_of("br-near")}' in by_message and "10.8.0.3" not in by_message
+    assert '"veth2123456789" . 02:42:0a:07:00:03 . 10.7.0.3' in by_message
+    assert "veth3" not in by_message
+    at(firewall, firewall.rebuild)
+    assert _listed(firewall) == by_message
+    more = Protected("br-more", "10.6.0.0/24", spoof_protection="on")
+    at(firewall, lambda: firewall.set_networks([*networks, more]))
+    assert str(group_of("br-more")) in _listed(firewall)
+    at(firewall, lambda: firewall.set_networks(networks))
+    assert _listed(firewall) == by_message
+    at(firewall, lambda: firewall.publish("one", KINDS))
+    at(firewall, lambda: firewall.set_sources("one", places[1:]))
+    assert "veth0123456789" not in _listed(firewall) and "veth1123456789" in _listed(firewall)
+    at(firewall, lambda: firewall.leave("one"))
+    assert _listed(firewall) == empty
+
+
+def test_ports_that_live_are_not_cut_off_before_they_are_known(firewall: Firewall) -> None:
+    """An engine that starts makes its networks first: rules and elements of the one before stay meanwhile."""
+    near = Protected("br-near", "10.8.0.0/24", spoof_protection="on")
+    place = BridgePort("veth0123456789", "br-near", "02:42:0a:08:00:02", ["10.8.0.2"], administers=False)
+    at(firewall, lambda: firewall.set_networks([near]))
+    at(firewall, lambda: firewall.set_sources("one", [place]))
+    before = _listed(firewall)
+    apart = Protected("br-apart", "10.7.0.0/24", icc=False, spoof_protection="on")
+    for networks in ([near], [near, apart]):
+        later = Firewall(TABLE, asks=firewall._asks)
+        try:
+            at(firewall, lambda later=later, networks=networks: later.set_networks(networks))  # type: ignore[misc]
+            assert "10.8.0.2" in _listed(firewall) and str(group_of("br-near")) in _listed(firewall)
+        finally:
+            later.close()
+    assert str(group_of("br-apart")) in _listed(firewall)
+    at(firewall, lambda: firewall.rebuild({}, {"one": [place]}))
+    assert _listed(firewall) == before
+
+
+def test_a_kernel_without_tables_of_bridges(firewall: Firewall) -> None:
+    """Everything else works, and a warning says what does not."""
+
+    class Old(Nftables):
+        def run(self, commands: str, what: str) -> str:
+            if "table bridge" in commands:
+                raise KernelError(f"{what}: nftables: Address family not supported by protocol")
+            return super().run(commands, what)
+
+    near = Protected("br-near", "10.8.0.0/24", spoof_protection="on")
+    place = BridgePort("veth0123456789", "br-near", "02:42:0a:08:00:02", ["10.8.0.2"], administers=False)
+    old = Firewall("wherry-old", [near], Old)
+    try:
+        at(firewall, lambda: old.rebuild({"one": KINDS[:1]}, {"one": [place]}))
+        at(firewall, lambda: old.set_sources("two", [place]))
+        at(firewall, lambda: old.set_networks([near, NETWORK]))
+        assert at(firewall, old.present)
+        listed = _listed(firewall)
+        assert "tcp . 8080 : 10.9.0.2 . 80" in listed and "veth0123456789" not in listed
+        (warning,) = old.warnings
+        assert warning.startswith("containers can use each other's addresses: spoof protection does not work (")
+        assert "Address family not supported" in warning
+        at(firewall, lambda: old.leave("one"))
+    finally:
+        old.close()
 
 
 def test_rules_that_were_flushed_are_missed(firewall: Firewall) -> None:

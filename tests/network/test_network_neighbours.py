@@ -1,29 +1,25 @@
 """What a container can do to its neighbours on a bridge: nothing where they are kept apart; never be their router."""
 
 import errno
-import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from tests.e2e.harness import EngineProcess, running, until
+from tests.e2e.harness import EngineProcess, running
 from tests.e2e.shared import lent
+from tests.network.places import Place
 
-from wherry.linux import netns
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import get_link, set_link
 
 pytestmark = pytest.mark.root
 
-T = TypeVar("T")
 ICC = "com.docker.network.bridge.enable_icc"
 PATIENCE = 1.5  # what is dropped is never answered; what is answered comes in milliseconds
 ETHERTYPE = 0x88B5  # IEEE 802: for local experiments
-TENTATIVE = 0x40
 
 
 @pytest.fixture(scope="module")
@@ -38,67 +34,6 @@ def engine(shared: EngineProcess) -> Iterator[EngineProcess]:
     """That engine; what a test made is removed after it."""
     with lent(shared) as engine:
         yield engine
-
-
-class Place:
-    """A container's network namespace, which the test enters as a privileged process of the container would.
-
-    Args:
-        engine: whose.
-        name: of the container, which runs.
-    """
-
-    def __init__(self, engine: EngineProcess, name: str) -> None:
-        self._pid = int(engine.docker("inspect", "-f", "{{.State.Pid}}", name).out)
-        until(lambda: self.local != "", f"{name} has a link-local address")
-
-    def at(self, action: Callable[[], T]) -> T:
-        """Run `action` there."""
-        fd = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY)
-        try:
-            return netns.inside(fd, action)
-        finally:
-            os.close(fd)
-
-    def read(self, path: str) -> list[list[str]]:
-        """The words of a file's lines."""
-
-        def read() -> list[list[str]]:
-            with open(path, encoding="ascii") as file:
-                return [line.split() for line in file]
-
-        return self.at(read)
-
-    def write(self, path: str, value: str) -> None:
-        """Write a parameter of that namespace."""
-
-        def write() -> None:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(value)
-
-        self.at(write)
-
-    @property
-    def local(self) -> str:
-        """Its link-local address; empty until it may be used."""
-        for address, *_, flags, name in self.read("/proc/thread-self/net/if_inet6"):
-            if name == "eth0" and address.startswith("fe80") and not int(flags, 16) & TENTATIVE:
-                return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
-        return ""
-
-    @property
-    def index(self) -> int:
-        """The number of its interface."""
-        return self.at(lambda: socket.if_nametoindex("eth0"))
-
-    def has_address(self, prefix: str) -> bool:
-        """Whether an address of its begins with these hexadecimal digits."""
-        return any(line[0].startswith(prefix) for line in self.read("/proc/thread-self/net/if_inet6"))
-
-    def routes_over(self, router: str) -> bool:
-        """Whether IPv6 leaves by this router."""
-        wanted = socket.inet_pton(socket.AF_INET6, router).hex()
-        return any(line[1] == "00" and line[4] == wanted for line in self.read("/proc/thread-self/net/ipv6_route"))
 
 
 def _start(engine: EngineProcess, name: str, network: str) -> Place:

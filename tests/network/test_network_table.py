@@ -22,6 +22,7 @@ from wherry.network.bridge import BridgeNetwork
 from wherry.network.firewall import Firewall
 from wherry.network.ports import PublishedPort
 from wherry.network.ruleset import Passage, Protected
+from wherry.network.sources import ports_of
 from wherry.network.spec import NetworkSpec, now
 from wherry.wire.networks import IpamPool
 
@@ -150,13 +151,22 @@ class World:
             network.ensure()
         self.firewall.set_networks(
             [
-                Protected(n.link_name, n.subnet, n.subnet6, internal=n.spec.internal, icc=n.spec.icc)
+                Protected(
+                    n.link_name,
+                    n.subnet,
+                    n.subnet6,
+                    internal=n.spec.internal,
+                    icc=n.spec.icc,
+                    spoof_protection="strict",
+                )
                 for n in self.networks.values()
             ]
         )
+        self.firewall.rebuild()
         for number, name in enumerate(CONTAINERS):
             endpoint = self.networks[name.rstrip("123")].allocate(f"{number:x}" * 64)
             self.places[name] = sandbox.create_namespace()
+            self.firewall.set_sources(name, ports_of([endpoint], administers=False))
             sandbox.configure(self.places[name], [endpoint.plan()])
             self.endpoints[name] = endpoint
         self._publish("a1", [("0.0.0.0", 8080), ("::", 8080), ("127.0.0.1", 8082)])

@@ -72,6 +72,9 @@ class SandboxNetwork(Protocol):
     def files(self) -> dict[str, str]:
         """Contents of `hosts`, `hostname` and `resolv.conf`, by name."""
 
+    async def prepare(self) -> None:
+        """Get everything ready that must be there before its links; nothing of it waits for the monitor."""
+
     async def hand_over(self, monitor: Monitor) -> None:
         """Give the monitor what was too much for its launch."""
 

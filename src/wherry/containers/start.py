@@ -140,6 +140,9 @@ async def _start(
         joined, modes = namespaces.resolve(context, container)
         namespaces.take_hostname(context, container)
         network = container.network = await context.connect(container)
+        # of two failures the launch's is the one to tell; those of these tasks count as seen then
+        preparing = asyncio.ensure_future(network.prepare())
+        preparing.add_done_callback(lambda task: task.cancelled() or task.exception())
         opened = await mounting.open_all(context, container)
         message = launch.prepare(context, container, network, modes, opened)
         if source is not None:
@@ -149,10 +152,10 @@ async def _start(
             message["attach"].append({**client.request, "fd": f"attach:{index}"})
             fds[f"attach:{index}"] = client.fd
         publishing = asyncio.ensure_future(network.publish())
-        # of two failures the launch's is the one to tell; this one counts as seen then
         publishing.add_done_callback(lambda task: task.cancelled() or task.exception())
         for client in clients:
             await until_taken(client.fd, _HEADS_WITHIN / len(clients))
+        await preparing
         with Primed():
             await _spawn(context, container, message, fds)
         if container.monitor is not None:

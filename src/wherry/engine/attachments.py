@@ -8,6 +8,7 @@ from wherry.containers.asked import wishes_of
 from wherry.containers.model import Container, Record
 from wherry.containers.ports import SandboxNetwork
 from wherry.containers.records import Registry
+from wherry.containers.spec.security import administers_network
 from wherry.engine.container_files import ContainerFiles
 from wherry.engine.network_table import NetworkTable
 from wherry.engine.sandboxes import AttachedSandbox, PlainSandbox, Wiring, sorted_ports
@@ -166,6 +167,7 @@ class Attachments:
             held,
             sorted_ports(container.record.config.exposed_ports),
             lambda now: self._files.all(container, now),
+            administers=administers_network(container.record.host_config),
         )
 
     def bare(self, container: Container) -> AttachedSandbox:

@@ -74,6 +74,7 @@ class NetworkTable:
                 internal=network.spec.internal,
                 icc=network.spec.icc,
                 masquerade=network.spec.masquerade,
+                spoof_protection=network.spec.spoof_protection or self._config.spoof_protection or "on",
             )
             for network in self.addressed
             if isinstance(network, BridgeNetwork)

@@ -94,7 +94,8 @@ class Networks:
         for container in self._registry:
             if isinstance(container.network, AttachedSandbox) and container.network.translated:
                 published[container.id] = container.network.translated
-        self.firewall.rebuild(published)
+        sources = {one.id: one.network.places for one in self._registry if isinstance(one.network, AttachedSandbox)}
+        self.firewall.rebuild(published, sources)
         self.table.sweep()
         self._look_at_others()
 
@@ -108,6 +109,7 @@ class Networks:
             ]
         except KernelError as error:
             found = [f"other programs' firewall chains cannot be looked at: {error}"]
+        found += self.firewall.warnings
         for text in found:
             if text not in self.troubles:
                 log.warning("%s", text)

@@ -97,6 +97,7 @@ class Rewiring:
         except BaseException:
             sandbox.endpoints = before
             self._wiring.release(endpoint, lived=False)
+            await sandbox.declare()
             await self._remember(container, sandbox)
             raise
         self._wiring.moved([endpoint])
@@ -144,6 +145,7 @@ class Rewiring:
         await self._switch(container, sandbox, [one for one in sandbox.endpoints if one is not gone], detach=[gone])
         self._wiring.release(gone)
         self._wiring.moved([gone])
+        await sandbox.declare()
         return gone
 
     async def _switch(
@@ -166,6 +168,8 @@ class Rewiring:
         held, fresh = self._ports(container, sandbox, before, endpoints)
         made = False
         try:
+            if attach:
+                await sandbox.declare()
             await monitor.request(
                 "rewire",
                 fds={f"port:{index}": one.fd for index, one in enumerate(fresh) if one.fd >= 0},

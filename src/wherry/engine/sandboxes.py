@@ -11,6 +11,7 @@ from wherry.network.endpoint import Endpoint
 from wherry.network.firewall import Firewall
 from wherry.network.gateway import plans
 from wherry.network.ports import HeldPort, HostPorts, PublishedPort, parse_port_key
+from wherry.network.sources import BridgePort, ports_of
 from wherry.wire.network_settings import endpoint_settings, network_settings
 
 Files = Callable[[], dict[str, str]]
@@ -83,6 +84,9 @@ class PlainSandbox:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "plain", "mode": self._mode, "name": self._name, "network_id": self._network_id}
 
+    async def prepare(self) -> None:
+        return None
+
     async def hand_over(self, _monitor: Monitor) -> None:
         return None
 
@@ -102,6 +106,7 @@ class AttachedSandbox:
         held: published ports with the sockets that reserve them; after a crash the monitor alone has those.
         exposed: container ports that are shown without a host port.
         files: makes hosts, hostname and resolv.conf of the endpoints there are.
+        administers: the container may change its network (NET_ADMIN).
     """
 
     def __init__(
@@ -112,6 +117,8 @@ class AttachedSandbox:
         held: list[HeldPort],
         exposed: list[str],
         files: Callable[[Sequence[Endpoint]], dict[str, str]],
+        *,
+        administers: bool,
     ) -> None:
         self._wiring = wiring
         self._owner = owner
@@ -119,6 +126,7 @@ class AttachedSandbox:
         self._held = held
         self._exposed = exposed
         self._files = files
+        self._administers = administers
         # the container may end while its ports are being published: the withdrawal comes after, and nothing after that
         self.changing = asyncio.Lock()
         self.released = False
@@ -142,6 +150,11 @@ class AttachedSandbox:
     def relayed(self) -> list[HeldPort]:
         """What of it is relayed, wholly or in part."""
         return [held for held in self._held if held.port.container_ip and held.port.relayed]
+
+    @property
+    def places(self) -> list[BridgePort]:
+        """Its ports on bridges, for the firewall."""
+        return ports_of(self.endpoints, administers=self._administers)
 
     @property
     def embedded_dns(self) -> bool:
@@ -196,6 +209,17 @@ class AttachedSandbox:
             "exposed": self._exposed,
         }
 
+    async def prepare(self) -> None:
+        async with self.changing:
+            if not self.released:
+                await self.declare()
+
+    async def declare(self) -> None:
+        """Have the firewall let it send from the places that it has now, and no others; with `changing` held."""
+        await asyncio.get_running_loop().run_in_executor(
+            None, self._wiring.firewall.set_sources, self._owner, self.places
+        )
+
     async def publish(self) -> None:
         self._wiring.moved(self.endpoints)
         if self.relayed:
@@ -225,13 +249,8 @@ class AttachedSandbox:
         self.released = True
         async with self.changing:
             relays = [self._wiring.relay.withdraw(self._owner)] if self.relayed else []
-            if self.translated:
-                unpublish = asyncio.get_running_loop().run_in_executor(
-                    None, self._wiring.firewall.unpublish, self._owner
-                )
-                await asyncio.gather(unpublish, *relays)
-            else:
-                await asyncio.gather(*relays)
+            leave = asyncio.get_running_loop().run_in_executor(None, self._wiring.firewall.leave, self._owner)
+            await asyncio.gather(leave, *relays)
             self._wiring.host_ports.release(self._owner, [held.port for held in self._held])
             endpoints, self.endpoints = self.endpoints, []
             await self._wiring.let_through(self._owner, [])

@@ -64,6 +64,7 @@ class Steps:
         network = None
         try:
             network = container.network = await context.connect(container)
+            await network.prepare()
             await network.publish()  # from here on netd knows the step
             message = self._message(container, task, network, run)
             fds = {**network.fds(), **task.data}

@@ -34,7 +34,8 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA =
 _IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
 _IFLA_LINK, _IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE = 5, 1, 1
-_IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE = 1, 5
+_IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE, _IFLA_BR_MULTI_BOOLOPT = 1, 5, 46
+_BR_BOOLOPT_NO_LL_LEARN = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
@@ -53,9 +54,11 @@ _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, pr
 class Link:
     """A network interface, as the kernel tells it: `master` is an index (0: none), `mac` colon-separated or empty."""
 
-    __slots__ = ("index", "kind", "mac", "master", "mtu", "name", "up")
+    __slots__ = ("group", "index", "kind", "mac", "master", "mtu", "name", "up")
 
-    def __init__(self, index: int, name: str, mac: str, mtu: int, master: int, kind: str, up: bool) -> None:
+    def __init__(
+        self, index: int, name: str, mac: str, mtu: int, master: int, kind: str, up: bool, group: int = 0
+    ) -> None:
         self.index = index
         self.name = name
         self.mac = mac
@@ -63,6 +66,7 @@ class Link:
         self.master = master
         self.kind = kind
         self.up = up
+        self.group = group
 
 
 def split_address(address: str) -> "tuple[int, bytes, int]":
@@ -104,6 +108,16 @@ def add_bridge(name: str, *, mac: str) -> Request:
     body = _link(0, up=True) + _name(name) + attribute(_IFLA_ADDRESS, pack_mac(mac))
     body += _info("bridge", data)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"add bridge {name}")
+
+
+def no_local_learning(bridge: int) -> Request:
+    """Have the bridge with this index learn no MAC from frames to addresses that IEEE 802.1D reserves.
+
+    Such frames are not forwarded and pass no firewall rule: without this, any port could claim any MAC by one.
+    """
+    value_and_mask = struct.pack("=II", _BR_BOOLOPT_NO_LL_LEARN, _BR_BOOLOPT_NO_LL_LEARN)
+    body = _link(bridge) + _info("bridge", attribute(_IFLA_BR_MULTI_BOOLOPT, value_and_mask))
+    return Request(RTM_NEWLINK, 0, body, "set the bridge's learning")
 
 
 def add_veth(name: str, *, master: int, peer: str, peer_netns: int, peer_mac: str, mtu: int, group: int = 0) -> Request:
@@ -344,4 +358,5 @@ def _parse_link(body: bytes) -> Link:
         _u32(values.get(_IFLA_MASTER)),
         text(info.get(_IFLA_INFO_KIND)),
         bool(flags & _IFF_UP),
+        _u32(values.get(_IFLA_GROUP)),
     )

@@ -1,21 +1,27 @@
-"""Bridges that keep their ports apart (`icc` false): the firewall's table of family bridge, as text in nft's language.
+"""Bridges that keep their ports apart (`icc` false): rules of the firewall's table of family bridge, in nft's language.
 
 Frames between two ports of a bridge pass no table of `ip` unless the host has `br_netfilter`, so they are judged in the
 bridge itself, and by the port: an address is what a container says (link-local ones, another's, none at all). Not every
-kernel knows the bridge's name there. So each port of such a bridge is born in a device group (ip-link(8)), which is the
-bridge's own. What comes from such a port or goes to one is dropped, whatever it is, unless `--link` lets it through.
-What goes to the host, and through it to elsewhere, is not forwarded by the bridge and does not come here.
+kernel knows the bridge's name there, so ports are known by their device group, which is the bridge's own
+(`ruleset.group_of`). What comes from such a port or goes to one is dropped, whatever it is, unless `--link` lets it
+through. What goes to the host, and through it to elsewhere, is not forwarded by the bridge and does not come here.
 """
 
-import zlib
 from collections.abc import Iterable, Sequence
 
-from wherry.network.ruleset import Passage, Protected, passage_rules
+from wherry.network.ruleset import Passage, Protected, group_of, passage_rules
 
-_TABLE = """\
+_CHAINS = """\
+table bridge {table} {{
+  chain forward {{ type filter hook forward priority 0; policy accept; }}
+  chain between {{ }}
+}}
+flush chain bridge {table} forward
+flush chain bridge {table} between
+"""
+_RULES = """\
 table bridge {table} {{
   chain forward {{
-    type filter hook forward priority 0; policy accept;
     iifgroup {groups} jump between
     oifgroup {groups} jump between
   }}
@@ -29,16 +35,11 @@ table bridge {table} {{
 _NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 
 
-def group_of(bridge: str) -> int:
-    """Give the device group of a bridge's ports: a number that people's own groups, which are small, do not have."""
-    return zlib.crc32(bridge.encode()) & 0x3FFFFFFF | 0x40000000
-
-
 def render_apart(table: str, networks: Sequence[Protected], passages: Iterable[Passage] = ()) -> str:
-    """Write the table, or nothing where no network keeps its containers apart."""
+    """Write the chains in the place of those that are there; empty ones where no network keeps its containers apart."""
     groups = [str(group_of(network.bridge)) for network in networks if not network.icc]
     if not groups:
-        return ""
+        return _CHAINS.format(table=table)
     passages = list(passages)
     pairs = {pair for one in passages for pair in ((one.source, one.destination), (one.destination, one.source))}
     links = [f"arp saddr ip {one} arp daddr ip {other} accept" for one, other in sorted(pairs) if ":" not in one]
@@ -46,4 +47,5 @@ def render_apart(table: str, networks: Sequence[Protected], passages: Iterable[P
         links.append(_NEIGHBOURS)
     links += [*passage_rules(passages, "ip"), *passage_rules(passages, "ip6")]
     text = "".join(f"    {rule}\n" for rule in links)
-    return _TABLE.format(table=table, groups="{ " + ", ".join(groups) + " }", links=text)
+    rules = _RULES.format(table=table, groups="{ " + ", ".join(groups) + " }", links=text)
+    return _CHAINS.format(table=table) + rules

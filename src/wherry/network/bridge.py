@@ -8,11 +8,12 @@ from wherry.config import EngineConfig
 from wherry.errors import Forbidden, InvalidArgument, KernelError
 from wherry.linux.netlink import Netlink
 from wherry.linux.rtnetlink import Link, addresses, get_link, links
-from wherry.network import apart, device, uplink
+from wherry.network import device, uplink
 from wherry.network.addressing import Addressed
 from wherry.network.endpoint import Endpoint
 from wherry.network.ipam import Pool, choose_subnet, choose_subnet6, overlaps
 from wherry.network.records import load_record
+from wherry.network.ruleset import group_of
 from wherry.network.spec import MTU, NetworkSpec
 from wherry.paths import Roots
 from wherry.wire.networks import IpamPool
@@ -50,13 +51,12 @@ class BridgeNetwork(Addressed):
         with Netlink() as netlink:
             self.follow(uplink.find(netlink).mtu)
             device.ensure(netlink, self.link_name, self.gateways)
-            self._keep_apart(netlink)
+            self._group_ports(netlink)
         self._forward()
 
-    def _keep_apart(self, netlink: Netlink) -> None:
-        """Containers that live may be of an engine that knew no groups, or let them talk to each other."""
-        if not self.spec.icc:
-            device.group_ports(netlink, self.link_name, apart.group_of(self.link_name))
+    def _group_ports(self, netlink: Netlink) -> None:
+        """Have the firewall know the ports of containers that live: they may be of an engine without groups."""
+        device.group_ports(netlink, self.link_name, group_of(self.link_name))
 
     def _forward(self) -> bool:
         """Have the host forward what the network speaks; tells whether it did not forward IPv4 before."""
@@ -73,8 +73,8 @@ class BridgeNetwork(Addressed):
     def _make(self, **values: Any) -> Endpoint:
         # new at each start: the former namespace may still be dying, and its link with it
         host_name = f"{device.PORT}{values['container_id'][:4]}{secrets.token_hex(3)}"
-        group = 0 if self.spec.icc else apart.group_of(self.link_name)
-        return super()._make(**{**values, "bridge": self.link_name, "host_name": host_name, "group": group})
+        places = {"bridge": self.link_name, "host_name": host_name, "group": group_of(self.link_name)}
+        return super()._make(**{**values, **places})
 
     def sweep(self) -> list[str]:
         """Delete ports of the bridge that belong to no endpoint we know; returns their names.
@@ -152,7 +152,7 @@ class Bridge(BridgeNetwork):
             self.spec.chosen = chosen
             self.set_pools(chosen)
             device.ensure(netlink, self._link_name, self.gateways)
-            self._keep_apart(netlink)
+            self._group_ports(netlink)
         was_off = self._forward()
         settings = {"address": str(interface)}
         if was_off or self._record.settings.get("forwarding_was_off"):

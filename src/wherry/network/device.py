@@ -19,6 +19,7 @@ from wherry.linux.rtnetlink import (
     delete_link,
     get_link,
     links,
+    no_local_learning,
     routes,
     set_link,
 )
@@ -65,7 +66,7 @@ def ensure(netlink: Netlink, name: str, wanted: Sequence[str]) -> None:
     present = [text for index, text in addresses(netlink) if index == link.index and not text.startswith("fe80:")]
     changes = [delete_address(link.index, text) for text in present if text not in wanted]
     changes += [add_address(link.index, text) for text in wanted if text not in present]
-    netlink.run([*changes, set_link(link.index, up=True)])
+    netlink.run([*changes, no_local_learning(link.index), set_link(link.index, up=True)])
     _write(f"/proc/sys/net/ipv4/conf/{name}/route_localnet", "1")
 
 
@@ -99,7 +100,7 @@ def group_ports(netlink: Netlink, name: str, group: int) -> None:
     bridge = get_link(netlink, name)
     ports = [link for link in links(netlink) if link.master == bridge.index and link.kind == "veth"]
     for port in ports:
-        if _is_ours(port.name):
+        if _is_ours(port.name) and port.group != group:
             try:
                 netlink.run([set_link(port.index, group=group)])
             except KernelError as error:

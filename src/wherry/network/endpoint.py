@@ -15,8 +15,8 @@ class Endpoint(Struct, kw_only=True):
     `kind` is the driver's: `bridge`, `macvlan`, `ipvlan`. `bridge` is the bridge that the host side joins, or the link
     below a macvlan. `host_name` is the host side's name, unique on the machine (empty where there is none), `name` the
     one inside. Addresses are text, empty where there is none. What was asked for (`ipam`, `aliases`, `links`,
-    `driver_opts`) is kept for those who look. `group` is the device group of a port that is kept apart
-    (`network.apart`).
+    `driver_opts`) is kept for those who look. `group` is the device group of the host side, by which the
+    firewall knows the ports of a bridge.
     """
 
     id: str

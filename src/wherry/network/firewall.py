@@ -17,6 +17,8 @@ maps. A published port is one map element; adding one, and finding one, costs th
 - **Only what was published**: what enters a bridge from elsewhere (another network's bridge, too) must belong to a
   known connection or have been translated; a neighbour that routes to the container's address gets nothing.
 - **Internal networks** have no way in or out. Where `icc` is off a table of family bridge keeps the ports apart.
+- **Containers speak for themselves**: that table also drops frames with source addresses that their container was not
+  given (`network.sources`). Not every kernel has such tables: without one, `warnings` says so.
 - **Nobody else's rules are touched.** An `accept` here does not lift a `drop` there: where another program (ufw,
   firewalld) drops forwarded packets by policy, the host's owner has to allow the bridge in *its* rules. Only dockerd
   keeps a chain for others: what this table judges is marked, and a rule in that chain lets it pass (`docker_user`).
@@ -37,13 +39,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wherry.errors import KernelError
 from wherry.linux.conntrack import forget_udp
-from wherry.linux.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, Transactions, flush_elements
+from wherry.linux.nfnetlink import (
+    NFPROTO_BRIDGE,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    Message,
+    Transactions,
+    flush_elements,
+)
 from wherry.linux.nftables import Nftables, RulesetWatch, list_chain_apart, name_thread, survives_reading
 from wherry.network import docker_user
 from wherry.network.apart import render_apart
 from wherry.network.elements import messages, render_elements
+from wherry.network.obstacles import find_obstacles
 from wherry.network.ports import PublishedPort
 from wherry.network.ruleset import ASKING_CHAINS, CHAINS, Passage, Protected, render, render_marks
+from wherry.network.sources import (
+    CHAIN,
+    BridgePort,
+    guarded,
+    render_source_elements,
+    render_sources,
+    source_messages,
+)
 
 _FAMILIES = ("ip", "ip6")
 _MARKED = {"iptables": "ip", "ip6tables": "ip6"}
@@ -55,15 +73,19 @@ _UNREADABLE = (
 
 
 class Firewall:
-    """One engine's table, and the record of what is published in it. Blocking calls of 0.1-2 ms; threads take turns.
+    """One engine's tables, and the record of what is published and who may send what.
 
-    All of it is for one network namespace: that of the calling threads.
+    Its calls block for 0.1-2 ms; threads take turns. All of it is for one network namespace: that of the calling
+    threads.
 
     Args:
         table: its name (`Roots.scope`); nobody else's may be called so.
         networks: every bridge network.
         open_nftables: gives the way to the kernel; opened at first use, in the namespace of that moment.
         asks: whether published ports obey the host's own input rules.
+
+    Attributes:
+        warnings: what this kernel cannot do, in words.
     """
 
     def __init__(
@@ -84,16 +106,25 @@ class Firewall:
         self._readable = True
         self._transactions = Transactions()
         self._published: dict[str, tuple[PublishedPort, ...]] = {}
+        self._sources: dict[str, tuple[BridgePort, ...]] = {}
+        self._sources_known = False  # until then ports that live would be cut off
+        self._can_guard: bool | None = None  # None: not tried
+        self.warnings: list[str] = []
         self._ipv6 = False
-        self._apart = False
+        self._bridged = False  # the table of family bridge is there
         self._marks: set[str] = set()  # iptables commands whose DOCKER-USER has our rule
         self._lock = threading.Lock()
 
-    def rebuild(self, published: Mapping[str, Sequence[PublishedPort]] | None = None) -> None:
+    def rebuild(
+        self,
+        published: Mapping[str, Sequence[PublishedPort]] | None = None,
+        sources: Mapping[str, Sequence[BridgePort]] | None = None,
+    ) -> None:
         """Put the whole table in place, replacing what was there under its name, in one transaction.
 
         Args:
             published: owner -> its ports, which replace the record; None keeps the record.
+            sources: owner -> its places on bridges, likewise.
 
         Raises:
             KernelError: the kernel refused; the old table stands.
@@ -101,7 +132,13 @@ class Firewall:
         with self._lock:
             if published is not None:
                 self._published = {owner: tuple(ports) for owner, ports in published.items() if ports}
-            if all(network.icc for network in self._networks):
+            if sources is not None:
+                self._sources = {owner: tuple(ports) for owner, ports in sources.items() if ports}
+            self._sources_known = True
+            if not self._can_guard:  # what failed may have been something else: it is tried again
+                self._can_guard = None
+                self.warnings.clear()
+            if not self._guarded and all(network.icc for network in self._networks):
                 self._forget_bridges()
             self._rebuild()
 
@@ -118,7 +155,7 @@ class Firewall:
             before = self._published.get(owner, ())
             self._published[owner] = before + chosen
             try:
-                self._change(chosen, add=True)
+                self._commit(list(self._port_messages(chosen, add=True)))
             except BaseException:
                 self._published[owner] = before
                 if not before:
@@ -136,7 +173,45 @@ class Firewall:
         with self._lock:
             ports = self._published.pop(owner, ())
             if ports:
-                self._change(ports, add=False)
+                self._commit(list(self._port_messages(ports, add=False)))
+        _forget(translated_to=ports)
+
+    def set_sources(self, owner: str, ports: Iterable[BridgePort]) -> None:
+        """Let an owner's containers send from these places on bridges, and from no others; one transaction.
+
+        To be called before there is a link: what comes from an unknown port is dropped.
+
+        Raises:
+            KernelError: the kernel refused; all is as before.
+        """
+        chosen = tuple(ports)
+        with self._lock:
+            before = self._sources.pop(owner, ())
+            if chosen:
+                self._sources[owner] = chosen
+            names = {port.name for port in before}, {port.name for port in chosen}
+            try:
+                self._commit(
+                    [
+                        *self._source_messages([port for port in before if port.name not in names[1]], add=False),
+                        *self._source_messages([port for port in chosen if port.name not in names[0]], add=True),
+                    ]
+                )
+            except BaseException:
+                self._sources.pop(owner, None)
+                if before:
+                    self._sources[owner] = before
+                raise
+
+    def leave(self, owner: str) -> None:
+        """Take back all that an owner has here, ports and places on bridges; one transaction.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        with self._lock:
+            ports, places = self._published.pop(owner, ()), self._sources.pop(owner, ())
+            self._commit([*self._port_messages(ports, add=False), *self._source_messages(places, add=False)])
         _forget(translated_to=ports)
 
     def set_networks(self, networks: Sequence[Protected]) -> None:
@@ -176,7 +251,7 @@ class Firewall:
         flush = [f"flush chain {family} {self._table} {chain}" for family in tables for chain in chains]
         try:
             self._run(
-                "\n".join([*flush, *self._rules(), self._bridges(), *self._marking()]), "change the firewall table"
+                "\n".join([*flush, *self._rules(), *self._bridges(), *self._marking()]), "change the firewall table"
             )
         except KernelError as error:
             if error.errno != errno.ENOENT:
@@ -205,13 +280,43 @@ class Firewall:
                 lines.append(render_marks(self._table, self._networks, mark, ipv6=family == "ip6"))
         return lines
 
-    def _bridges(self) -> str:
-        """The table of family bridge, which kernels may lack: named only where it is needed, or was."""
-        rules = render_apart(self._table, self._networks, self._all_passages)
-        if not rules and not self._apart:
-            return ""
-        self._apart = bool(rules)
-        return "\n".join([*_fresh("bridge", self._table), rules])
+    @property
+    def _guarded(self) -> dict[str, str]:
+        """The bridges whose ports are judged: see `sources.guarded`."""
+        found = guarded(self._networks) if self._sources_known else {}
+        if found and self._can_guard is None:
+            self._try_guarding(found)
+        return found if self._can_guard else {}
+
+    def _try_guarding(self, bridges: Iterable[str]) -> None:
+        """Find out whether this kernel takes the rules of sources."""
+        trial = f"{self._table}-trial"
+        try:
+            self._run(f"{render_sources(trial, bridges)}delete table bridge {trial}", "try rules for bridges")
+            self._can_guard = True
+        except KernelError as error:
+            self._can_guard = False
+            self.warnings.append(f"containers can use each other's addresses: spoof protection does not work ({error})")
+
+    def _bridges(self, *, fresh: bool = False) -> list[str]:
+        """The table of family bridge, which kernels may lack: named only where it is needed, or was.
+
+        Args:
+            fresh: write it anew, with all elements; otherwise those that are there stay.
+        """
+        bridges = self._guarded
+        fresh = fresh and self._sources_known
+        needed = bool(bridges) or any(not network.icc for network in self._networks)
+        lines = _fresh("bridge", self._table) if fresh and (needed or self._bridged) else []
+        if needed or (self._bridged and not fresh):
+            lines.append(render_apart(self._table, self._networks, self._all_passages))
+        if bridges or (self._bridged and not fresh and self._can_guard):
+            lines.append(render_sources(self._table, bridges))
+        if bridges and fresh:
+            places = [port for ports in self._sources.values() for port in ports if port.bridge in bridges]
+            lines.append(render_source_elements(self._table, places, bridges))
+        self._bridged = needed or (self._bridged and not fresh)
+        return lines
 
     def _forget_bridges(self) -> None:
         try:
@@ -234,7 +339,9 @@ class Firewall:
     def present(self) -> bool:
         """Say whether our rules are (still) there; after somebody's `flush ruleset` they want `rebuild`."""
         with self._lock:  # a table that is being made is not missed
-            return all(self._transactions.has_rules(family, self._table, "published") for family in self._protocols)
+            if not all(self._transactions.has_rules(family, self._table, "published") for family in self._protocols):
+                return False
+            return not self._guarded or self._transactions.has_rules(NFPROTO_BRIDGE, self._table, CHAIN)
 
     def restore(self) -> bool:
         """Put the table back if somebody flushed it; says whether that was so.
@@ -282,13 +389,14 @@ class Firewall:
         """
         with self._lock:
             listing = self._run("list chains", "look for chains that drop forwarded packets")
-        found = find_obstacles(listing, self._table, list_chain_apart)
+        found = find_obstacles(listing, self._table, _OURS, list_chain_apart)
         return [one for one in found if not (one == docker_user.DROPS and "iptables" in self._marks)]
 
     def remove_table(self) -> None:
         """Delete the table with all that is published; none there is fine."""
         with self._lock:
             self._published.clear()
+            self._sources.clear()
             tables = [line for family in _FAMILIES for line in _fresh(family, self._table)]
             self._run("\n".join([*tables, *self._no_marks()]), "remove the firewall table")
             self._leave_docker()
@@ -317,10 +425,19 @@ class Firewall:
                 self._nftables.close()
                 self._nftables = None
 
-    def _change(self, ports: Iterable[PublishedPort], *, add: bool) -> None:
+    def _port_messages(self, ports: Iterable[PublishedPort], *, add: bool) -> Iterable[Message]:
+        return messages(self._table, ports, add=add, asks=self._asks)
+
+    def _source_messages(self, ports: Iterable[BridgePort], *, add: bool) -> Iterable[Message]:
+        bridges = self._guarded
+        return source_messages(self._table, [port for port in ports if port.bridge in bridges], bridges, add=add)
+
+    def _commit(self, change: Sequence[Message]) -> None:
+        if not change:
+            return
         name_thread()
         try:
-            self._transactions.commit(list(messages(self._table, ports, add=add, asks=self._asks)))
+            self._transactions.commit(change)
         except KernelError as error:
             # the table is gone, or an element is not as we recorded it: say the whole truth again
             if error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
@@ -331,7 +448,7 @@ class Firewall:
         self._ipv6 = any(network.subnet6 for network in self._networks)
         fresh = [line for family in _FAMILIES for line in _fresh(family, self._table)]
         published = [render_elements(self._table, ports, asks=self._asks) for ports in self._published.values()]
-        text = "\n".join([*fresh, *self._rules(), self._bridges(), *self._marking(), *published])
+        text = "\n".join([*fresh, *self._rules(), *self._bridges(fresh=True), *self._marking(), *published])
         self._run(text, "build the firewall table")
 
     def _run(self, commands: str, what: str) -> str:
@@ -365,39 +482,3 @@ def _forget(*, ports: Iterable[PublishedPort] = (), translated_to: Iterable[Publ
 def _fresh(family: str, table: str) -> list[str]:
     # added first, so that the deletion always finds one
     return [f"add table {family} {table}", f"delete table {family} {table}"]
-
-
-def find_obstacles(listing: str, own_table: str, rules: Callable[[str], str]) -> list[str]:
-    """Find base chains on IPv4's forward hook whose policy is to drop, or whose last rule drops or rejects all.
-
-    Args:
-        listing: the output of `nft list chains`.
-        own_table: the table that is not looked at; nor are those of other engines.
-        rules: gives the output of `nft list chain FAMILY TABLE CHAIN`.
-    """
-    found = []
-    table = chain = ""
-    for line in listing.splitlines():
-        words = line.split()
-        if len(words) == 4 and words[0] == "table":
-            table = " ".join(words[1:3])
-        elif len(words) == 3 and words[0] == "chain":
-            chain = words[1]
-        elif "hook forward " in line:
-            family, _, name = table.partition(" ")
-            if family not in ("ip", "inet") or name == own_table or name.startswith(_OURS):
-                continue
-            if "policy drop" in line:
-                found.append(f"table {table}, chain {chain}: policy drop")
-            elif (last := _last_rule(rules(f"{table} {chain}"))) in ("drop", "reject"):
-                found.append(f"table {table}, chain {chain}: {last} at its end")
-    return found
-
-
-def _last_rule(listing: str) -> str:
-    """The first word of a chain's last rule, without its counter: a verdict only if the rule has no condition."""
-    lines = [line for line in listing.splitlines() if line.strip(" \t}")]
-    words = lines[-1].split() if lines else []
-    if words[:2] == ["counter", "packets"]:
-        words = words[5:]  # counter packets N bytes N, which iptables gives every rule
-    return words[0] if words else ""

@@ -1,11 +1,12 @@
-"""The firewall tables as text, in nft's language: one for IPv4, one for IPv6 (for bridges: `network.apart`).
+"""The firewall tables as text, in nft's language: one for IPv4, one for IPv6.
 
-See `network.firewall` for what the chains mean. The number of rules on a packet's way does not depend on the number of
-networks or ports: bridges stand in sets, ports in maps. The sets have no names: what nftables 1.1 writes for a named
-one with a plain key makes every nft 1.0 that reads it crash, and both may look at this table (a container of another
-release in the host's network namespace).
+That of family bridge is in `network.apart` and `network.sources`; `network.firewall` says what the chains mean. The
+number of rules on a packet's way does not depend on the number of networks or ports: bridges stand in sets, ports in
+maps. The sets have no names: what nftables 1.1 writes for a named one with a plain key makes every nft 1.0 that reads
+it crash, and both may look at this table (a container of another release in the host's network namespace).
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 
 CHAINS = ("early", "forward", "published", "arriving", "local", "leaving")
@@ -91,9 +92,11 @@ class Protected:
         internal: nothing goes out, nothing comes in.
         icc: its containers may talk to each other.
         masquerade: what goes out gets the host's address.
+        spoof_protection: which containers use their own source addresses only: `off` (none has to), `on` (all without
+            NET_ADMIN) or `strict` (all).
     """
 
-    __slots__ = ("bridge", "icc", "internal", "masquerade", "subnet", "subnet6")
+    __slots__ = ("bridge", "icc", "internal", "masquerade", "spoof_protection", "subnet", "subnet6")
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Protected:
         internal: bool = False,
         icc: bool = True,
         masquerade: bool = True,
+        spoof_protection: str = "off",
     ) -> None:
         self.bridge = bridge
         self.subnet = subnet
@@ -111,6 +115,7 @@ class Protected:
         self.internal = internal
         self.icc = icc
         self.masquerade = masquerade
+        self.spoof_protection = spoof_protection
 
 
 class Passage:
@@ -123,6 +128,14 @@ class Passage:
         self.destination = destination
         self.protocol = protocol
         self.port = port
+
+
+def group_of(bridge: str) -> int:
+    """Give the device group (ip-link(8)) in which a bridge's ports are born.
+
+    It is a number that people's own groups, which are small, do not have.
+    """
+    return zlib.crc32(bridge.encode()) & 0x3FFFFFFF | 0x40000000
 
 
 def render(

@@ -8,7 +8,7 @@ An endpoint is a JSON value, so that it travels in the launch message and is kep
      "sysctls": {"net.ipv4.conf.eth0.log_martians": "1"}}
 
 `host_name`, `name`, `mac` and `bridge` are needed, the rest may be missing. `network` is how errors call it. `group` is
-the device group of the near end, by which the firewall knows the ports that it keeps apart (`network.apart`). Two
+the device group of the near end, by which the firewall knows the ports of a bridge (`ruleset.group_of`). Two
 netlink conversations do the work: one here (the pair: its near end up and a port of the bridge, its far end already in
 the namespace), one inside. With `kind` `macvlan` or `ipvlan` (and `mode`) there is no near end: the link is made in the
 namespace, over `bridge`.

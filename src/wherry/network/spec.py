@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from msgspec import Struct, field
 
+from wherry.config_checks import SPOOF_PROTECTIONS
 from wherry.errors import Forbidden, InvalidArgument, NotFound, NotSupported, Unavailable
 from wherry.network.ipam import Pool, Subnet
 from wherry.wire.networks import IpamPool, NetworkCreate
@@ -18,6 +19,7 @@ _BRIDGE = "com.docker.network.bridge."
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 IPV6 = "com.docker.network.enable_ipv6"
+SPOOF_PROTECTION = "com.wherry.network.bridge.spoof_protection"
 _NAME_MAX = 255
 _LINK_NAME_MAX = 15
 _NO_SWARM = (
@@ -58,6 +60,11 @@ class NetworkSpec(Struct):
     def masquerade(self) -> bool:
         """Whether what leaves it gets the host's address."""
         return self.flag("enable_ip_masquerade", True)
+
+    @property
+    def spoof_protection(self) -> str:
+        """What was asked for: `off`, `on` or `strict` (see `ruleset.Protected`); empty: nothing."""
+        return self.options.get(SPOOF_PROTECTION, "")
 
     @property
     def host_binding(self) -> str:
@@ -244,6 +251,7 @@ def _options(driver: str, options: dict[str, str]) -> None:
     link = options.get(f"{_BRIDGE}name")
     if link is not None and not is_link_name(link):
         raise InvalidArgument(f"invalid bridge name {link!r}: numerical result out of range")
+    _spoof_protection(driver, options)
     known = {_BRIDGE + n for n in ("name", "enable_icc", "enable_ip_masquerade", "host_binding_ipv4")} | {
         MTU,
         PREFIX,
@@ -253,6 +261,16 @@ def _options(driver: str, options: dict[str, str]) -> None:
         foreign = name not in known if driver == "bridge" else name not in (MTU, PREFIX, IPV6)
         if foreign and name.startswith("com.docker.network."):
             raise NotSupported(f"the network option {name} is not supported")
+
+
+def _spoof_protection(driver: str, options: dict[str, str]) -> None:
+    for name in options:
+        if name.startswith("com.wherry.") and (name != SPOOF_PROTECTION or driver != "bridge"):
+            raise InvalidArgument(f"the {driver} driver has no network option {name}")
+    text = options.get(SPOOF_PROTECTION, "on")
+    if text not in SPOOF_PROTECTIONS:
+        wanted = ", ".join(SPOOF_PROTECTIONS)
+        raise InvalidArgument(f"invalid {SPOOF_PROTECTION} value {text!r}: expected one of {wanted}")
 
 
 def is_link_name(text: str) -> bool:

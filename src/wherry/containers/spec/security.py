@@ -154,6 +154,12 @@ def capabilities(host_config: HostConfig, host: frozenset[str]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name in host]
 
 
+def administers_network(host_config: HostConfig) -> bool:
+    """Whether process 1 may change addresses, routes and links of its network namespace (CAP_NET_ADMIN)."""
+    asked = host_config.privileged or host_config.cap_add
+    return bool(asked) and "CAP_NET_ADMIN" in capabilities(host_config, frozenset(NAMES))
+
+
 def masked_paths(host_config: HostConfig, security: SecurityOptions, processors: int) -> list[str]:
     """What cannot be read inside; an explicit list of the request replaces ours, also an empty one."""
     if host_config.privileged or security.systempaths_unconfined:
