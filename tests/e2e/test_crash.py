@@ -282,7 +282,16 @@ def fails_meanwhile(engine: EngineProcess, *flags: str) -> bool:
         assert engine.docker("start", "fails", code=1).err.startswith(f"Error response from daemon: {shown['Error']}\n")
         assert state(engine, "fails") == shown
         engine.docker("rm", "fails")
-    words = ("--since", f"{since:.3f}", "--until", "0s", "--filter", f"container={id_}", "--format", "{{.Action}}")
+    words = (
+        "--since",
+        f"{since:.3f}",
+        "--until",
+        f"{time.time():.3f}",
+        "--filter",
+        f"container={id_}",
+        "--format",
+        "{{.Action}}",
+    )
     assert "die" not in engine.docker("events", *words).out.split()
     return met
 

@@ -69,7 +69,7 @@ def test_a_story_in_order_for_who_watches(engine: EngineProcess) -> None:
     engine.docker("kill", "e2")
     engine.docker("wait", "e2")
     engine.docker("rm", "e2")
-    window = ("--since", f"{since:.6f}", "--until", "0s")
+    window = ("--since", f"{since:.6f}", "--until", f"{time.time():.6f}")
     lines = engine.docker("events", *window, "--filter", "type=container", "--format", "{{json .}}").out.splitlines()
     events = [json.loads(line) for line in lines]
     actions = [event["Action"].split(":")[0] for event in events]

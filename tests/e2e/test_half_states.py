@@ -41,7 +41,7 @@ def status(engine: EngineProcess, name: str) -> str:
 
 def events(engine: EngineProcess, name: str, since: float) -> list[str]:
     """The actions of a container's events since then."""
-    words = ("events", "--since", f"{since:.3f}", "--until", "0s", "--filter", f"container={name}")
+    words = ("events", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}", "--filter", f"container={name}")
     return engine.docker(*words, "--format", "{{.Action}}").out.split("\n")[:-1]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -282,13 +283,14 @@ def test_read_only_binds_are_read_only_below_too(engine: EngineProcess, tmp_path
 
 def test_events_of_a_volume(engine: EngineProcess) -> None:
     """create, mount, unmount, destroy, with what Docker says of them."""
-    since = engine.run("date", "+%s.%N").out.strip()
+    since = f"{time.time():.6f}"
     engine.docker("volume", "create", "told")
     _sh(engine, "true", "-v", "told:/v:ro")
-    words = ("events", "--since", since, "--until", "0s", "--filter", "type=volume", "--format", "{{json .}}")
+    words = ("--filter", "type=volume", "--format", "{{json .}}")
 
     def told() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in engine.docker(*words).out.splitlines()]
+        window = ("--since", since, "--until", f"{time.time():.6f}")
+        return [json.loads(line) for line in engine.docker("events", *window, *words).out.splitlines()]
 
     until(lambda: "unmount" in [event["Action"] for event in told()], "the end is told")
     engine.docker("volume", "rm", "told")
