@@ -106,8 +106,8 @@ def test_a_probe_that_takes_too_long_is_killed(with_bench: Run) -> None:
         assert event["entry"]["output"] == "Health check exceeded timeout (1.5s): begun\n"
         # a process that was sent SIGKILL is there until it runs again
         async with asyncio.timeout(20):
-            while b"sleep\x0077\0" in await commands(container):
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - the kernel tells nobody
+            while b"sleep\x0077\0" in await commands(container):  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.01)
 
     with_bench(test)
 

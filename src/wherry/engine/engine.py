@@ -279,9 +279,13 @@ class Engine:
         self._loop.call_soon_threadsafe(self._trash.set)
 
     def _to_be_deleted(self, path: str) -> None:
-        """A path that is out of everybody's way already, and is not in the trash."""
+        """A path that is out of everybody's way already, and is not in the trash; told from any thread."""
+        self._loop.call_soon_threadsafe(self._condemn, path)
+
+    def _condemn(self, path: str) -> None:
+        # in the loop's thread, which walks through the set
         self._condemned.add(path)
-        self._loop.call_soon_threadsafe(self._trash.set)
+        self._trash.set()
 
     async def _empty_trash(self) -> None:
         while True:
