@@ -12,6 +12,7 @@ next world of its release.
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -238,6 +239,18 @@ def _connected(pid: int) -> Iterator[None]:
             process.kill()
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[Callable[[], None]]:
+    """Wait until no other world runs `make run`; gives what ends this one's turn.
+
+    Its engine has the same data root in each world, and so the same name in the cgroups, which the worlds share.
+    """
+    (CACHE / "worlds").mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "worlds" / "run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
+
+
 def visit(world: str, log: Path, tests: str) -> Outcome:
     """Run README's two commands in a world.
 
@@ -272,7 +285,7 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
         "KEPT": " ".join(f"{name}={path}" for name, path in _KEPT.items()),
     }
     before = _traces()
-    with made(world) as root, open(log, "w") as file:
+    with made(world) as root, open(log, "w") as file, _alone() as turn_ends:
         kept = CACHE / "worlds" / suite
         command = [
             *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--uts", "--ipc"),
@@ -290,6 +303,8 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
                         file.write(line)
                         file.flush()
                         outcome.read(line)
+                        if "run" in outcome.told:
+                            turn_ends()
             finally:
                 process.kill()  # and process 1 with it, by --kill-child
     outcome.left += sorted(_traces() - before)

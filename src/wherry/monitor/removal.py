@@ -4,15 +4,13 @@ Deep trees are flattened as they are met: a directory further down than `_MAX_DE
 neither descriptors nor the stack grow with what a stranger made.
 """
 
-import ctypes
 import errno
 import os
 import stat
 import time
-from fcntl import ioctl
 
 from wherry.errors import InvalidArgument, KernelError
-from wherry.linux import inodes
+from wherry.linux import fileflags, inodes
 from wherry.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, open_in_root
 
 TYPE_CHECKING = False
@@ -23,8 +21,6 @@ _MAX_DEPTH = 64
 _RETRIES = 20
 _PAUSE = 0.01
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-_IMMUTABLE_OR_APPEND = 0x10 | 0x20
 
 
 def worker(args: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
@@ -191,11 +187,7 @@ def _writable(directory: int, name: str) -> None:
 
 
 def _clear_flags(fd: int) -> None:
-    flags = ctypes.c_long(0)
     try:
-        ioctl(fd, _FS_IOC_GETFLAGS, flags)
-        if flags.value & _IMMUTABLE_OR_APPEND:
-            flags.value &= ~_IMMUTABLE_OR_APPEND
-            ioctl(fd, _FS_IOC_SETFLAGS, flags)
+        fileflags.change(fd, take=fileflags.IMMUTABLE | fileflags.APPEND_ONLY)
     except OSError:
         return  # a file system without flags; the removal itself will say what is wrong

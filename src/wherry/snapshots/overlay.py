@@ -17,6 +17,7 @@ import stat
 from errno import EEXIST, ENOENT, ENOSPC, ENOTEMPTY
 
 from wherry.errors import InvalidArgument, KernelError, NewerSchema, StoreCorrupt
+from wherry.linux import fileflags
 from wherry.linux.libc import check, libc
 from wherry.oci.mount import Mount
 from wherry.paths import Roots
@@ -61,6 +62,8 @@ class Overlay:
         self._roots = roots
         for path in (roots.snapshots, roots.ingest, roots.trash):
             os.makedirs(path, mode=0o700, exist_ok=True)
+        # each tree is made there, under a name of its own, before it is a layer
+        fileflags.spread(roots.ingest)
 
     def path(self, chain_id: str) -> str:
         """Return the directory that holds the layer's tree, whether or not it exists."""
