@@ -140,3 +140,31 @@ def test_dead_leftovers_of_another_data_root(first: EngineProcess) -> None:
     assert first.docker("inspect", "-f", "{{.State.Status}}", "one", "two").out.split() == ["exited", "exited"]
     first.docker("start", "one")
     assert before
+
+
+def test_the_same_paths_in_another_mount_namespace(first: EngineProcess) -> None:
+    """An engine with the same roots elsewhere has the same name in the cgroups: what it does not see there stays."""
+    before = alive(first)
+    first.kill()  # beside one that lives the other refuses to start
+    roots = first.roots
+    # the host's processes are not seen there, but their cgroups are
+    script = (
+        f"mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs tmpfs {first.base} && "
+        f"exec {WHERRYD} --data-root {roots.data} --exec-root {roots.run}"
+    )
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-ec", script]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stderr is not None
+        said = ""
+        try:
+            for line in process.stderr:
+                said += line
+                if "API listens on" in line:
+                    break
+            assert "API listens on" in said, said
+            assert "no container of this data root is in it; left as it is" in said
+        finally:
+            process.kill()
+    first.start()
+    assert alive(first) == before
+    assert first.docker("exec", "one", "ping", "-c1", "-w5", "two").code == 0

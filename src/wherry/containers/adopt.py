@@ -304,7 +304,7 @@ async def _sweep(context: Context) -> None:
         context.trash(context.roots.sandbox(id_))
     group = open_cgroup(f"/{context.roots.scope}/containers")
     for child in _below(group.directories()) - known:
-        if child not in ours and open_cgroup(f"/{context.roots.scope}/containers/{child}").pids():
+        if child not in ours and open_cgroup(f"/{context.roots.scope}/containers/{child}").occupied():
             log.warning("cgroup of %s: no container of this data root is in it; left as it is", child[:12])
         else:
             try:

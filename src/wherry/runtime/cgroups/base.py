@@ -121,6 +121,11 @@ class Cgroup:
                 return pids_below(directory)
         return []
 
+    def occupied(self) -> bool:
+        """Whether a process is in the branch or below, also one that this pid namespace does not see (`pids` does not
+        tell of it)."""
+        return any(_listed_below(directory) for directory in self.directories())
+
     def remove(self, seconds: float = REMOVE_SECONDS) -> None:
         """Remove the branch, children first; absent parts are no error.
 
@@ -173,6 +178,11 @@ def _has(path: str, *lines: str) -> bool:
 
 def pids_below(directory: str) -> "list[int]":
     """Process ids in a cgroup directory and in those below; a directory that vanishes meanwhile is empty."""
+    return [pid for pid in _listed_below(directory) if pid]
+
+
+def _listed_below(directory: str) -> "list[int]":
+    """As `pids_below`, with a 0 for each process that this pid namespace does not see."""
     try:
         with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
             found = [int(line) for line in file]
@@ -185,8 +195,8 @@ def pids_below(directory: str) -> "list[int]":
         raise KernelError("list cgroup processes", error.errno or 0, directory) from None
     if below:
         for child in _children(directory):
-            found += pids_below(f"{directory}/{child}")
-    return [pid for pid in found if pid]  # 0: a process that this pid namespace does not see
+            found += _listed_below(f"{directory}/{child}")
+    return found
 
 
 def holds_no_process(error: KernelError) -> bool:
