@@ -24,6 +24,7 @@ def status(engine: EngineProcess, name: str) -> str:
 
 def test_options_state_events_and_list(engine: EngineProcess) -> None:
     """What was asked, what inspect, ps, its filter and the events say of it."""
+    since = time.time()
     engine.docker("run", "-d", "--name", "h1", *QUICK, "--health-cmd", "test -e /ok", "busybox", "sleep", "1000")
     assert "(health: starting)" in engine.docker("ps").out or status(engine, "h1") == "unhealthy"
     until(lambda: status(engine, "h1") == "unhealthy", "it is unhealthy")
@@ -39,7 +40,7 @@ def test_options_state_events_and_list(engine: EngineProcess) -> None:
     assert config == {"Test": ["CMD-SHELL", "test -e /ok"], "Interval": 100_000_000, "Retries": 2}
     engine.docker("stop", "-t", "0", "h1")
     assert status(engine, "h1") == "unhealthy"
-    window = ("--since", "60s", "--until", str(int(time.time()) + 1))
+    window = ("--since", f"{since:.6f}", "--until", f"{time.time():.6f}")
     told = engine.docker("events", *window, "--filter", "event=health_status").out
     assert [line.split("health_status: ")[1].split()[0] for line in told.splitlines()] == ["unhealthy", "healthy"]
     # probes make no noise, unlike dockerd's
