@@ -1,6 +1,7 @@
 """The structure holds itself: floors, fork sites, import budgets, file sizes."""
 
 import ast
+import fnmatch
 import re
 import subprocess
 import sys
@@ -187,3 +188,13 @@ def test_background_work_has_a_name_and_a_deadline() -> None:
         and re.search(r"(loop\(?\)?|asyncio)\.create_task\(", path.read_text())
     }
     assert makers == {"linux/background.py", "containers/priming.py"}
+
+
+def test_no_test_is_passed_by(pytestconfig: pytest.Config) -> None:
+    """pytest looks into every folder that has tests; its own list of what it passes by has `build`, a package here."""
+    tests = Path(__file__).parent
+    passed_by = pytestconfig.getini("norecursedirs")
+    folders = {path.parent for path in tests.rglob("test_*.py")}
+    assert len(folders) > 40
+    names = {part for folder in folders for part in folder.relative_to(tests).parts}
+    assert not [name for name in names for pattern in passed_by if fnmatch.fnmatch(name, pattern)]
