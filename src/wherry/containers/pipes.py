@@ -23,17 +23,13 @@ async def pour(chunks: AsyncIterator[bytes], fd: int) -> None:
                 return  # the reader has all it wants, or has failed: its result says which
 
 
-async def pieces(fd: int) -> AsyncGenerator[bytes, None]:
-    """Read a non-blocking pipe to its end."""
+async def _piece(fd: int) -> bytes:
+    """Read what comes next from a non-blocking pipe; nothing at its end."""
     while True:
         try:
-            piece = os.read(fd, _PIECE)
+            return os.read(fd, _PIECE)
         except BlockingIOError:
             await _ready(fd, write=False)
-            continue
-        if not piece:
-            return
-        yield piece
 
 
 async def _ready(fd: int, *, write: bool) -> None:
@@ -62,11 +58,63 @@ Start = Callable[[dict[str, int], Callable[[Json], None]], Awaitable[Json]]
 """Starts a worker with further descriptors, and somebody to tell what it says before its end."""
 
 
-async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Json, AsyncGenerator[bytes, None]]:
+class Received(AsyncGenerator[bytes, None]):
+    """What a worker writes to its descriptor `data`: read to the end, or closed.
+
+    Nothing that must happen waits for the reader: one that is cancelled, in whatever turn of the loop and however
+    often, or that never begins, leaves no worker, and `settling` goes on without it.
+
+    Args:
+        fd: our end of the pipe; belongs to this object.
+        work: the worker.
+        settling: done when nothing is left of the worker.
+    """
+
+    def __init__(self, fd: int, work: "asyncio.Future[Json]", settling: "asyncio.Future[None]") -> None:
+        self._fd = fd
+        self._work = work
+        self._settling = settling
+
+    async def asend(self, _value: None) -> bytes:
+        """Return the next piece.
+
+        Raises:
+            StopAsyncIteration: there is none, and the worker ended well.
+            WherryError: the worker failed.
+        """
+        if self._fd < 0:
+            raise StopAsyncIteration
+        try:
+            piece = await _piece(self._fd)
+            if piece:
+                return piece
+            await asyncio.wait({self._settling})
+            self._work.result()
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> bytes:
+        """Close it, and raise what was thrown."""
+        await self.aclose()
+        return await super().athrow(typ, val, tb)
+
+    async def aclose(self) -> None:
+        """End the worker, if it has not ended, and wait until nothing is left of it."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            self._work.cancel()
+        await asyncio.wait({self._settling})
+
+
+async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Json, Received]:
     """Read what a worker writes to its descriptor `data`.
 
     Args:
-        done: called once nothing is left of the worker, whatever became of it.
+        done: called once nothing is left of the worker, whatever became of it and of us.
 
     Returns:
         What the worker told first, and its bytes: to be read to their end, or closed. What the worker raises later is
@@ -74,38 +122,40 @@ async def receive(start: Start, done: Callable[[], Awaitable[None]]) -> tuple[Js
 
     Raises:
         WherryError: the worker failed before it told anything.
+        OSError: there can be no pipe.
     """
     told: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        read, write = os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        await done()
+        raise
     os.set_blocking(read, False)
     work = asyncio.ensure_future(_as_coroutine(start({"data": write}, _once(told))))
+    writing = [write]
+    received = Received(read, work, asyncio.ensure_future(_settle(work, writing, done)))
     try:
         await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
         # the worker has its copy, or is gone: its end must be the end of the pipe
-        os.close(write)
-        write = -1
+        while writing:
+            os.close(writing.pop())
         if not told.done():
-            await work
+            work.result()
             raise Unavailable("the worker ended before it began")
     except BaseException:
-        await _end(work)
-        os.close(read)
-        if write >= 0:
-            os.close(write)
-        await done()
+        await received.aclose()
         raise
+    return told.result(), received
 
-    async def bytes_() -> AsyncGenerator[bytes, None]:
-        try:
-            async for piece in pieces(read):
-                yield piece
-            await work
-        finally:
-            os.close(read)
-            await _end(work)
-            await done()
 
-    return told.result(), bytes_()
+async def _settle(work: "asyncio.Future[Json]", writing: list[int], done: Callable[[], Awaitable[None]]) -> None:
+    await asyncio.wait({work})
+    # not before: its number must not become another descriptor's while a worker is being started with it
+    while writing:
+        os.close(writing.pop())
+    if not work.cancelled():
+        work.exception()  # whoever reads is told; one that has left is not
+    await done()
 
 
 async def send(start: Start, chunks: AsyncIterator[bytes]) -> Json:
