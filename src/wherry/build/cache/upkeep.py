@@ -10,6 +10,8 @@ import msgspec
 from wherry.build.cache.store import Record, moment
 from wherry.build.contexts.sent import SentContexts
 from wherry.build.mounts import CacheLocks
+from wherry.errors import KernelError
+from wherry.snapshots.diff import usage
 from wherry.store.images import LayerRecord
 
 Json = dict[str, Any]
@@ -87,23 +89,25 @@ class Upkeep:
             return None
 
     def _size(self, key: str, used: float) -> int:
+        if self._locks.used.get(key, 0):
+            return _bytes(f"{self._directory}/{key}/fs")
         known = self._sizes.get(key)
-        if known is not None and known[0] == used and not self._locks.used.get(key, 0):
-            return known[1]
-        total, linked = 0, set()
-        for top, _, files in os.walk(f"{self._directory}/{key}/fs"):
-            for name in files:
-                try:
-                    found = os.lstat(f"{top}/{name}")
-                except FileNotFoundError:
-                    continue
-                if found.st_ino in linked:
-                    continue  # another name of a file that was counted
-                if found.st_nlink > 1:
-                    linked.add(found.st_ino)
-                total += found.st_size
-        self._sizes[key] = (used, total)
-        return total
+        if known is None or known[0] != used:
+            known = self._sizes[key] = (used, _bytes(f"{self._directory}/{key}/fs"))
+        return known[1]
+
+
+def _bytes(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return 0  # the step that makes it has not come so far
+    try:
+        return usage(fd)[0]
+    except KernelError:
+        return 0  # a step changes it under our eyes; it is measured again once none does
+    finally:
+        os.close(fd)
 
 
 def _entry(id_: str, kind: str, description: str, size: int, used: float) -> Json:
