@@ -94,7 +94,11 @@ class Inner:
         """Execute it and wait until it answers."""
         command = f"exec {WHERRYD} --data-root /var/lib/inner --exec-root /run/inner >>/run/inner.log 2>&1"
         self.engine.docker("exec", "-d", "outer", "sh", "-c", command)
-        until(lambda: self.wherry("version", check=False).code == 0, "the inner engine answers")
+        try:
+            until(lambda: self.wherry("version", check=False).code == 0, "the inner engine answers")
+        except AssertionError:
+            self._explain()
+            raise
 
     def end(self) -> None:
         """End it by SIGTERM."""
@@ -102,6 +106,10 @@ class Inner:
         until(lambda: self.wherry("version", check=False).code != 0, "the inner engine is gone")
         log = self.engine.docker("exec", "outer", "cat", "/run/inner.log").out
         assert "Traceback" not in log
+
+    def _explain(self) -> None:
+        for words in (("cat", "/run/inner.log"), ("ls", "-l", "/run/inner"), ("ps", "-ef")):
+            print(words, self.engine.docker("exec", "outer", *words, check=False))
 
     def wherry(self, *words: str, check: bool = True) -> Done:
         """Run the wherry command against it."""

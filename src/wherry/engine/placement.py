@@ -1,14 +1,18 @@
 """Where this engine's own processes are in the cgroup tree, and back to where they came from at the end."""
 
+import errno
 import fcntl
 import os
+import time
 
-from wherry.errors import Conflict, NotSupported, WherryError
+from wherry.errors import Conflict, KernelError, NotSupported, WherryError
 from wherry.paths import Roots
 from wherry.runtime.cgroups import Cgroup, open_cgroup
 from wherry.runtime.cgroups.hierarchies import mounted
 
 _ROUNDS = 5  # forks go on while we move
+_ROOM_WITHIN = 2.0  # seconds
+_PAUSE = 0.01
 # those of the unified tree that `docker run` has a limit for
 _LIMITING = frozenset({"cpu", "cpuset", "io", "memory", "pids"})
 
@@ -37,7 +41,7 @@ class Placement:
         with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             self._home = mounted().directories(file.read())
         engine = self._group("engine")
-        engine.create(None)
+        create_with_room(engine)
         self._held = _hold(engine.directories()[0], self._scope)
         engine.add(os.getpid())
         monitors = self._group("monitors")
@@ -65,6 +69,28 @@ class Placement:
 
     def _group(self, name: str) -> Cgroup:
         return open_cgroup(f"/{self._scope}/{name}" if name else f"/{self._scope}")
+
+
+def create_with_room(group: Cgroup) -> None:
+    """Make the first group below a container's top. Blocks, for two seconds at most.
+
+    Whoever comes into the top after room was made (an `exec` into the container does) keeps the kernel from handing
+    controllers down: room is made again.
+
+    Raises:
+        KernelError: the kernel refuses; EBUSY: somebody stays in the top.
+    """
+    deadline = time.monotonic() + _ROOM_WITHIN
+    while True:
+        try:
+            group.create(None)
+        except KernelError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        time.sleep(_PAUSE)
+        _make_room()
 
 
 def _hold(directory: str, scope: str) -> int:
