@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -172,7 +173,7 @@ class FakeContainers:
 
     async def logs(self, ref: str, options: LogOptions) -> FakeTicket:
         self._called("logs", ref, options)
-        return FakeTicket(self.engine, log_lines, self.tty)
+        return FakeTicket(self.engine, partial(log_lines, chunked=options.chunked), self.tty)
 
     async def exec_create(self, ref: str, config: ExecConfig) -> str:
         self._called("exec_create", ref, config)

@@ -54,9 +54,13 @@ def count(sock: socket.socket, tail: bytes) -> None:
     sock.sendall(frame(b"%d" % total))
 
 
-def log_lines(sock: socket.socket, tail: bytes) -> None:
+def log_lines(sock: socket.socket, tail: bytes, *, chunked: bool) -> None:
     """Three lines on both streams."""
-    sock.sendall(frame(b"one\n") + frame(b"two\n", 2) + frame(b"three\n"))
+    lines = [frame(b"one\n"), frame(b"two\n", 2), frame(b"three\n")]
+    for line in lines:
+        sock.sendall(b"%x\r\n%b\r\n" % (len(line), line) if chunked else line)
+    if chunked:
+        sock.sendall(b"0\r\n\r\n")
 
 
 class FakeTicket:

@@ -289,17 +289,20 @@ def test_stream_outlives_the_server(server: Any) -> None:
     sock.close()
 
 
-def test_logs_are_a_body_until_the_end(server: Any, sock: socket.socket) -> None:
-    """The log reader writes the body; it ends with the connection."""
-    sock.sendall(request("GET", "/containers/c1/logs?stdout=1&stderr=1&follow=1&tail=5"))
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_logs_say_where_they_end(server: Any, sock: socket.socket, version: str) -> None:
+    """The log reader writes the body, with a last chunk; for HTTP/1.0 it ends with the connection."""
+    asked = request("GET", "/containers/c1/logs?stdout=1&stderr=1&follow=1&tail=5")
+    sock.sendall(asked.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
     reader = Reader(sock)
     answer = reader.response()
     assert answer.status == 200
     assert answer.headers["connection"] == "close"
     assert answer.headers["content-type"] == "application/vnd.docker.multiplexed-stream"
     assert "content-length" not in answer.headers
-    assert "transfer-encoding" not in answer.headers
+    assert answer.headers.get("transfer-encoding") == ("chunked" if version == "1.1" else None)
     assert answer.body == frame(b"one\n") + frame(b"two\n", 2) + frame(b"three\n")
+    assert reader.rest() == b""
     options = server.engine.containers.calls[-1][2]
     assert (options.follow, options.tail) == (True, "5")
 

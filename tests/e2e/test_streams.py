@@ -161,6 +161,13 @@ def _id(engine: EngineProcess, name: str) -> str:
     return engine.docker("inspect", "-f", "{{.Id}}", name).out.strip()
 
 
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""  # it has ended
+
+
 def sockets(pid: int) -> int:
     """How many sockets a process holds."""
     found = 0
@@ -205,6 +212,31 @@ def test_logs_equal_what_was_attached(engine: EngineProcess) -> None:
     assert (logged.out.encode(), logged.err.encode()) == (out, err)
     assert engine.run(*argv, code=None).code == 1
     engine.docker("rm", "both")
+
+
+@pytest.mark.parametrize("flags", [(), ("-f",)], ids=["past", "follow"])
+@pytest.mark.parametrize("command", COMMANDS, ids=["docker", "wherry"])
+def test_a_log_that_is_cut_is_no_whole_log(engine: EngineProcess, command: str, flags: tuple[str, ...]) -> None:
+    """Where its reader is killed the client says so and fails: a part of a log is not taken for the whole."""
+    script = "seq 1 1000000; exec sleep 1000"
+    engine.docker("run", "-d", "--name", "cut", "--log-opt", "max-size=200m", "busybox", "sh", "-c", script)
+    until(lambda: engine.docker("logs", "--tail", "1", "cut").out == "1000000\n", "all is written")
+
+    def readers() -> list[int]:
+        return [pid for pid in engine.processes() if _comm(pid) == "wherry-logs"]
+
+    until(lambda: not readers(), "nobody reads")
+    argv = [command, "logs", *flags, "cut"]
+    with subprocess.Popen(argv, env=engine.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+        # which does not read on: its pipe is full, and then the reader's socket
+        until(readers, "a reader")
+        for pid in readers():
+            os.kill(pid, signal.SIGKILL)
+        out, err = client.communicate(timeout=60)
+    assert client.returncode == 1
+    assert err.strip() in ("unexpected EOF", "the engine closed the connection")
+    assert not out.endswith("1000000\n")
+    engine.docker("rm", "-f", "cut")
 
 
 def test_two_clients_get_everything(engine: EngineProcess) -> None:

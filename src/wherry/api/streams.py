@@ -57,7 +57,11 @@ async def attach(call: Call) -> HandedOver:
 
 
 async def logs(call: Call) -> HandedOver:
-    """GET /containers/{id}/logs: the log reader writes the body, until the connection's end."""
+    """GET /containers/{id}/logs: the log reader writes the body, and the connection ends with it.
+
+    In chunks, except for HTTP/1.0, as dockerd sends it: a log that is cut, whatever ended its reader, lacks the last
+    chunk, and no client takes it for the whole.
+    """
     options = LogOptions(
         follow=call.flag("follow"),
         stdout=call.flag("stdout"),
@@ -67,13 +71,14 @@ async def logs(call: Call) -> HandedOver:
         timestamps=call.flag("timestamps"),
         tail=call.text("tail") or "all",
         details=call.flag("details"),
+        chunked=call.request.version >= (1, 1),
     )
     if not options.stdout and not options.stderr:
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
     ticket = await call.engine.containers.logs(call.name, options)
-    return await call.connection.hand_over(
-        head(200, f"Content-Type: {_content_type(call, ticket)}\r\n", keep_alive=False), ticket
-    )
+    length = "Transfer-Encoding: chunked\r\n" if options.chunked else ""
+    text = f"Content-Type: {_content_type(call, ticket)}\r\n{length}"
+    return await call.connection.hand_over(head(200, text, keep_alive=False), ticket)
 
 
 async def build_connect(call: Call) -> HandedOver:

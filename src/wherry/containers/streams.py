@@ -123,7 +123,7 @@ def logs(context: Context, container: Container, options: LogOptions) -> Ticket:
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
     if not past_output.can_be_read(container.record.host_config.log_config):
         raise NotSupported("configured logging driver does not support reading")
-    request = _log_request(context, container, options)
+    request = {**_log_request(context, container, options), "chunked": options.chunked}
     # opened before the client hears of success: whatever becomes of the container then, the reader has what it wrote
     held = HeldLog(request["path"])
 

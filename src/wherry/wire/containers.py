@@ -274,7 +274,10 @@ class AttachOptions(Struct):
 
 
 class LogOptions(Struct):
-    """The query of `GET /containers/{id}/logs`; `since` and `until` as the client sent them."""
+    """The query of `GET /containers/{id}/logs`; `since` and `until` as the client sent them.
+
+    `chunked` is not of the query: the answer's head says so, and the body is to be written as HTTP's chunks.
+    """
 
     follow: bool = False
     stdout: bool = False
@@ -284,3 +287,4 @@ class LogOptions(Struct):
     timestamps: bool = False
     tail: str = "all"
     details: bool = False
+    chunked: bool = False
