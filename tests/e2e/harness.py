@@ -175,13 +175,8 @@ class EngineProcess:
             self.docker("rm", "-f", *ids, check=False)
         until(lambda: not self.docker("ps", "-aq").out.strip(), "all containers are removed")
 
-    def destroy(self) -> None:
-        """End the engine and whatever it left; never raises for what is already gone."""
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            if self.process is None:
-                self.start()
-            self.remove_all()
-            self.docker("network", "prune", "-f", check=False)  # their bridges would stay
+    def end(self) -> None:
+        """End wherryd, by force where it must be: what is removed after it is not made again."""
         if self.process is not None:
             self.process.terminate()
             try:
@@ -190,6 +185,15 @@ class EngineProcess:
                 self.process.kill()
                 self.process.wait(10)
             self.process = None
+
+    def destroy(self) -> None:
+        """End the engine and whatever it left; never raises for what is already gone."""
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            if self.process is None:
+                self.start()
+            self.remove_all()
+            self.docker("network", "prune", "-f", check=False)  # their bridges would stay
+        self.end()
         subprocess.run(["ip", "link", "del", self.roots.bridge], check=False, capture_output=True)
         for family in ("ip", "ip6", "bridge"):
             for table in (self.roots.scope, f"{self.roots.scope}-marks"):

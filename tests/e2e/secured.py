@@ -26,14 +26,6 @@ class Secured(EngineProcess):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self.files = self.base / "certificates"
-        self.files.mkdir()
-        self.authority = Authority(self.files)
-        self.server = self.authority.sign("server", SERVER)
-        self.client = self.authority.sign("client")
-        # by their default names, for DOCKER_CERT_PATH
-        shutil.copy(self.client.certificate, self.files / "cert.pem")
-        shutil.copy(self.client.key, self.files / "key.pem")
         self.tcp = f"tcp://127.0.0.1:{self.port}"
         own = (f"--tlscacert={self.authority.path}", f"--tlscert={self.server.certificate}")
         self.flags = (
@@ -45,6 +37,17 @@ class Secured(EngineProcess):
             *own,
             f"--tlskey={self.server.key}",
         )
+
+    def _place(self) -> None:
+        super()._place()
+        self.files = self.base / "certificates"
+        self.files.mkdir()
+        self.authority = Authority(self.files)
+        self.server = self.authority.sign("server", SERVER)
+        self.client = self.authority.sign("client")
+        # by their default names, for DOCKER_CERT_PATH
+        shutil.copy(self.client.certificate, self.files / "cert.pem")
+        shutil.copy(self.client.key, self.files / "key.pem")
 
     def words(self, pair: Pair | None = None, authority: Path | None = None) -> list[str]:
         """Flags of a client, by default the good one's."""

@@ -45,6 +45,10 @@ class Service(EngineProcess):
         assert done.returncode == 0, done
         assert self.docker("version").code == 0
 
+    def end(self) -> None:
+        """End it by the script."""
+        self.call("stop")
+
     def destroy(self) -> None:
         """End it and whatever it left."""
         self.write("")
