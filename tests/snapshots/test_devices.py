@@ -22,9 +22,10 @@ from wherry.snapshots.archive import write_archive
 from wherry.snapshots.copying import _Copy
 from wherry.snapshots.copyout import write_copy
 from wherry.snapshots.copytree import copy_tree
+from wherry.snapshots.digesting import DiskContents
 from wherry.snapshots.located import Located
 from wherry.snapshots.plaintar import write_index
-from wherry.snapshots.treeview import DiskView, IndexView, entry_at
+from wherry.snapshots.treeview import IndexView, entry_at
 
 pytestmark = pytest.mark.root
 
@@ -106,7 +107,7 @@ def _copied_by_a_build(tree: int, out: Path) -> Iterator[str]:
 
 
 def _digested(tree: int, _out: Path) -> Iterator[str]:
-    view = DiskView(tree)
+    view = DiskContents(tree)
     entry = view.get("a")
     assert entry is not None
     if entry.kind != "f":

@@ -349,9 +349,9 @@ def test_remove_tree_does_not_enter_a_mount(tmp_path: Path) -> None:
 _STEP = """
 import json, os, socket, sys
 sys.path[:0] = [sys.argv[1]] + sys.argv[3:]
-from wherry.snapshots import copying
+from wherry.snapshots import adding, copying
 source, root = os.open(sys.argv[2], os.O_RDONLY), os.open(".", os.O_RDONLY)
-told, unpack = [], copying.plain_entries
+told, unpack = [], adding.plain_entries
 def watched(*args):
     told.extend(name for name in ("/proc", "/etc/hostname", sys.argv[1], "/../etc") if os.path.exists(name))
     try:
@@ -360,7 +360,7 @@ def watched(*args):
         told.append("setuid refused")
     told.extend(name for _, name in socket.if_nameindex())
     unpack(*args)
-copying.plain_entries = watched
+adding.plain_entries = watched
 action = {"copy": ["packed"], "source": 0, "dest": "/into", "unpack": True}
 args = {"root": None, "sources": [{"fd": "source"}], "actions": [action]}
 copying.worker(args, {"source": source, "root": root})

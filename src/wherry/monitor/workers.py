@@ -76,13 +76,13 @@ def _mount_volume(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str
 
 
 def _fingerprint(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
-    from wherry.snapshots.copying import digest_worker
+    from wherry.snapshots.digesting import digest_worker
 
     return digest_worker(args, fds)
 
 
 def _rootfs(args: "dict[str, Any]", fds: "dict[str, int]") -> "Mapping[str, Any] | None":
-    from wherry.snapshots.mounted import rootfs_worker
+    from wherry.snapshots.joined import rootfs_worker
 
     return rootfs_worker(args, fds)
 

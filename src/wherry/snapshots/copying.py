@@ -9,20 +9,16 @@ meaning of each argument is BuildKit's.
 
 import os
 import stat
-from base64 import b64decode
+from binascii import a2b_base64
 from errno import ENOTDIR, ENOTSUP, EPERM
 
 from wherry.errors import HostileInput, InvalidArgument, KernelError, NotFound, WherryError
 from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root, openat2
-from wherry.snapshots.confine import confine, confine_reader
-from wherry.snapshots.inflate import Stream, load_all
-from wherry.snapshots.limits import Limits
+from wherry.snapshots.confine import confine
 from wherry.snapshots.mounted import join_layers, leave_host
 from wherry.snapshots.ownership import Modes, Owner, look_up
-from wherry.snapshots.plaintar import plain_entries
-from wherry.snapshots.selecting import digest, select
-from wherry.snapshots.tar import TarReader
+from wherry.snapshots.selecting import select
 from wherry.snapshots.treeview import DiskView, Excluded, resolve
 
 TYPE_CHECKING = False
@@ -58,6 +54,9 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     root = join_layers(args["root"], args["at"]) if args["root"] else fds["root"]
     sources = [join_layers(one["mount"], one["at"]) if "mount" in one else fds[one["fd"]] for one in args["sources"]]
     if any(action.get("unpack") for action in args["actions"]):
+        # what takes archives apart costs more to import than a small COPY; once confined, nothing can be imported
+        from wherry.snapshots.adding import load_all
+
         load_all()
     confine(root, _MAX_FILE, left_host=True)
     os.umask(0)
@@ -77,21 +76,6 @@ def _carry_out(actions: "list[dict[str, Any]]", root: int, sources: "list[int]")
             _make_file(root, action, owner)
         else:
             _Copy(root, sources[action["source"]], action, owner).run()
-
-
-def digest_worker(args: "dict[str, Any]", _fds: "dict[str, int]") -> "dict[str, Any]":
-    """Say what a step would take from layers, by content.
-
-    Args:
-        args: `root`, `at` as `worker`; `questions`: `[patterns, exclude rules]` each.
-
-    Returns:
-        `{"digests": [hex]}`.
-    """
-    leave_host()
-    view = DiskView(join_layers(args["root"], args["at"]))
-    confine_reader()
-    return {"digests": [digest(view, patterns, Excluded(rules)) for patterns, rules in args["questions"]]}
 
 
 def _parts(path: str) -> "list[str]":
@@ -165,7 +149,7 @@ def _make_file(root: int, action: "dict[str, Any]", owner: "Owner | None") -> No
         _out_of_the_way(above, name, path)
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=above)
         try:
-            data = memoryview(b64decode(action["data"]))
+            data = memoryview(a2b_base64(action["data"]))
             while data:
                 data = data[os.write(fd, data) :]
             if owner is not None:
@@ -294,24 +278,30 @@ class _Copy:
     def _below(self, source: int, target: int, seen: str, shown: str) -> None:
         for name in sorted(os.listdir(source)):
             path = f"{seen}/{name}" if seen else name
-            found = os.stat(name, dir_fd=source, follow_symlinks=False)
             out = bool(self._excluded) and self._excluded(path)
-            if not stat.S_ISDIR(found.st_mode):
-                if not out:
-                    self._file(source, name, target, name, f"{shown}/{name}")
-                continue
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+            held = inodes.hold(name, source)
             try:
-                if out and not self._keeps(child, path):
-                    continue
-                into = self._enter(target, name, f"{shown}/{name}")
-                try:
-                    self._below(child, into, path, f"{shown}/{name}")
-                    self._finish_directory(child, into)
-                finally:
-                    os.close(into)
+                found = os.fstat(held)
+                if stat.S_ISDIR(found.st_mode):
+                    self._directory(held, target, name, path, f"{shown}/{name}", out=out)
+                elif not out:
+                    self._held(held, found, name, target, name, f"{shown}/{name}")
             finally:
-                os.close(child)
+                os.close(held)
+
+    def _directory(self, held: int, target: int, name: str, path: str, shown: str, *, out: bool) -> None:
+        child = inodes.reopen(held, os.O_RDONLY | os.O_DIRECTORY, name)
+        try:
+            if out and not self._keeps(child, path):
+                return
+            into = self._enter(target, name, shown)
+            try:
+                self._below(child, into, path, shown)
+                self._finish_directory(child, into)
+            finally:
+                os.close(into)
+        finally:
+            os.close(child)
 
     def _keeps(self, fd: int, seen: str) -> bool:
         """Whether an excluded directory has something that a later rule takes back."""
@@ -359,15 +349,23 @@ class _Copy:
         """Copy what is no directory."""
         held = inodes.hold(name, source)
         try:
-            self._held(held, name, target, into, shown)
+            found = os.fstat(held)
+            if stat.S_ISDIR(found.st_mode):
+                raise HostileInput(f"{name!r} changed while it was copied", path=name)
+            self._held(held, found, name, target, into, shown)
         finally:
             os.close(held)
 
-    def _held(self, held: int, name: str, target: int, into: str, shown: str) -> None:
-        found = os.fstat(held)
+    def _held(self, held: int, found: os.stat_result, name: str, target: int, into: str, shown: str) -> None:
         if stat.S_ISSOCK(found.st_mode):
             return
-        _out_of_the_way(target, into, shown)
+        try:
+            self._make(held, found, name, target, into)
+        except FileExistsError:
+            _out_of_the_way(target, into, shown)
+            self._make(held, found, name, target, into)
+
+    def _make(self, held: int, found: os.stat_result, name: str, target: int, into: str) -> None:
         key = (found.st_dev, found.st_ino)
         if found.st_nlink > 1 and key in self._links:
             first, called = self._links[key]
@@ -375,8 +373,6 @@ class _Copy:
             return
         if stat.S_ISREG(found.st_mode):
             self._regular(held, name, target, into, found)
-        elif stat.S_ISDIR(found.st_mode):
-            raise HostileInput(f"{name!r} changed while it was copied", path=name)
         else:
             self._special(held, target, into, found)
         if found.st_nlink > 1 and not self._action.get("mine"):
@@ -416,30 +412,20 @@ class _Copy:
 
     def _unpacked(self, real: str, dest: str) -> bool:
         """Unpack an archive into the destination; False where the file is none."""
+        from wherry.snapshots.adding import is_archive, unpack_into
+
         fd = inodes.read_held(openat2(self._source, real, inodes.HOLD, _BENEATH), real)
         try:
             if not is_archive(fd):
                 return False
-            limits = Limits()
             into = _make_path(self._root, dest, self._owner)
             try:
-                plain_entries(TarReader(Stream(fd, limits), limits), into, limits.max_depth, self._owner)
+                unpack_into(fd, into, self._owner)
             finally:
                 os.close(into)
             return True
         finally:
             os.close(fd)
-
-
-def is_archive(fd: int) -> bool:
-    """Whether a file begins as a tar archive does, plain or compressed; it is at its beginning afterwards."""
-    limits = Limits()
-    try:
-        return TarReader(Stream(fd, limits), limits).next() is not None
-    except WherryError:
-        return False
-    finally:
-        os.lseek(fd, 0, os.SEEK_SET)
 
 
 def _pump(old: int, new: int) -> None:

@@ -8,13 +8,14 @@ from wherry.errors import HostileInput, WherryError
 from wherry.linux import inodes
 from wherry.linux.openat import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from wherry.snapshots.confine import confine
+from wherry.snapshots.digesting import hash_file
 from wherry.snapshots.harmless import disarm
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
 from wherry.snapshots.tar import DIRECTORY, TarReader
 from wherry.snapshots.tarfields import shown
 from wherry.snapshots.tree import Tree, path_of
-from wherry.snapshots.treeview import FILE, entry_at, hash_file
+from wherry.snapshots.treeview import FILE, entry_at
 from wherry.snapshots.unpack import place, translated
 
 TYPE_CHECKING = False

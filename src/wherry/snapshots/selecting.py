@@ -1,15 +1,11 @@
 """Which files a `COPY` or `ADD` takes: wildcards as Go's filepath.Match has them, links followed inside the tree."""
 
-from hashlib import sha256
-
 from wherry.errors import InvalidArgument, NotFound
 from wherry.patterns import globs
-from wherry.snapshots.treeview import DIRECTORY, Excluded, fingerprint, resolve
+from wherry.snapshots.treeview import DIRECTORY, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wherry.snapshots.treeview import View
 
 
@@ -71,24 +67,3 @@ def _fitting(view: "View", bases: "list[str]", part: str) -> "list[str]":
         seen.add(directory)
         found += [f"{base}/{name}" if base else name for name in view.names(directory) if fits(name)]
     return found
-
-
-def digest(view: "View", sources: "Sequence[str]", excluded: "Excluded", *, exact: bool = False) -> str:
-    """Hex digest of all that these sources give a step: names, metadata and content, never a time.
-
-    Args:
-        view: the tree.
-        sources: patterns as of `select`.
-        excluded: what is left out.
-        exact: the sources are paths, not patterns: a file may be called `[x]`.
-
-    Raises:
-        NotFound: one of them names what is not there; its `path` says what.
-    """
-    state = sha256()
-    for source in sources:
-        for path in [inside(source)] if exact else select(view, source):
-            state.update(f"{path.rpartition('/')[2]}\n".encode("utf-8", "surrogateescape"))
-            fingerprint(view, resolve(view, path), excluded, state)
-        state.update(b"\0")
-    return state.hexdigest()

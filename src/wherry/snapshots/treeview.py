@@ -1,14 +1,13 @@
 """A tree of files to choose from: on disk, or an index of one that was written down when it arrived.
 
-Both answer the same three questions (what is this path, what is in this directory, what does this file hash to), so
-that what a build step takes, and what it is called by, is one piece of code whatever it is taken from. Paths are
-relative, `/` between components, `""` is the root; names that are no UTF-8 are escaped as Python does.
+Both answer the same questions (what is this path, what is in this directory; `digesting`: what does this file hash
+to), so that what a build step takes, and what it is called by, is one piece of code whatever it is taken from. Paths
+are relative, `/` between components, `""` is the root; names that are no UTF-8 are escaped as Python does.
 """
 
 import os
 import stat
 from errno import ENODATA, ENOENT, ENOTDIR, ENOTSUP
-from hashlib import sha256
 
 from wherry.errors import NotFound
 from wherry.linux import inodes
@@ -21,16 +20,14 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class View(Protocol):
-        """What selecting and fingerprinting ask of a tree."""
+        """What selecting asks of a tree."""
 
         def get(self, path: str) -> "Entry | None": ...
         def names(self, path: str) -> "list[str]": ...
-        def content(self, path: str, entry: "Entry", /) -> str: ...
 
 
 FILE, DIRECTORY, LINK, OTHER = "f", "d", "l", "o"
 _MAX_LINKS = 255
-_PIECE = 1 << 20
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
@@ -148,13 +145,6 @@ class DiskView:
         finally:
             os.close(fd)
 
-    def content(self, path: str, _entry: "Entry", /) -> str:
-        fd = inodes.read_held(openat2(self.fd, path, inodes.HOLD, _BENEATH), path)
-        try:
-            return hash_file(fd)
-        finally:
-            os.close(fd)
-
     def _directory(self, path: str) -> int:
         return openat2(self.fd, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, _BENEATH)
 
@@ -211,14 +201,6 @@ def _attributes(path: bytes) -> str:
             if error.errno != ENODATA:
                 raise
     return "".join(words)
-
-
-def hash_file(fd: int) -> str:
-    """Hex sha256 of what `fd` still gives."""
-    state = sha256()
-    while piece := os.read(fd, _PIECE):
-        state.update(piece)
-    return state.hexdigest()
 
 
 def resolve(view: "View", path: str, *, last: bool = True) -> str:
@@ -283,53 +265,3 @@ class Excluded:
             if out == back and fits(path):
                 out = not back
         return out
-
-
-def fingerprint(view: "View", path: str, excluded: "Excluded", state: "_Hash") -> None:
-    """Feed a path and all below it into a hash: names, modes, owners, links, contents; never a time.
-
-    Args:
-        path: without links (`resolve`).
-        excluded: what does not count.
-    """
-    entry = view.get(path)
-    if entry is None:
-        raise NotFound(f"{path}: file does not exist", path=path)
-    _feed(view, path, "", entry, excluded, state)
-
-
-def _feed(view: "View", path: str, shown: str, entry: "Entry", excluded: "Excluded", state: "_Hash") -> None:
-    content = view.content(path, entry) if entry.kind == FILE else entry.link
-    line = f"{shown}\0{entry.kind}{entry.mode:o}:{entry.uid}:{entry.gid}:{content}\0{entry.extra}\n"
-    state.update(line.encode("utf-8", "surrogateescape"))
-    if entry.kind != DIRECTORY:
-        return
-    for name in view.names(path):
-        below = f"{path}/{name}" if path else name
-        if excluded and excluded(f"{shown}/{name}".lstrip("/")):
-            found = view.get(below)
-            if found is not None and found.kind == DIRECTORY:
-                _feed_kept(view, below, f"{shown}/{name}", excluded, state)
-            continue
-        found = view.get(below)
-        if found is not None:
-            _feed(view, below, f"{shown}/{name}", found, excluded, state)
-
-
-def _feed_kept(view: "View", path: str, shown: str, excluded: "Excluded", state: "_Hash") -> None:
-    """What an excluded directory still gives: files that a later rule takes back."""
-    for name in view.names(path):
-        below, seen = f"{path}/{name}", f"{shown}/{name}"
-        found = view.get(below)
-        if found is None:
-            continue
-        if not excluded(seen.lstrip("/")):
-            _feed(view, below, seen, found, excluded, state)
-        elif found.kind == DIRECTORY:
-            _feed_kept(view, below, seen, excluded, state)
-
-
-if TYPE_CHECKING:
-
-    class _Hash(Protocol):
-        def update(self, data: bytes, /) -> None: ...

@@ -23,6 +23,12 @@ def test_spawner_loads_little() -> None:
     assert not loaded & {"re", "enum", "functools", "signal", "socket", "typing", "traceback", "zlib", "asyncio"}
 
 
+def test_a_copy_loads_little() -> None:
+    """Each step of a build that copies is a fork of the spawner: what it imports, it imports for that step alone."""
+    loaded = set(run("import wherry.monitor.spawner; import wherry.snapshots.copying; print(*sys.modules)").split())
+    assert not loaded & {"re", "base64", "hashlib", "wherry.snapshots.tar", "wherry.snapshots.archive"}
+
+
 def test_lean_json_is_json() -> None:
     """The replacement writes and reads what the standard module does."""
     values: list[object] = [None, True, 1, -2.5, 1e300]

@@ -12,7 +12,7 @@ from wherry.errors import HostileInput, KernelError, NotFound
 from wherry.linux import inodes
 from wherry.linux.loopwatch import aside
 from wherry.linux.openat import open_in_root
-from wherry.snapshots import selecting
+from wherry.snapshots import digesting, selecting
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.treeview import Entry, Excluded, IndexView, resolve
 
@@ -45,7 +45,7 @@ class Tree:
         key = tuple(sources), tuple(exclude), exact
         found = self._digests.get(key)
         if found is None:
-            found = self._digests[key] = selecting.digest(self.view, sources, Excluded(exclude), exact=exact)
+            found = self._digests[key] = digesting.digest(self.view, sources, Excluded(exclude), exact=exact)
         return found
 
     async def digested(

@@ -21,7 +21,7 @@ from wherry.distribution.download import Download, parse_url
 from wherry.distribution.settings import Settings
 from wherry.errors import DigestMismatch, InvalidArgument, NotFound
 from wherry.linux.loopwatch import aside
-from wherry.snapshots.copying import is_archive
+from wherry.snapshots.adding import is_archive
 from wherry.snapshots.overlay import Overlay
 from wherry.snapshots.plaintar import write_index
 
