@@ -34,12 +34,13 @@ def tree(
         excluded = [f"--dpkgopt=path-exclude={path}" for path in (*_NOT_NEEDED, *without)]
         # mmdebstrap would look for arch-test, which is not there
         foreign = (f"--architectures={architecture}", "--skip=check/qemu") if architecture else ()
-        lines = asyncio.run(apt_lines(known_suites()[suite]))
+        # the release alone: the lists of updates change daily, and a mirror that is amid a sync gives them to nobody
+        release, *_ = asyncio.run(apt_lines(known_suites()[suite]))
         try:
             subprocess.run(
                 [
                     *("mmdebstrap", "--quiet", f"--variant={variant}", f"--include={','.join(packages)}"),
-                    *(*foreign, *excluded, suite, str(making), *lines),
+                    *(*foreign, *excluded, suite, str(making), release),
                 ],
                 check=True,
                 timeout=600,
