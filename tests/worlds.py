@@ -6,7 +6,7 @@ A world is a root file system with git and make beside Debian's minimal packages
 commit. Its processes have mount, PID, UTS, IPC and network namespaces of their own; the kernel is this machine's.
 slirp4netns carries its connections out, so that worlds, and the engines of this machine, see nothing of each other's
 links and firewall rules. It is removed at the end, with all its processes. Packages that it fetched are kept for the
-next world of its release.
+next world of its release, and so two of one release follow each other: apt lets one alone fetch into a directory.
 """
 
 import argparse
@@ -240,13 +240,10 @@ def _connected(pid: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[Callable[[], None]]:
-    """Wait until no other world runs `make run`; gives what ends this one's turn.
-
-    Its engine has the same data root in each world, and so the same name in the cgroups, which the worlds share.
-    """
+def turn(name: str) -> Iterator[Callable[[], None]]:
+    """Wait until no other process has its turn at what is named; gives what ends this one's before the context does."""
     (CACHE / "worlds").mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "worlds" / "run.lock", "w") as lock:
+    with open(CACHE / "worlds" / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
 
@@ -285,7 +282,8 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
         "KEPT": " ".join(f"{name}={path}" for name, path in _KEPT.items()),
     }
     before = _traces()
-    with made(world) as root, open(log, "w") as file, _alone() as turn_ends:
+    # `make run` has the same data root in each world, and so its engine the same name in the cgroups, which they share
+    with turn(suite), made(world) as root, open(log, "w") as file, turn("run") as turn_ends:
         kept = CACHE / "worlds" / suite
         command = [
             *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--uts", "--ipc"),

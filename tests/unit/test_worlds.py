@@ -1,5 +1,8 @@
 """What `make worlds` reads out of a world's output."""
 
+import fcntl
+from pathlib import Path
+
 import pytest
 from tests import cgroups, worlds
 
@@ -54,3 +57,15 @@ def test_a_v1_world_needs_v1_controllers(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(cgroups, "unified", lambda answer=unified: answer)
         assert bool(worlds.possible("trixie-v1")) == unified
         assert not worlds.possible("trixie-v2")
+
+
+def test_two_of_one_release_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else has a turn before it is ended; one of the other release does."""
+    monkeypatch.setattr(worlds, "CACHE", tmp_path)
+    with worlds.turn("bookworm") as ends, open(tmp_path / "worlds" / "bookworm.lock") as second:
+        with worlds.turn("trixie"):
+            pass
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ends()
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
