@@ -54,7 +54,7 @@ STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tests/e2e",),
     ),
     "containers": (
-        ("tests/unit/containers", "tests/unit/confine", "tests/unit/engine"),
+        ("tests/unit/containers", "tests/unit/confine", "tests/unit/building", "tests/unit/engine"),
         ("tests/e2e",),
         ("tests/volumes", "tests/faults", "tests/cli", "tests/compose"),
         ("tests/compat", "tests/names"),
@@ -65,8 +65,8 @@ STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tests/names",),
         ("tests/e2e", "tests/compose"),
     ),
-    "build": (
-        ("tests/unit/build", "tests/fuzz"),
+    "builder": (
+        ("tests/unit/builder", "tests/fuzz"),
         ("tests/build",),
         ("tests/faults", "tests/compat"),
         ("tests/e2e",),

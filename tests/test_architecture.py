@@ -34,7 +34,12 @@ FLOORS: dict[str, float] = {
     "monitor": 4,
     "images": 4,
     "containers": 5,
-    "build": 5,
+    "builder": 5,
+    "events": 2.5,  # over the journal
+    "sandbox": 4.5,
+    "networking": 5.5,
+    "building": 5.5,
+    "balancing": 5.5,
     "engine": 6,
     "client": 6,
     "cli": 7,
@@ -47,10 +52,10 @@ REGISTRY_MAY = {"oci", "linux"}
 """The registry is a product of its own."""
 
 STEPS: dict[str, set[str]] = {
-    "build.language": set(),
-    "build.graph": {"build.language"},
-    "build.lint": {"build.language", "build.graph"},
-    "build.contexts": {"build.language", "build.graph", "build.ports", "build.progress"},
+    "builder.language": set(),
+    "builder.graph": {"builder.language"},
+    "builder.lint": {"builder.language", "builder.graph"},
+    "builder.contexts": {"builder.language", "builder.graph", "builder.ports", "builder.progress"},
     "containers.spec": set(),
 }
 """Package -> what else of its floor it may import: each step of the builder knows only the earlier."""

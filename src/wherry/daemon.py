@@ -20,8 +20,8 @@ from wherry.api.listen import parse_place
 from wherry.api.reply import announce_experimental
 from wherry.api.secured import Certificates
 from wherry.api.server import Server
-from wherry.build.cache.space import rules
-from wherry.build.contexts.checkout import outside
+from wherry.builder.cache.space import rules
+from wherry.builder.contexts.checkout import outside
 from wherry.config import EngineConfig, default_config_path, read_file
 from wherry.distribution.settings import registry_settings
 from wherry.engine import holding

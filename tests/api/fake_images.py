@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from wherry.api.facade import Ticket
-from wherry.build.cache.space import Space
-from wherry.build.contexts.sent import SentContexts
-from wherry.build.request import Request
+from wherry.builder.cache.space import Space
+from wherry.builder.contexts.sent import SentContexts
+from wherry.builder.request import Request
 from wherry.errors import (
     ImageNotFound,
     NotFound,

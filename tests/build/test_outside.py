@@ -15,9 +15,9 @@ import pytest
 from tests.build.conftest import Context
 from tests.build.test_hostile import _git
 from tests.build.test_wherry import build
-from wherry.build.contexts import checkout
-from wherry.build.contexts.relay import Relay
-from wherry.build.graph.remotes import git_source
+from wherry.builder.contexts import checkout
+from wherry.builder.contexts.relay import Relay
+from wherry.builder.graph.remotes import git_source
 from wherry.distribution.reach import Reach
 from wherry.errors import Unavailable
 

@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.build.language.instructions import parse_stages
-from wherry.build.language.parser import parse
-from wherry.build.language.stages import plan
-from wherry.build.language.variables import Globals
+from wherry.builder.language.instructions import parse_stages
+from wherry.builder.language.parser import parse
+from wherry.builder.language.stages import plan
+from wherry.builder.language.variables import Globals
 from wherry.errors import InvalidArgument
 from wherry.oci import platform as platforms
 from wherry.oci import reference as references

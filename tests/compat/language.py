@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wherry.build.language.errors import DockerfileError
-from wherry.build.language.ignorefile import Matcher
-from wherry.build.language.instructions import parse_stages
-from wherry.build.language.parser import parse
-from wherry.build.language.shellwords import Lexer
-from wherry.build.lint.linter import BaseImage, Surroundings, lint
+from wherry.builder.language.errors import DockerfileError
+from wherry.builder.language.ignorefile import Matcher
+from wherry.builder.language.instructions import parse_stages
+from wherry.builder.language.parser import parse
+from wherry.builder.language.shellwords import Lexer
+from wherry.builder.lint.linter import BaseImage, Surroundings, lint
 from wherry.errors import InvalidArgument
 from wherry.oci.platform import Platform
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from tests.faults.trap import begin
 from tests.images.conftest import Store
-from wherry.build.build import Build, Builder
-from wherry.build.cache.store import Cache
-from wherry.build.contexts import context as contexts
-from wherry.build.ports import Output, Task, Terminal
-from wherry.build.request import Request
+from wherry.builder.build import Build, Builder
+from wherry.builder.cache.store import Cache
+from wherry.builder.contexts import context as contexts
+from wherry.builder.ports import Output, Task, Terminal
+from wherry.builder.request import Request
 from wherry.errors import from_wire, to_wire
 from wherry.images.model import Image
 from wherry.linux.libc import check, libc

@@ -11,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import CHANGES, ROUND, changed, for_a_while
-from wherry.build.cache import documents as cacheimages
-from wherry.build.cache.offers import Offers
-from wherry.build.cache.store import Cache, Record
-from wherry.build.contexts.root import EMPTY_ROOT, Root
-from wherry.build.graph.operations import Exec, Vertex
-from wherry.build.progress import Step
-from wherry.build.solver import Executor, Solver
+from wherry.builder.cache import documents as cacheimages
+from wherry.builder.cache.offers import Offers
+from wherry.builder.cache.store import Cache, Record
+from wherry.builder.contexts.root import EMPTY_ROOT, Root
+from wherry.builder.graph.operations import Exec, Vertex
+from wherry.builder.progress import Step
+from wherry.builder.solver import Executor, Solver
 from wherry.errors import WherryError
 from wherry.oci.image import OCI_CONFIG, Descriptor, Manifest
 from wherry.store.images import LayerRecord

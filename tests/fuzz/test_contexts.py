@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import ROUND, for_a_while
-from wherry.build.contexts import inmemory
+from wherry.builder.contexts import inmemory
 from wherry.errors import WherryError
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits

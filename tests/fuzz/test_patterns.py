@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import ROUND, for_a_while
-from wherry.build.language.excluding import rules
-from wherry.build.language.ignorefile import Matcher, clean
+from wherry.builder.language.excluding import rules
+from wherry.builder.language.ignorefile import Matcher, clean
 from wherry.errors import InvalidArgument
 from wherry.patterns import globs
 from wherry.patterns.expressions import Expression

@@ -20,9 +20,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import ROUND, for_a_while
-from wherry.build.contexts import checkout as checkouts
-from wherry.build.graph.operations import GitSource
-from wherry.build.graph.remotes import git_source, http_source, is_git, is_http
+from wherry.builder.contexts import checkout as checkouts
+from wherry.builder.graph.operations import GitSource
+from wherry.builder.graph.remotes import git_source, http_source, is_git, is_http
 from wherry.errors import InvalidArgument, NotFound, Unavailable
 
 pytestmark = pytest.mark.root

@@ -15,13 +15,13 @@ import pytest
 
 from tests.e2e.harness import EngineProcess, running
 from tests.e2e.shared import lent
-from wherry.containers.ports import EventHandler, LostHandler
-from wherry.engine.helpers import Helpers
 from wherry.engine.storage import remove_small_tree
 from wherry.monitor.client import MonitorHandle, Spawner
 from wherry.monitor.client import adopt as adopt_monitor
 from wherry.paths import Roots
 from wherry.runtime.cgroups import open_cgroup
+from wherry.sandbox.helpers import Helpers
+from wherry.sandbox.ports import EventHandler, LostHandler
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from wherry.engine.helpers import Helper
-from wherry.engine.netd import HELPER, NetdLine
 from wherry.linux import netns
 from wherry.linux.loop import Loop
 from wherry.linux.netlink import Netlink
@@ -19,7 +17,9 @@ from wherry.linux.rtnetlink import add_address, get_link
 from wherry.monitor.resolver import Resolver
 from wherry.network.dns_message import AAAA, PTR, A
 from wherry.network.sandbox import create_namespace
+from wherry.networking.netd import HELPER, NetdLine
 from wherry.paths import Roots
+from wherry.sandbox.helpers import Helper
 
 from .conftest import helpers_of
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine.netd import NetdLine
 from wherry.linux.mount import make_all_slave
 from wherry.linux.namespace import CLONE_NEWNS, unshare
 from wherry.network.dns_message import NOERROR, SERVFAIL
+from wherry.networking.netd import NetdLine
 from wherry.paths import Roots
 
 from .conftest import kill, until

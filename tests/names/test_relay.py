@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from wherry.engine.helpers import Helpers
-from wherry.engine.names import Names, Nothing
 from wherry.errors import PortUnavailable
 from wherry.linux.channel import Channel
 from wherry.network.ports import HeldPort, PublishedPort
+from wherry.networking.names import Names, Nothing
 from wherry.paths import Roots
+from wherry.sandbox.helpers import Helpers
 
 from .conftest import helpers_of, kill
 

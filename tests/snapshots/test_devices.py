@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.races import race, swapping
-from wherry.build.contexts.context import Tree
+from wherry.builder.contexts.context import Tree
 from wherry.errors import HostileInput, WherryError
 from wherry.linux.files import read_regular
 from wherry.snapshots.archive import write_archive

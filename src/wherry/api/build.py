@@ -8,10 +8,10 @@ import msgspec
 
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, Stream, json_reply
-from wherry.build.cache.space import Space
-from wherry.build.contexts.sent import Stat
-from wherry.build.executor import Settings
-from wherry.build.request import Request
+from wherry.builder.cache.space import Space
+from wherry.builder.contexts.sent import Stat
+from wherry.builder.executor import Settings
+from wherry.builder.request import Request
 from wherry.errors import InvalidArgument, NotSupported, WherryError
 from wherry.linux.loopwatch import read_aside
 from wherry.wire.build import BuildRequest
@@ -110,7 +110,7 @@ def _auths(call: Call) -> dict[str, Any]:
 
 
 async def client(call: Call) -> Stream:
-    """POST /wherry/v1/build: see `engine/build_client.py`."""
+    """POST /wherry/v1/build: see `building/client.py`."""
     wire = await call.json(BuildRequest)
     if wire is None:
         raise InvalidArgument("a build request is needed")

@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from wherry.build.cache.space import Space
-from wherry.build.contexts.sent import SentContexts
-from wherry.build.request import Request
+from wherry.builder.cache.space import Space
+from wherry.builder.contexts.sent import SentContexts
+from wherry.builder.request import Request
 from wherry.oci.platform import Platform
 from wherry.wire.build import BuildRequest
 from wherry.wire.containers import (

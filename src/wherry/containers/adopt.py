@@ -9,12 +9,12 @@ from typing import Any
 from wherry.containers import execs, exits, health, launch, records, restart, settle, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
-from wherry.containers.ports import Monitor
 from wherry.containers.states import recover
 from wherry.errors import MonitorLost, NameInUse, StoreCorrupt, WherryError, from_wire, to_wire
 from wherry.linux import descriptors
 from wherry.linux.background import background
 from wherry.runtime.cgroups import open_cgroup
+from wherry.sandbox.ports import Monitor
 from wherry.store.atomic import sweep_temporary
 
 log = logging.getLogger("wherry.adopt")

@@ -7,11 +7,12 @@ from typing import Any, Protocol
 from wherry.config import EngineConfig
 from wherry.containers.claims import Claims
 from wherry.containers.model import Container, Exec, Record
-from wherry.containers.ports import AdoptMonitor, Image, Layers, RunWorker, SandboxNetwork, SpawnMonitor
+from wherry.containers.ports import Image, Layers, SandboxNetwork
 from wherry.containers.records import Registry
 from wherry.errors import NotSupported
 from wherry.paths import Roots
 from wherry.proxy.labels import Service
+from wherry.sandbox.ports import AdoptMonitor, RunWorker, SpawnMonitor
 from wherry.volumes.store import Volumes
 
 

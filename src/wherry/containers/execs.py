@@ -9,7 +9,6 @@ from wherry.containers import late, links, names, priming
 from wherry.containers.context import Context
 from wherry.containers.merge import as_list
 from wherry.containers.model import Container, Exec
-from wherry.containers.ports import Monitor
 from wherry.containers.priming import Primed
 from wherry.containers.security import seccomp_filter
 from wherry.containers.spec import security as spec_security
@@ -30,6 +29,7 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.linux.process import is_alive
+from wherry.sandbox.ports import Monitor
 from wherry.wire.containers import ExecConfig, ExecStart
 
 _RELATIVE = "Cwd must be an absolute path"

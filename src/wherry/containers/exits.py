@@ -7,13 +7,13 @@ from typing import Any
 from wherry.containers import clock, groups, health, records, remove, restart
 from wherry.containers.context import Context
 from wherry.containers.model import Container, ExitRecord
-from wherry.containers.ports import Monitor
 from wherry.containers.settle import resolve_waiters, settle
 from wherry.containers.states import move
 from wherry.errors import CommandNotExecutable, CommandNotFound, MonitorLost, WherryError, to_wire
 from wherry.linux.background import background
 from wherry.linux.process import is_alive
 from wherry.runtime.cgroups import open_cgroup
+from wherry.sandbox.ports import Monitor
 
 log = logging.getLogger("wherry.exits")
 

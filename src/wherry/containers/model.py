@@ -14,7 +14,8 @@ from wherry.proxy.labels import Service
 from wherry.wire.containers import Config, ExecConfig, HostConfig
 
 if TYPE_CHECKING:
-    from wherry.containers.ports import Monitor, SandboxNetwork
+    from wherry.containers.ports import SandboxNetwork
+    from wherry.sandbox.ports import Monitor
 
 RECORD_VERSION = 1
 

@@ -7,9 +7,9 @@ from typing import Any
 from wherry.containers import groups, mounting, strays
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.containers.ports import Monitor
 from wherry.errors import WherryError
 from wherry.runtime.cgroups import open_cgroup
+from wherry.sandbox.ports import Monitor
 
 END_SECONDS = 10.0
 """A monitor that has not ended by then is killed, with what is left of its container."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from wherry.containers import strays
 from wherry.containers.context import Context
-from wherry.containers.ports import EventHandler, LostHandler, Monitor
 from wherry.errors import NotBegun, Unavailable
+from wherry.sandbox.ports import EventHandler, LostHandler, Monitor
 
 _TRIES = 3
 

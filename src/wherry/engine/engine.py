@@ -6,31 +6,31 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wherry.build.cache.space import rules
+from wherry.balancing.services import Services
+from wherry.builder.cache.space import rules
+from wherry.building.build import Build
 from wherry.config import EngineConfig
 from wherry.containers import adopt, data, records, restart, stop
 from wherry.containers.context import Context
 from wherry.containers.model import Container
-from wherry.containers.ports import EventHandler, LostHandler
 from wherry.containers.start import start_again
 from wherry.distribution.settings import registry_settings
 from wherry.engine import machine, storage
-from wherry.engine.build import Build
 from wherry.engine.containers import Containers
 from wherry.engine.disk_usage import DiskUsage
-from wherry.engine.events import Events
-from wherry.engine.helpers import Helpers
 from wherry.engine.images import Images
-from wherry.engine.names import Names
-from wherry.engine.networks import Networks
 from wherry.engine.placement import Placement
-from wherry.engine.services import Services
 from wherry.engine.system import System
 from wherry.engine.volumes import Volumes
 from wherry.errors import WherryError
+from wherry.events import Events
 from wherry.linux.background import background
 from wherry.monitor.client import MonitorHandle, Spawner
 from wherry.monitor.client import adopt as adopt_monitor
+from wherry.networking.names import Names
+from wherry.networking.networks import Networks
+from wherry.sandbox.helpers import Helpers
+from wherry.sandbox.ports import EventHandler, LostHandler
 from wherry.store.atomic import discard
 
 DRAIN_SECONDS = 5.0

@@ -10,8 +10,8 @@ from wherry.distribution.download import Download, parse_url
 from wherry.distribution.login import check
 from wherry.distribution.search import search, tags
 from wherry.distribution.settings import Settings
-from wherry.engine.events import Events
 from wherry.errors import InvalidReference
+from wherry.events import Events
 from wherry.images import changes as edits
 from wherry.images.describe import describe, manifests
 from wherry.images.images import Images as Store

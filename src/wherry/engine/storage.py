@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 
-from wherry.build.cache.store import Cache
+from wherry.builder.cache.store import Cache
 from wherry.errors import NewerSchema
 from wherry.images.images import Images
 from wherry.images.stores import Compare, Unpack, WriteLayer

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from wherry.build.cache.store import Cache, Record
+from wherry.builder.cache.store import Cache, Record
 from wherry.errors import NewerSchema, StoreCorrupt, Unavailable
 from wherry.store import database as databases
 from wherry.store.database import Database, open_database, open_or_recover

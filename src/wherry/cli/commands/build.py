@@ -359,7 +359,7 @@ def _ignore(place: str, dockerfile: str) -> "list[str]":
             data = file.read(_MAX_IGNOREFILE + 1)
         if len(data) > _MAX_IGNOREFILE:
             raise Failure(f"{path} is larger than {_MAX_IGNOREFILE >> 20} MiB")
-        from wherry.build.language.ignorefile import read_ignorefile
+        from wherry.builder.language.ignorefile import read_ignorefile
 
         return read_ignorefile(data)
     return []
@@ -375,7 +375,7 @@ def _regular(fd: int, path: str) -> "BinaryIO":
 def _matching(patterns: "list[str]") -> "Ignore":
     if not patterns:
         return None
-    from wherry.build.language.ignorefile import Matcher
+    from wherry.builder.language.ignorefile import Matcher
 
     matcher = Matcher(patterns)
     return matcher.matches, matcher.may_contain
