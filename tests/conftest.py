@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +13,9 @@ from tests import peers, skips
 ROOT = Path(__file__).resolve().parents[1]
 # what needs neither root nor another program
 _ALONE = ("tests/unit", "tests/test_architecture.py", "tests/test_security.py")
+
+# with another action of SIGPIPE, say, the next connection that breaks ends the session without a word
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,3 +49,14 @@ def pytest_sessionstart() -> None:
     # a shell starts what runs in its background with SIGINT ignored; programs inherit that, and Ctrl-C would end none
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """Fail a test that leaves another action for a signal to those after it."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    yield
+    changed = [number for number in _SIGNALS if signal.getsignal(number) != before[number]]
+    for number in changed:
+        signal.signal(number, before[number])
+    assert not changed

@@ -1,8 +1,21 @@
 """What people are told who type a command of Docker's that is not there."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from wherry.cli import main
+_COMMAND = Path(__file__).resolve().parents[3] / "scripts/wherry"
+
+
+def _typed(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own: it takes over the signals of the one that it is in."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"WHERRY_HOST", "DOCKER_HOST"}}
+    return subprocess.run(
+        [sys.executable, _COMMAND, *words], env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -14,20 +27,13 @@ from wherry.cli import main
         (["-H", "tcp://other:2375", "buildx", "ls"], "DOCKER_HOST=tcp://other:2375 docker buildx"),
     ],
 )
-def test_the_reason_and_the_address_are_right(
-    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_reason_and_the_address_are_right(words: list[str], told: str) -> None:
     """The engine in hints is the one that was chosen."""
-    monkeypatch.setenv("WHERRY_HOST", "unix:///elsewhere.sock")
-    assert main.main(words) == 1
-    assert told in capfd.readouterr().err
+    done = _typed(words, WHERRY_HOST="unix:///elsewhere.sock")
+    assert done.returncode == 1
+    assert told in done.stderr
 
 
-def test_without_a_choice_it_is_the_default_socket(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_choice_it_is_the_default_socket() -> None:
     """As before."""
-    monkeypatch.delenv("WHERRY_HOST", raising=False)
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    main.main(["compose"])
-    assert "DOCKER_HOST=unix:///run/wherry/wherry.sock docker compose" in capfd.readouterr().err
+    assert "DOCKER_HOST=unix:///run/wherry/wherry.sock docker compose" in _typed(["compose"]).stderr
