@@ -43,6 +43,7 @@ from wherry.linux.loopwatch import aside
 from wherry.oci import platform as platforms
 from wherry.oci.reference import parse_normalized
 from wherry.store.images import LayerRecord
+from wherry.values import times
 
 DOCKERFILE_LIMIT = 2 << 20
 _NO_LAYER = {"empty_layer": True}
@@ -211,7 +212,7 @@ class Build:
         if request.squash:
             root = await self._squashed(root)
         epoch = request.settings.newest
-        created = "" if epoch is None else assemble.timestamp(epoch)
+        created = "" if epoch is None else times.exact(epoch)
         value = self.state_document(self.converted.target, root, created)
         if request.inline_cache:
             value[cacheimages.KEY] = cacheimages.described(

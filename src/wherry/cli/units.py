@@ -2,7 +2,7 @@
 
 import time
 
-from wherry.wire.durations import human_duration
+from wherry.values.durations import human as human_duration
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.errors import InvalidArgument
+from wherry.values import durations
+from wherry.values.gotext import quote
 
 Config = dict[str, Any]
 
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/([A-Za-z]+))?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#]")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_MILLISECOND = 10**6
 _SHELL = ["/bin/sh", "-c"]
 
 
@@ -279,7 +280,12 @@ def _healthcheck(config: Config, text: str) -> None:
         text = text.strip()
         flag, _, value = word.partition("=")
         if flag in flags:
-            check[flags[flag]] = _duration(value)
+            try:
+                check[flags[flag]] = durations.parse(value)
+            except ValueError as error:
+                raise InvalidArgument(str(error)) from None
+            if check[flags[flag]] and check[flags[flag]] < _MILLISECOND:
+                raise InvalidArgument(f"Interval {quote(flag[2:])} cannot be less than 1ms")
         elif flag == "--retries" and value.isdigit():
             check["Retries"] = int(value)
         else:
@@ -295,12 +301,6 @@ def _healthcheck(config: Config, text: str) -> None:
         raise InvalidArgument("Missing command after HEALTHCHECK CMD")
     parsed = _list(rest)
     config["Healthcheck"] = {"Test": ["CMD", *parsed] if parsed else ["CMD-SHELL", rest], **check}
-
-
-def _duration(text: str) -> int:
-    if not _DURATION.match(text) or _DURATION.sub("", text):
-        raise InvalidArgument(f'time: invalid duration "{text}"')
-    return sum(int(float(number) * _UNITS[unit]) for number, unit in _DURATION.findall(text))
 
 
 _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {

@@ -39,6 +39,14 @@ def parse(text: str) -> int:
     return (_days_before(year, month, day) * 86400 + clock) * _SECOND + fraction
 
 
+def seconds(text: str) -> int:
+    """Return the Unix time of an RFC 3339 time; Go's zero time where the text is none."""
+    try:
+        return parse(text) // _SECOND
+    except ValueError:
+        return ZERO_SECONDS
+
+
 def parse_shortened(text: str) -> int:
     """Return what `parse` does for a time that may lack its zone (then it is UTC), its seconds, or its time of day.
 

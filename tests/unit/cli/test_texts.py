@@ -13,7 +13,6 @@ from wherry.cli.output import columns
 from wherry.cli.reference import InvalidName, repository_and_tag, with_tag
 from wherry.cli.units import bytes_size, go_time, human_size, parse_ram, parse_time
 from wherry.client.quickjson import dumps, loads
-from wherry.wire.durations import go_duration, human_duration
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -53,51 +52,6 @@ def test_binary_sizes() -> None:
         with pytest.raises(ValueError, match=r".") as caught:
             parse_ram(text)
         assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.5, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (61, "About a minute"),
-        (150, "2 minutes"),
-        (3600, "About an hour"),
-        (7200, "2 hours"),
-        (3 * 86400, "3 days"),
-        (15 * 86400, "2 weeks"),
-        (70 * 86400, "2 months"),
-        (3 * 365 * 86400, "3 years"),
-    ],
-)
-def test_durations(seconds: float, expected: str) -> None:
-    """Ages are told roughly."""
-    assert human_duration(seconds) == expected
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "expected"),
-    [
-        (0, "0s"),
-        (1, "1ns"),
-        (999, "999ns"),
-        (1_500, "1.5µs"),
-        (999_999, "999.999µs"),
-        (250_000_000, "250ms"),
-        (999_999_999, "999.999999ms"),
-        (1_234_567_891, "1.234567891s"),
-        (60_000_000_000, "1m0s"),
-        (90_500_000_000, "1m30.5s"),
-        (3_600_000_000_001, "1h0m0.000000001s"),
-        (9_223_372_036_854_775_807, "2562047h47m16.854775807s"),
-        (-1_500_000, "-1.5ms"),
-        (-9_223_372_036_854_775_808, "-2562047h47m16.854775808s"),
-    ],
-)
-def test_printed_go_durations(nanoseconds: int, expected: str) -> None:
-    """Every nanosecond is told, in the units that Go takes."""
-    assert go_duration(nanoseconds) == expected
 
 
 def test_timestamps() -> None:
