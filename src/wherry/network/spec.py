@@ -10,6 +10,7 @@ from wherry.config_checks import SPOOF_PROTECTIONS
 from wherry.errors import Forbidden, InvalidArgument, NotFound, NotSupported, Unavailable
 from wherry.network.ipam import Pool, Subnet
 from wherry.values import times
+from wherry.values.gotext import parse_bool
 from wherry.wire.networks import IpamPool, NetworkCreate
 
 VERSION = 1
@@ -293,11 +294,10 @@ def _mtu(text: str | None) -> None:
 
 
 def _truth(name: str, text: str) -> bool:
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise InvalidArgument(f'failed to parse {name} value: {text} (strconv.ParseBool: parsing "{text}": invalid syntax)')
+    try:
+        return parse_bool(text)
+    except ValueError as error:
+        raise InvalidArgument(f"failed to parse {name} value: {text} ({error})") from None
 
 
 def _is_address4(text: str) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from wherry.builder.language import commands as c
-from wherry.builder.language.gotext import quote
 from wherry.values import durations
+from wherry.values.gotext import quote
 
 Json = dict[str, Any]
 Style = Literal["classic", "buildkit"]
