@@ -15,7 +15,7 @@ from typing import Any
 from wherry.builder.cache.held import Held
 from wherry.builder.cache.store import Cache, Record
 from wherry.builder.contexts.root import Root
-from wherry.builder.graph.config import Json, ordered
+from wherry.builder.graph.config import ordered
 from wherry.builder.graph.convert import State
 from wherry.images import archives
 from wherry.images.stores import Stores
@@ -26,6 +26,7 @@ from wherry.oci.platform import Platform, host
 from wherry.oci.reference import Reference
 from wherry.store.images import ImageRecord
 from wherry.values import times
+from wherry.values.jsontypes import Json
 
 # what of a base's document is about the base alone
 _OWN = frozenset(

@@ -44,6 +44,7 @@ from wherry.oci import platform as platforms
 from wherry.oci.reference import parse_normalized
 from wherry.store.images import LayerRecord
 from wherry.values import times
+from wherry.values.jsontypes import Json
 
 DOCKERFILE_LIMIT = 2 << 20
 _NO_LAYER = {"empty_layer": True}
@@ -258,7 +259,7 @@ class Build:
                 self._show_place(error)
                 await self.debugger(task.shell(), error)
 
-    async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], cacheimages.Json]:
+    async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], Json]:
         """What a cache of this build is made of: layers, all of them here, and what its steps are called by.
 
         Args:

@@ -13,8 +13,8 @@ from typing import Any
 
 from wherry.builder.graph.operations import Vertex
 from wherry.values import times
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 Sink = Callable[[Json], None]
 LOG_LIMIT = 2 << 20
 """Bytes of one step's output that are shown; the rest is counted."""

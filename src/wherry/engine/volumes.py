@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from wherry.containers import data, mounting, pipes
 from wherry.containers.context import Context
@@ -12,10 +11,10 @@ from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, Volu
 from wherry.patterns.expressions import search
 from wherry.snapshots.diff import usage
 from wherry.values.gotext import FALSE, TRUE
+from wherry.values.jsontypes import Json
 from wherry.volumes.options import is_bind, needs_mount
 from wherry.volumes.store import Volume
 
-Json = dict[str, Any]
 JsonList = list[Json]
 Filters = dict[str, list[str]]
 

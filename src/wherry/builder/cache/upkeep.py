@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from typing import Any
 
 import msgspec
 
@@ -14,8 +13,8 @@ from wherry.errors import KernelError
 from wherry.snapshots.diff import usage
 from wherry.store.images import LayerRecord
 from wherry.values import times
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 KIND = "exec.cachemount"
 
 

@@ -2,13 +2,13 @@
 
 import posixpath
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from wherry.builder.language import commands as c
 from wherry.values import durations
 from wherry.values.gotext import quote
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 Style = Literal["classic", "buildkit"]
 """Whose words history has: the classic builder's, or BuildKit's."""
 
