@@ -4,7 +4,7 @@ export PYTHON
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install peers run unit test test-all lint bench compat fuzz worlds mutate chaos clean
+.PHONY: install peers run unit check test test-all lint bench compat fuzz worlds mutate chaos clean
 
 install:
 	@sh scripts/install.sh "$(VENV)"
@@ -17,14 +17,21 @@ run: install
 	@$(BIN)/python scripts/tour
 
 lint: install
-	@$(BIN)/ruff check src tests scripts bench
-	@$(BIN)/ruff format --check src tests scripts bench
+	@$(BIN)/ruff check src tests scripts bench examples
+	@$(BIN)/ruff format --check src tests scripts bench examples
 	@$(BIN)/mypy
 
 # under a minute, and without root
 unit:
 	@sh scripts/install.sh "$(VENV)" unit
 	@$(BIN)/python -m pytest -q tests/unit tests/test_architecture.py tests/test_security.py
+
+# one test file, folder or test, with its peers: `make check T=tests/e2e/test_run.py`
+check: peers
+	@test -n "$(T)" || { echo 'say which tests: make check T=tests/e2e/test_run.py' >&2; exit 2; }
+	@$(BIN)/ruff check src tests scripts bench examples
+	@$(BIN)/ruff format --check src tests scripts bench examples
+	@$(BIN)/python -m pytest $(T)
 
 test: peers lint
 	@$(BIN)/python -m pytest

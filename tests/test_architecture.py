@@ -61,7 +61,7 @@ STEPS: dict[str, set[str]] = {
 }
 """Package -> what else of its floor it may import: each step of the builder knows only the earlier."""
 
-FORK_SITES = {"linux/clone.py", "monitor/child.py", "runtime/cli.py", "runtime/cli_run.py"}
+FORK_SITES = {"linux/clone.py", "monitor/child.py", "runtime/cli.py"}
 """Files that may call fork, clone or unshare-and-fork by themselves."""
 
 _HEAVY = {"typing", "dataclasses", "pathlib", "logging", "argparse", "subprocess", "msgspec", "asyncio", "aiohttp"}

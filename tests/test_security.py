@@ -1,4 +1,4 @@
-"""SECURITY.md names the tests that carry out each attack; here is held that they exist, and that none is skipped."""
+"""Check that the tests which SECURITY.md names exist, and that none of them is skipped."""
 
 import ast
 import re

@@ -1,6 +1,6 @@
 """Checkpoint and restore by CRIU, with real containers: plain functions of an engine that has busybox.
 
-They run in the tests' virtual machine, whose kernel Debian's CRIU knows (`tests/vm/checks_checkpoint.py`), and on the
+They run in the tests' virtual machine, whose kernel Debian's CRIU knows (`tests/vm/inside.py`), and on the
 host where a CRIU works with the host's kernel (`test_checkpoint.py`). The wherry command alone drives them.
 """
 

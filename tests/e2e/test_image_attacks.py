@@ -45,7 +45,7 @@ def without_identity(found: dict[str, Any]) -> str:
     return json.dumps(cleaned, sort_keys=True)
 
 
-def test_line_37_labels_of_an_image_change_nothing(engine: EngineProcess) -> None:
+def test_labels_of_an_image_change_nothing(engine: EngineProcess) -> None:
     """CVE-2026-53488: a container of an image with every reserved label is what it is without them."""
     engine.docker("create", "--name", "base", "busybox")
     changes = [flag for key, value in RESERVED.items() for flag in ("-c", f"LABEL {key}={json.dumps(value)}")]
@@ -74,7 +74,7 @@ def test_line_37_labels_of_an_image_change_nothing(engine: EngineProcess) -> Non
     engine.docker("rmi", "labelled:1", "plain:1")
 
 
-def test_line_38_the_store_is_closed_to_others(engine: EngineProcess) -> None:
+def test_the_store_is_closed_to_others(engine: EngineProcess) -> None:
     """CVE-2021-41091: another user reaches no file of a layer, nor of a container, whatever its mode."""
     engine.docker("run", "-d", "--name", "kk", "busybox", "sh", "-c", "cp /bin/sh /su; chmod 4755 /su; sleep 99")
     engine.docker("commit", "kk", "setuid:1")
@@ -131,7 +131,7 @@ def _layers(engine: EngineProcess) -> list[str]:
     return [data["UpperDir"], *data["LowerDir"].split(":")]
 
 
-def test_line_39_a_container_sees_nothing_of_the_data_root(engine: EngineProcess) -> None:
+def test_a_container_sees_nothing_of_the_data_root(engine: EngineProcess) -> None:
     """CVE-2021-21284: nothing of the engine's state is in a container by itself; `test_userns.py` mounts it there."""
     script = f"ls {engine.roots.data} /proc/1/root{engine.roots.data}"
     assert engine.docker("run", "--rm", "busybox", "sh", "-c", script, code=1).out == ""
@@ -147,7 +147,7 @@ def test_line_39_a_container_sees_nothing_of_the_data_root(engine: EngineProcess
     [("/x/../../../etc", "/etc"), ("/link/deeper", "/etc/deeper"), ("/x/inner", "/x/inner")],
     ids=["parents", "link", "control"],
 )
-def test_line_36_a_volume_of_an_image_lies_inside(engine: EngineProcess, path: str, inside: str) -> None:
+def test_a_volume_of_an_image_lies_inside(engine: EngineProcess, path: str, inside: str) -> None:
     """CVE-2022-23648: where an image says that a volume lies is read inside the container, and filled from there."""
     places = "/etc /etc/deeper /x/inner"
     script = f"ln -s /etc /link; mkdir -p {places}; for at in {places}; do echo in > $at/mark; done"

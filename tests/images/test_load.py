@@ -31,7 +31,7 @@ def simple(*tags: str) -> bytes:
     return make.tar(make.docker20([(TWO, [BASE, TOP], list(tags))]))
 
 
-def test_docker_20(store: Store) -> None:
+def test_an_archive_of_docker_20(store: Store) -> None:
     """An archive of 20.10 brings its images with all names; a layer that is a link to another image's is that layer."""
     archive = make.docker20([(ONE, [BASE], ["one:latest", "x/one:2"]), (TWO, [BASE, TOP], ["localhost:5000/two:t"])])
     assert any(isinstance(member, tuple) for member in archive.values())
@@ -68,7 +68,7 @@ def test_link_before_its_target(store: Store) -> None:
     store.check()
 
 
-def test_docker_25(store: Store) -> None:
+def test_an_archive_of_docker_25(store: Store) -> None:
     """An archive with both forms keeps the digest of its own manifest."""
     raw = make.manifest(TWO, [BASE, TOP])
     members = make.layout([make.named(raw, "docker.io/library/two:latest")], [raw, TWO, BASE, TOP])

@@ -1,4 +1,4 @@
-"""Line 51 of the attacks: what a container writes to its output to harm the log, its readers or the disk.
+"""What a container writes to its output to harm the log, its readers or the disk.
 
 Beside each attack stands its control: what it wanted to forge or to fill is there when it comes by the right way.
 """

@@ -295,7 +295,7 @@ def test_observability(registry: Registry) -> None:
     assert registry("GET", "/v2/", headers={"X-Request-Id": 'a b"c'}).headers["X-Request-Id"] != 'a b"c'
     registry.push_image("r", "v1", b"layer")
     text = registry("GET", "/metrics").body.decode()
-    assert 'wherry_registry_requests_total{route="manifests",method="PUT",status="201"} 1' in text
+    assert 'wherry_registry_requests_total{method="PUT",route="manifests",status="201"} 1.0' in text
     assert 'le="+Inf"' in text
 
 

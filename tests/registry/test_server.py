@@ -119,7 +119,7 @@ def test_several_workers(serve: Callable[..., Process]) -> None:
 
     def counted() -> int:
         page = server.client("GET", "/metrics").body.decode()
-        found = re.search(r'requests_total\{route="manifests",method="PUT",status="201"\} (\d+)', page)
+        found = re.search(r'requests_total\{method="PUT",route="manifests",status="201"\} (\d+)', page)
         return int(found[1]) if found else 0
 
     deadline = time.monotonic() + 20

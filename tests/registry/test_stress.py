@@ -1,4 +1,4 @@
-"""Collection against everything else at once (attack list, line 58; zot's gc-stress is the pattern).
+"""Collection against everything else at once (zot's gc-stress is the pattern).
 
 WHERRY_STRESS_SECONDS sets how long; half a minute by default, five for the whole proof.
 """
@@ -173,7 +173,7 @@ class Worker(threading.Thread):
 
 
 @pytest.mark.slow
-def test_line_58_collection_against_everything(start_registry: Callable[..., Registry]) -> None:
+def test_collection_against_everything(start_registry: Callable[..., Registry]) -> None:
     """Pushes, tags, mounts, deletions and pulls, with a collection every second in the server and others beside it:
     no blob that is referred to is lost, no garbage is kept.
     """

@@ -1,4 +1,4 @@
-"""Line 55 of the attacks: who may do what, as a table of method, credential and state of the tag.
+"""Who may do what, as a table of method, credential and state of the tag.
 
 GHSA of zot: a push token deletes; `latest` is overwritten with the right to create only; removed members linger.
 """

@@ -133,7 +133,7 @@ def test_what_a_crash_left_is_cleaned(overlay: Overlay, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["sha256:../../x", "sha256:" + "a" * 63, "sha256:" + "A" * 64, "a" * 64, "md5:" + "a" * 64]
 )
-def test_line_32_only_a_chain_id_is_a_path(overlay: Overlay, name: str) -> None:
+def test_only_a_chain_id_is_a_path(overlay: Overlay, name: str) -> None:
     """A chain id is used as a path, so nothing else is taken for one."""
     staging = overlay.stage()
     for call in (overlay.path, overlay.exists, overlay.remove, overlay.size, lambda n: overlay.commit(staging, n, 1)):

@@ -262,7 +262,7 @@ def test_attack_privileged_files_of_a_container(box: EngineProcess, tmp_path: Pa
 
 
 @pytest.mark.parametrize("make", ["mkfifo /etc/passwd", "ln -s /dev/zero /etc/passwd", "truncate -s 1G /etc/passwd"])
-def test_line_13_account_files_that_never_end(engine: EngineProcess, here: Path, make: str) -> None:
+def test_account_files_that_never_end(engine: EngineProcess, here: Path, make: str) -> None:
     """Names of a container whose account file is a FIFO, a device or endless are refused, at once."""
     engine.docker(
         "run", "-d", "--name", "cc", "busybox", "sh", "-c", f"rm /etc/passwd; {make}; touch /ready; sleep 600"
@@ -276,7 +276,7 @@ def test_line_13_account_files_that_never_end(engine: EngineProcess, here: Path,
 # -- section B of the list of attacks
 
 
-def test_line_20_libraries_and_codecs_of_the_container_are_not_loaded(
+def test_libraries_and_codecs_of_the_container_are_not_loaded(
     engine: EngineProcess, sentinel: Path, tmp_path: Path
 ) -> None:
     """CVE-2019-14271: the container has its own name service libraries and its own standard library: all unread."""
@@ -309,7 +309,7 @@ def test_line_20_libraries_and_codecs_of_the_container_are_not_loaded(
         assert engine.docker("cp", "cc:/planted", str(tmp_path / "planted"), check=False).code == 1
 
 
-def test_line_21_parents_are_made_inside(engine: EngineProcess, sentinel: Path) -> None:
+def test_parents_are_made_inside(engine: EngineProcess, sentinel: Path) -> None:
     """CVE-2021-41089: entries with `..`, absolute ones, and links on the way make nothing outside of the container."""
     engine.docker("run", "-d", "--name", "cc", "busybox", "sleep", "600")
 
@@ -341,7 +341,7 @@ def test_line_21_parents_are_made_inside(engine: EngineProcess, sentinel: Path) 
         engine.docker("cp", "-", target, stdin=archive(("new", "")), check=False)
 
 
-def test_line_22_archives_are_inflated_here(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
+def test_archives_are_inflated_here(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
     """CVE-2026-41567: the container has its own xz, gzip and unpigz; none of them runs."""
     import bz2
     import gzip
@@ -382,7 +382,7 @@ def test_a_stopped_containers_nested_volumes_are_seen_whole(engine: EngineProces
     assert engine.docker("run", "--rm", "-v", "inner:/i", "busybox", "cat", "/i/f").out == "plain\n"
 
 
-def test_line_24_a_hostile_engine_writes_nowhere_else(tmp_path: Path) -> None:
+def test_a_hostile_engine_writes_nowhere_else(tmp_path: Path) -> None:
     """CVE-2026-17106: whatever archive comes, our command writes only below the destination."""
     from tests.volumes.hostile_engine import HostileEngine
 

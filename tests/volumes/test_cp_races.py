@@ -18,9 +18,7 @@ def _rounds(default: int) -> int:
     return int(os.environ.get("WHERRY_RACE_ROUNDS", default))
 
 
-def test_line_19_a_directory_becomes_a_link_while_it_is_copied(
-    engine: EngineProcess, sentinel: Path, tmp_path: Path
-) -> None:
+def test_a_directory_becomes_a_link_while_it_is_copied(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
     """CVE-2018-15664: the racer turns a directory into a link to the host's; nothing of the host is read or written."""
     script = f"mkdir /r /r/dir; echo inside > /r/dir/secret; ln -s ../../../../../../..{sentinel} /r/evil; sleep 600"
     engine.docker("run", "-d", "--name", "cc", "busybox", "sh", "-c", script)
@@ -62,7 +60,7 @@ def test_line_19_a_directory_becomes_a_link_while_it_is_copied(
         )
 
 
-def test_line_23_the_place_of_a_volume_is_raced(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
+def test_the_place_of_a_volume_is_raced(engine: EngineProcess, sentinel: Path, tmp_path: Path) -> None:
     """CVE-2026-41568: while a stopped container's view is made, another one turns the place of its volume, which is in
     a shared volume, into links to the host."""
     engine.docker(

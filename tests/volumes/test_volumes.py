@@ -68,7 +68,7 @@ def test_a_container_that_is_only_created_has_its_data(engine: EngineProcess, im
     assert _sh(engine, "touch /data/no", "--volumes-from", "dbstore:ro", code=1) == ""
 
 
-def test_line_36_image_volumes_never_copy_from_the_host(engine: EngineProcess, image: Make) -> None:
+def test_image_volumes_never_copy_from_the_host(engine: EngineProcess, image: Make) -> None:
     """CVE-2022-23648: a VOLUME with `..`, or that is a link to the host, is resolved inside the image."""
     name = image(
         {
@@ -88,7 +88,7 @@ def test_line_36_image_volumes_never_copy_from_the_host(engine: EngineProcess, i
     assert Path("/etc/passwd").exists()
 
 
-def test_line_7_the_place_of_a_mount_is_raced_in_a_shared_volume(engine: EngineProcess, tmp_path: Path) -> None:
+def test_the_place_of_a_mount_is_raced_in_a_shared_volume(engine: EngineProcess, tmp_path: Path) -> None:
     """CVE-2021-30465, CVE-2024-45310: a container turns a directory of a shared volume into links to the host, while
     others are started that have a volume, a bind and a tmpfs mounted below it. No file and no mount is ever outside."""
     outside = tmp_path / "outside"

@@ -55,7 +55,7 @@ class Steps:
         self.running: dict[str, Container] = {}
 
     async def run(self, task: Task, output: Output, terminal: Terminal | None = None) -> int:
-        """Run one step to its end; returns its exit code. See `build.ports.RunTask`."""
+        """Run one step to its end; returns its exit code. See `builder.ports.RunTask`."""
         context = self._context
         container = Container(_record(task, context, tty=terminal is not None and terminal.size is not None))
         run = context.roots.sandbox(task.id)

@@ -9,7 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.client.http import Client, Response
+    from wherry.client.connection import Response
+    from wherry.client.http import Client
 
 
 def check_terminal(stdin: bool, tty: bool) -> None:

@@ -8,7 +8,7 @@ from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.client.http import Response
+    from wherry.client.connection import Response
 
 
 def open_source(path: str) -> int:

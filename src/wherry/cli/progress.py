@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.client.http import Response
+    from wherry.client.connection import Response
 
 
 def show_progress(

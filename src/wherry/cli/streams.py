@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wherry.client.http import Connection, Response
+    from wherry.client.connection import Connection, Response
 
 ENDED = "ended"
 DETACHED = "detached"

@@ -9,8 +9,8 @@ import signal
 import time
 
 from wherry.client import tcp
+from wherry.client.connection import Connection
 from wherry.client.errors import CannotConnect
-from wherry.client.http import Connection
 from wherry.errors import InvalidArgument
 from wherry.linux.loop import Loop
 from wherry.linux.tls import client_context, words

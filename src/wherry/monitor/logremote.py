@@ -37,7 +37,7 @@ class RemoteLog:
 
     Args:
         loop: the monitor's.
-        values: `remote` of a launch's `log`; see `containers.logging`.
+        values: `remote` of a launch's `log`; see `containers.logs`.
         encode: makes of (stream, line, whether its newline is still to come) what is sent.
         address: socket family, type and address.
         cache: keeps a copy, or None.

@@ -35,7 +35,7 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     from wherry.linux import mount as m
     from wherry.linux.libc import check, libc
     from wherry.linux.namespace import CLONE_NEWNS, unshare
-    from wherry.runtime.rootfs import root_options
+    from wherry.runtime.step_mounts import overlay_options
     from wherry.snapshots.confine import confine
     from wherry.snapshots.copytree import copy_tree
     from wherry.snapshots.remove import remove_tree
@@ -44,7 +44,7 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> "dict[str, Any]":
     m.make_all_slave()
     root_mount = args["root"]
     described = Mount("/", root_mount["type"], root_mount["source"], tuple(root_mount["options"]))
-    flags, data = root_options(described)
+    flags, data = overlay_options(described.options)
     m.mount(described.source, args["place"], described.type, flags | m.MS_RDONLY, data)
     root = os.open(args["place"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     confine(root, 1 << 62)

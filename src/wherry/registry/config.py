@@ -24,7 +24,6 @@ YAML, read with the safe loader; a key that is not known is refused by name. Tim
 """
 
 import os
-import re
 from typing import Any, Final, Literal
 
 import msgspec
@@ -33,34 +32,11 @@ from msgspec import Struct, field
 
 from wherry.errors import InvalidArgument
 from wherry.registry.accounts.settings import AccountSettings
+from wherry.registry.units import Amount, seconds, size
 
 DEFAULT_ROOT: Final = "/var/lib/wherry-registry"
 DEFAULT_ADDRESS: Final = "127.0.0.1:5000"
 _FILE_LIMIT: Final = 1 << 20
-
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "ms": 0.001}
-_BYTES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
-
-Amount = str | int | float
-
-
-def seconds(value: Amount) -> float:
-    """A duration in seconds. Raises `InvalidArgument`."""
-    return _amount(value, _SECONDS, "duration")
-
-
-def size(value: Amount) -> int:
-    """A size in bytes. Raises `InvalidArgument`."""
-    return int(_amount(value, _BYTES, "size"))
-
-
-def _amount(value: Amount, units: dict[str, Any], what: str) -> float:
-    found = _AMOUNT.fullmatch(str(value).strip())
-    factor = units.get(found[2].lower()) if found else None
-    if found is None or factor is None:
-        raise InvalidArgument(f"not a {what}: {value!r}")
-    return float(found[1]) * float(factor)
 
 
 class Tls(Struct, forbid_unknown_fields=True):

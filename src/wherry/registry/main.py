@@ -21,6 +21,7 @@ from wherry import __version__
 from wherry.errors import WherryError
 from wherry.registry import config
 from wherry.registry.config import Settings
+from wherry.registry.units import seconds
 
 Command = Callable[[argparse.Namespace, Settings], int]
 
@@ -97,7 +98,7 @@ def _gc(args: argparse.Namespace, settings: Settings) -> int:
     try:
         collector = service.collector
         if args.delay is not None:
-            collector.delay = config.seconds(args.delay)
+            collector.delay = seconds(args.delay)
         if args.untagged is not None:
             collector.delete_untagged = args.untagged == "delete"
         freed = collector.collect()

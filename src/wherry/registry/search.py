@@ -14,8 +14,7 @@ from wherry.registry.accounts.callers import ANYBODY, Known
 from wherry.registry.accounts.service import Accounts
 from wherry.registry.api.replies import reply_error
 from wherry.registry.errors import Challenge
-from wherry.registry.server import SERVICE
-from wherry.registry.service import Service
+from wherry.registry.service import SERVICE, Service
 
 _PAGE: Final = 25
 _PAGE_MAX: Final = 100

@@ -26,19 +26,14 @@ from wherry.registry.door import Door, Handle
 from wherry.registry.listener import Listener
 from wherry.registry.observe import AccessLog, configure, middleware
 from wherry.registry.place import open_database, open_driver
-from wherry.registry.service import Service
+from wherry.registry.service import SERVICE, Extension, Service
 
 log = logging.getLogger("wherry.registry")
-
-SERVICE: Final[web.AppKey[Service]] = web.AppKey("service", Service)
-"""Where handlers of further routes find the service."""
 
 _READ_BUFFER: Final = 256 << 10
 _BACKLOG: Final = 1024
 _DRAIN_STEP: Final = 0.02
 _PUBLISH: Final = 0.5
-
-Extension = Callable[[web.Application], None]
 
 
 def create_service(settings: Settings, authorizer: Authorizer | None = None, board: Board | None = None) -> Service:
@@ -298,7 +293,7 @@ def run(settings: Settings, sock: socket.socket, *, collect: bool = True, board:
     os.umask(0o077)
 
     from wherry.registry.accounts.service import accounts_file
-    from wherry.registry.web.join import joined  # accounts, search, pages; it imports this module
+    from wherry.registry.web.join import joined
 
     authorizer, extensions = joined(settings)
     if authorizer is None:

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
+from aiohttp import web
+
 from wherry.registry.access import Authorizer
 from wherry.registry.audit import Audit
 from wherry.registry.board import Board
@@ -100,3 +102,10 @@ class Service:
         """Wait for what is under way in threads, give up the database."""
         self._pool.shutdown(wait=True)
         self.database.close()
+
+
+SERVICE: Final[web.AppKey[Service]] = web.AppKey("service", Service)
+"""The key under which handlers find the service in their application."""
+
+Extension = Callable[[web.Application], None]
+"""Adds routes to an application before it is frozen."""

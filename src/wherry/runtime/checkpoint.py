@@ -38,6 +38,7 @@ from wherry.runtime.execute import write_sysctls
 from wherry.runtime.mounted import external_mounts
 from wherry.runtime.plan import CGROUP, FILESYSTEM
 from wherry.runtime.stdio import Launched
+from wherry.runtime.step_mounts import overlay_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def _lay(
     root = f"{plan.bundle}/root"
     os.mkdir(root)
     for mount in plan.root_mounts:
-        flags, data = rootfs.root_options(mount)
+        flags, data = overlay_options(mount.options)
         m.mount(mount.source, root, mount.type, flags, data)
     top = os.open(root, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     steps = {step.destination: (index, step) for index, step in enumerate(plan.mounts)}

@@ -31,7 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from wherry.oci.mount import Mount
     from wherry.runtime.plan import Plan
 
 _TMPFS_MODE = 0o1777  # what the kernel gives one that is not told otherwise
@@ -112,7 +111,7 @@ def attach_root(plan: "Plan", tree: int | None) -> int:
         return tree
     # the bundle directory exists, and is covered in this namespace only
     for mount in plan.root_mounts:
-        flags, data = root_options(mount)
+        flags, data = overlay_options(mount.options)
         m.mount(mount.source, plan.bundle, mount.type, flags, data)
     root = os.open(plan.bundle, O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if plan.hooks["createContainer"]:
@@ -416,12 +415,3 @@ def copy_up(source: int, target: int) -> None:
     status = os.fstat(source)
     os.fchown(target, status.st_uid, status.st_gid)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
-
-
-def root_options(mount: "Mount") -> "tuple[int, str]":
-    """Flags and data for mount(2) of the overlay that makes a root; descriptors stand for paths where they are many.
-
-    Raises:
-        InvalidSpec: it has more layers than one mount can name.
-    """
-    return overlay_options(mount.options)

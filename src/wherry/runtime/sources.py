@@ -9,6 +9,7 @@ from wherry.linux.files import O_PATH, RESOLVE_BENEATH, open_in_root
 from wherry.oci.mount import Mount
 from wherry.runtime.elsewhere import clone_from
 from wherry.runtime.idmaps import make_user_namespace
+from wherry.runtime.step_mounts import overlay_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,10 +95,8 @@ def _clone(source: Source, recursive: bool) -> int:
 
 
 def _of_image(source: Source) -> int:
-    from wherry.runtime.rootfs import root_options  # which imports this module
-
     assert source.overlay is not None
-    flags, data = root_options(source.overlay)
+    flags, data = overlay_options(source.overlay.options)
     m.mount(source.overlay.source, source.path, source.overlay.type, flags | m.MS_RDONLY, data)
     top = os.open(source.path, O_PATH | os.O_DIRECTORY)
     # an image's own links are followed inside of it

@@ -81,7 +81,7 @@ def test_volume_of_mount() -> None:
         ("data:/x:nocopy,nocopy", "invalid mode"),
     ],
 )
-def test_line_48_names_that_are_none(text: str, words: str) -> None:
+def test_names_that_are_none(text: str, words: str) -> None:
     """No name becomes a path that is not below our own directory."""
     with pytest.raises(InvalidArgument, match=words):
         parse(HostConfig(binds=[text]))

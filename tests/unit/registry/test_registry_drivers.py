@@ -43,7 +43,7 @@ class TestFilesystem(DriverContract):
         return Filesystem(str(tmp_path / "root"))
 
     def test_symbolic_links_are_not_followed(self, tmp_path: Path) -> None:
-        """A link inside the root, to a file or on the way, opens nothing outside (line 57)."""
+        """A link inside the root, to a file or on the way, opens nothing outside."""
         (tmp_path / "secret").write_text("secret")
         driver = Filesystem(str(tmp_path / "root"))
         os.symlink(tmp_path / "secret", tmp_path / "root" / "file")

@@ -9,8 +9,9 @@ from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import line
 from wherry.cli.progress import Display, show_progress
 from wherry.client.address import parse
+from wherry.client.connection import Connection, Response
 from wherry.client.errors import ServerError
-from wherry.client.http import Client, Connection, Response, target
+from wherry.client.http import Client, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

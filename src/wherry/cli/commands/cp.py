@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.client.http import Response
+    from wherry.client.connection import Response
 
 _TAR = {"Content-Type": "application/x-tar"}
 _DIRECTORY, _LINK, _OTHER = 1 << 31, 1 << 27, (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21)

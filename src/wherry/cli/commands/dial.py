@@ -10,7 +10,7 @@ from wherry.cli.output import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.client.http import Connection
+    from wherry.client.connection import Connection
 
 _PIECE = 256 * 1024
 

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from wherry.errors import InvalidArgument, NotFound
-from wherry.registry import config
 from wherry.registry.accounts import roles
 from wherry.registry.accounts.database import Database
 from wherry.registry.accounts.passwords import hash_password
@@ -26,6 +25,7 @@ from wherry.registry.accounts.service import audit_path, database_url, has_accou
 from wherry.registry.accounts.sessions import Sessions
 from wherry.registry.audit import FileAudit
 from wherry.registry.config import Settings
+from wherry.registry.units import seconds
 
 OPERATOR = "operator"
 """Who the audit log says it was: names of accounts cannot be this one, unless an administrator makes it."""
@@ -195,7 +195,7 @@ def _token(args: argparse.Namespace, settings: Settings) -> int:
         actions = roles.robot_actions(args.actions.split(","))
         maker = opened.user(args.user) if args.user else None
         word = args.name or f"robot-{secrets.token_hex(4)}"
-        robot, secret = opened.robots.add(word, args.repository, actions, maker, int(config.seconds(args.expires)))
+        robot, secret = opened.robots.add(word, args.repository, actions, maker, int(seconds(args.expires)))
         opened.tell("token.add", token=robot.name, repository=robot.repository, actions=sorted(actions))
     if args.json:
         print(json.dumps({"username": robot.name, "password": secret, "expires": robot.expires}))

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, field
 
 from wherry.errors import InvalidArgument
+from wherry.registry.units import Amount, seconds
 
 SignUp = Literal["off", "invitation", "open"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,8 +33,8 @@ class AccountSettings(Struct, forbid_unknown_fields=True):
     url: str = ""
     sign_up_text: Literal["off", "invitation", "open"] | bool = field(default="off", name="sign_up")
     new_repositories: Literal["private", "public"] = "private"
-    token_lifetime_text: str | int | float = field(default="5m", name="token_lifetime")
-    session_lifetime_text: str | int | float = field(default="14d", name="session_lifetime")
+    token_lifetime_text: Amount = field(default="5m", name="token_lifetime")
+    session_lifetime_text: Amount = field(default="14d", name="session_lifetime")
     attempts: int = 10
     proxies: list[str] = field(default_factory=list)
 
@@ -45,12 +46,12 @@ class AccountSettings(Struct, forbid_unknown_fields=True):
     @property
     def token_lifetime(self) -> int:
         """Seconds for which a bearer token is good."""
-        return int(_seconds(self.token_lifetime_text))
+        return int(seconds(self.token_lifetime_text))
 
     @property
     def session_lifetime(self) -> int:
         """Seconds after which somebody signed in must sign in again."""
-        return int(_seconds(self.session_lifetime_text))
+        return int(seconds(self.session_lifetime_text))
 
     @property
     def networks(self) -> list[Network]:
@@ -79,9 +80,3 @@ class AccountSettings(Struct, forbid_unknown_fields=True):
             _ = self.networks
         except ValueError as error:
             raise InvalidArgument(f"accounts.proxies: {error}") from None
-
-
-def _seconds(value: str | float) -> float:
-    from wherry.registry.config import seconds  # which imports this module
-
-    return seconds(value)

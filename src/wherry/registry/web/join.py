@@ -9,7 +9,7 @@ from wherry.registry.access import Authorizer
 from wherry.registry.accounts import endpoint
 from wherry.registry.accounts.service import Accounts, AccountsAudit, audit_path, open_accounts
 from wherry.registry.config import Settings
-from wherry.registry.server import SERVICE, Extension
+from wherry.registry.service import SERVICE, Extension
 from wherry.registry.web import routes
 
 

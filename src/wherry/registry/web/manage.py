@@ -6,8 +6,8 @@ from wherry.errors import Forbidden, InvalidArgument, NotFound, NotSupported, Wh
 from wherry.registry.accounts import roles
 from wherry.registry.accounts.shelves import README_LIMIT
 from wherry.registry.accounts.standing import Standing
-from wherry.registry.config import seconds
 from wherry.registry.names import repository_name
+from wherry.registry.units import seconds
 from wherry.registry.web.site import Site, Visitor, path_of, said, see, signed_in
 
 _LIFETIMES = {"30d": "30 days", "90d": "90 days", "365d": "a year", "0": "no end"}
