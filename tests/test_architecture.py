@@ -17,6 +17,7 @@ FLOORS: dict[str, float] = {
     "errors": 0,
     "paths": 0,
     "daemon_keys": 0,
+    "values": 0,
     "patterns": 0.5,
     "config_checks": 0.3,  # over errors
     "config": 0.5,  # over those, and paths

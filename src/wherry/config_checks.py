@@ -3,6 +3,7 @@
 import os
 
 from wherry.errors import InvalidArgument
+from wherry.values.sizes import ram_in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,16 +83,13 @@ def shm_bytes(value: "str | int") -> int:
     """
     if isinstance(value, int):
         return value
-    text = value.strip().lower().removesuffix("b").removesuffix("i")
-    unit = "kmgt".find(text[-1:]) + 1 if text[-1:] else 0
-    number = float(text[:-1] if unit else text)
-    return int(number * (1 << 10 * unit))
+    return ram_in_bytes(value.strip())
 
 
 def _shm_size(config: "EngineConfig", origin: str) -> None:
     try:
         size = shm_bytes(config.default_shm_size)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise InvalidArgument(f"{origin}: default-shm-size: invalid size: '{config.default_shm_size}'") from None
     if size <= 0:
         raise InvalidArgument(f"{origin}: default SHM size must be greater than 0")

@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from itertools import islice
-from typing import Any
 
 import msgspec
 
 from wherry.errors import Unavailable
 from wherry.store.journal import Entry, Journal
+from wherry.values.jsontypes import Json
 
 QUEUE = 4096
 FLUSH_SECONDS = 0.5
@@ -23,7 +23,6 @@ _TELLING = 10_000_000_000
 _END_OF_TIME = (1 << 63) - 1
 _EXEC = "execID"  # of one container several may end
 
-Event = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -35,10 +34,10 @@ class Events:
     def __init__(self) -> None:
         self._journal: Journal | None = None
         self._number = 0
-        self._waiting: list[tuple[int, Event]] = []  # until the database has them
+        self._waiting: list[tuple[int, Json]] = []  # until the database has them
         self._handed_over = 0  # the last number that it was given
         self._flushing = False
-        self._watchers: set[asyncio.Queue[Event | None]] = set()
+        self._watchers: set[asyncio.Queue[Json | None]] = set()
 
     def keep(self, journal: Journal) -> None:
         """Write what happens, and has happened since the engine began, to a journal."""
@@ -59,7 +58,7 @@ class Events:
         if happened is not None and self._is_known(action, id_, attributes.get(_EXEC), happened):
             return
         at = time.time_ns() if happened is None else happened
-        event: Event = {
+        event: Json = {
             "Type": kind,
             "Action": action,
             "Actor": {"ID": id_, "Attributes": attributes},
@@ -133,7 +132,7 @@ class Events:
 
     async def subscribe(
         self, since: int | None, until: int | None, filters: dict[str, list[str]]
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[Json, None]:
         """Yield events.
 
         Args:
@@ -141,7 +140,7 @@ class Events:
             until: end then (nanoseconds; None: never).
             filters: Docker's: type, event, container, image, label, scope, daemon, network, volume, plugin.
         """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        queue: asyncio.Queue[Json | None] = asyncio.Queue()
         waiting = list(self._waiting)
         self._watchers.add(queue)
         try:
@@ -163,7 +162,7 @@ class Events:
         finally:
             self._watchers.discard(queue)
 
-    async def _past(self, since: int, until: int, waiting: list[tuple[int, Event]]) -> AsyncGenerator[Event, None]:
+    async def _past(self, since: int, until: int, waiting: list[tuple[int, Json]]) -> AsyncGenerator[Json, None]:
         """What the journal holds, and then what was waiting to be written when the caller began to watch."""
         if self._journal is not None:
             before = waiting[0][0] if waiting else self._number + 1
@@ -185,31 +184,31 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[int], None],
         return  # the loop has ended, and nobody reads any more
 
 
-def _fits(event: Event, filters: dict[str, list[str]]) -> bool:
+def _fits(event: Json, filters: dict[str, list[str]]) -> bool:
     return all(_TESTS[name](event, values) for name, values in filters.items() if values and name in _TESTS)
 
 
-def _by_type(event: Event, values: list[str]) -> bool:
+def _by_type(event: Json, values: list[str]) -> bool:
     return event["Type"] in values
 
 
-def _by_action(event: Event, values: list[str]) -> bool:
+def _by_action(event: Json, values: list[str]) -> bool:
     action = event["Action"]
     return any(action == value or action.startswith(f"{value}:") for value in values)
 
 
-def _names(event: Event, values: list[str], *kinds: str) -> bool:
+def _names(event: Json, values: list[str], *kinds: str) -> bool:
     """Whether a value begins the id or the name of an actor of one of these kinds."""
     actor = event["Actor"]
     name = actor["Attributes"].get("name", "")
     return event["Type"] in kinds and any(actor["ID"].startswith(v) or name.startswith(v) for v in values)
 
 
-def _by_container(event: Event, values: list[str]) -> bool:
+def _by_container(event: Json, values: list[str]) -> bool:
     return _names(event, values, "container")
 
 
-def _by_image(event: Event, values: list[str]) -> bool:
+def _by_image(event: Json, values: list[str]) -> bool:
     actor = event["Actor"]
     if event["Type"] == "container":
         names = {actor["Attributes"].get("image", "")}
@@ -226,23 +225,23 @@ def _without_tag(name: str) -> str:
     return head if colon and "/" not in tag and not name.startswith("sha256:") else name
 
 
-def _by_network(event: Event, values: list[str]) -> bool:
+def _by_network(event: Json, values: list[str]) -> bool:
     return _names(event, values, "network")
 
 
-def _by_volume(event: Event, values: list[str]) -> bool:
+def _by_volume(event: Json, values: list[str]) -> bool:
     return _names(event, values, "volume")
 
 
-def _by_plugin(event: Event, values: list[str]) -> bool:
+def _by_plugin(event: Json, values: list[str]) -> bool:
     return _names(event, values, "plugin")
 
 
-def _by_daemon(event: Event, values: list[str]) -> bool:
+def _by_daemon(event: Json, values: list[str]) -> bool:
     return _names(event, values, "daemon")
 
 
-def _by_label(event: Event, values: list[str]) -> bool:
+def _by_label(event: Json, values: list[str]) -> bool:
     attributes = event["Actor"]["Attributes"]
 
     def matches(value: str) -> bool:
@@ -252,7 +251,7 @@ def _by_label(event: Event, values: list[str]) -> bool:
     return all(matches(value) for value in values)
 
 
-def _by_scope(event: Event, values: list[str]) -> bool:
+def _by_scope(event: Json, values: list[str]) -> bool:
     return event["scope"] in values
 
 

@@ -1,12 +1,13 @@
 """What this package needs of an engine, as Protocols: `engine/` satisfies them, and so does the tests' fake."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from wherry.builder.cache.space import Space
 from wherry.builder.contexts.sent import SentContexts
 from wherry.builder.request import Request
 from wherry.oci.platform import Platform
+from wherry.values.jsontypes import Json
 from wherry.wire.build import BuildRequest
 from wherry.wire.containers import (
     AttachOptions,
@@ -23,7 +24,6 @@ from wherry.wire.copies import Missing, Offer
 from wherry.wire.images import ImageFacts
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
 
-Json = dict[str, Any]
 JsonList = list[Json]
 Filters = dict[str, list[str]]
 Names = list[str]

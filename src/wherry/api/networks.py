@@ -3,9 +3,8 @@
 from wherry.api.call import Call, required
 from wherry.api.reply import Reply, json_reply
 from wherry.errors import AmbiguousPrefix, InvalidArgument, NetworkNotFound
+from wherry.values.gotext import FALSE, TRUE
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, NetworkCreate
-
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 
 
 async def listing(call: Call) -> Reply:
@@ -20,7 +19,7 @@ async def listing(call: Call) -> Reply:
 async def inspect(call: Call) -> Reply:
     """GET /networks/{id}."""
     verbose = call.text("verbose")
-    if verbose and verbose not in _TRUE + _FALSE:
+    if verbose and verbose not in TRUE | FALSE:
         raise InvalidArgument(
             f'invalid value for verbose: {verbose}: strconv.ParseBool: parsing "{verbose}": invalid syntax'
         )

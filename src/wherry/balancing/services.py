@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
 
 from wherry.balancing.service_files import Files, check_bindable
 from wherry.containers import health
@@ -23,6 +22,7 @@ from wherry.proxy.labels import Service, conflict
 from wherry.proxy.pools import Change, State, arrange
 from wherry.proxy.runtime import Row, Runtime
 from wherry.sandbox.helpers import Helpers
+from wherry.values.jsontypes import Json
 
 log = logging.getLogger("wherry.services")
 
@@ -34,7 +34,6 @@ _PROBE_SECONDS = 2.0
 _DRAIN_PAUSE = 0.02
 _SETTLE_SECONDS = 5.0
 
-Json = dict[str, Any]
 Address = Callable[[Container], str]
 
 

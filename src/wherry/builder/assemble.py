@@ -15,7 +15,7 @@ from typing import Any
 from wherry.builder.cache.held import Held
 from wherry.builder.cache.store import Cache, Record
 from wherry.builder.contexts.root import Root
-from wherry.builder.graph.config import Json, ordered
+from wherry.builder.graph.config import ordered
 from wherry.builder.graph.convert import State
 from wherry.images import archives
 from wherry.images.stores import Stores
@@ -25,6 +25,8 @@ from wherry.oci.image import Descriptor
 from wherry.oci.platform import Platform, host
 from wherry.oci.reference import Reference
 from wherry.store.images import ImageRecord
+from wherry.values import times
+from wherry.values.jsontypes import Json
 
 # what of a base's document is about the base alone
 _OWN = frozenset(
@@ -83,7 +85,7 @@ def document(
         told = {key: item for key, item in entry.items() if key != "vertex"}
         record = records.get(entry.get("vertex", ""))
         if record is not None:
-            moment = created if epoch else timestamp(record.created_at)
+            moment = created if epoch else times.exact(record.created_at)
             told = {"created": moment, **told, **({"empty_layer": True} if record.layer is None else {})}
         elif "created" not in told:
             told = {"created": created, **told}
@@ -94,12 +96,6 @@ def document(
     return value | {key: item for key, item in base.items() if key not in _OWN and item is not None}
 
 
-def timestamp(nanoseconds: int) -> str:
-    """A time as image documents have it."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
-
-
 async def when(cache: Cache, value: Json, *, fresh: bool) -> str:
     """When an image with this content was first made here: now, if it was not."""
     key = _key(value)
@@ -108,7 +104,7 @@ async def when(cache: Cache, value: Json, *, fresh: bool) -> str:
         now = time.time_ns()
         record = Record(secrets.token_hex(13)[:25], None, "", "", "image configuration", "internal", now, now)
         await cache.put([key], record)
-    return timestamp(record.created_at)
+    return times.exact(record.created_at)
 
 
 def was_made(cache: Cache, value: Json) -> bool:

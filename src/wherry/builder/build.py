@@ -43,6 +43,8 @@ from wherry.linux.loopwatch import aside
 from wherry.oci import platform as platforms
 from wherry.oci.reference import parse_normalized
 from wherry.store.images import LayerRecord
+from wherry.values import times
+from wherry.values.jsontypes import Json
 
 DOCKERFILE_LIMIT = 2 << 20
 _NO_LAYER = {"empty_layer": True}
@@ -211,7 +213,7 @@ class Build:
         if request.squash:
             root = await self._squashed(root)
         epoch = request.settings.newest
-        created = "" if epoch is None else assemble.timestamp(epoch)
+        created = "" if epoch is None else times.exact(epoch)
         value = self.state_document(self.converted.target, root, created)
         if request.inline_cache:
             value[cacheimages.KEY] = cacheimages.described(
@@ -257,7 +259,7 @@ class Build:
                 self._show_place(error)
                 await self.debugger(task.shell(), error)
 
-    async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], cacheimages.Json]:
+    async def cache_layers(self, everything: bool) -> tuple[list[LayerRecord], Json]:
         """What a cache of this build is made of: layers, all of them here, and what its steps are called by.
 
         Args:

@@ -1,8 +1,8 @@
 """A step that came to nothing."""
 
-from wherry.builder.language.gotext import quote
 from wherry.errors import NotFound, WherryError
 from wherry.snapshots.selecting import inside
+from wherry.values.gotext import quote
 
 
 class StepFailed(WherryError):

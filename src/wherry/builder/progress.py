@@ -12,18 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.builder.graph.operations import Vertex
+from wherry.values import times
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 Sink = Callable[[Json], None]
 LOG_LIMIT = 2 << 20
 """Bytes of one step's output that are shown; the rest is counted."""
-
-
-def rfc3339(moment: int) -> str:
-    """A time in nanoseconds as Go writes it."""
-    seconds, rest = divmod(moment, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{text}.{rest:09d}Z"
 
 
 class Step:
@@ -63,14 +57,14 @@ class Step:
     def start(self) -> None:
         """Its work begins."""
         self.decided.set()
-        self._started = rfc3339(time.time_ns())
+        self._started = times.exact(time.time_ns())
         self._tell()
 
     def complete(self, *, cached: bool = False, error: str = "") -> None:
         """It is done."""
         self.cached = cached
         self.decided.set()
-        now = rfc3339(time.time_ns())
+        now = times.exact(time.time_ns())
         self._started = self._started or now
         self._tell(completed=now, **({"cached": True} if cached else {}), **({"error": error} if error else {}))
 
@@ -90,7 +84,7 @@ class Step:
                         "vertex": self.vertex.digest,
                         "stream": stream,
                         "data": b64encode(data[:room]).decode(),
-                        "timestamp": rfc3339(time.time_ns()),
+                        "timestamp": times.exact(time.time_ns()),
                     }
                 ]
             }
@@ -98,7 +92,7 @@ class Step:
 
     def status(self, id_: str, current: int, total: int, *, done: bool = False) -> None:
         """How far a part of it is."""
-        now = rfc3339(time.time_ns())
+        now = times.exact(time.time_ns())
         value = {
             "id": id_,
             "vertex": self.vertex.digest,

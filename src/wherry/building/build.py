@@ -38,9 +38,9 @@ from wherry.oci import image as documents
 from wherry.oci import platform as platforms
 from wherry.oci.reference import Reference, parse_normalized
 from wherry.store.images import LayerRecord
+from wherry.values.jsontypes import Json
 from wherry.wire.build import BuildRequest
 
-Json = dict[str, Any]
 Filters = dict[str, list[str]]
 Progress = Callable[[Json], None]
 

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from wherry.builder.contexts.context import Tree
     from wherry.building.build import Build
 
-Json = dict[str, Any]
 Write = Callable[[bytes], Awaitable[None]]
 _COMMON = frozenset(
     "mode compression compression-level force-compression oci-mediatypes image-manifest ignore-error mounts".split()

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,13 +35,13 @@ from wherry.distribution.credentials import Credential
 from wherry.errors import InvalidArgument, Unavailable, WherryError
 from wherry.linux.loopwatch import aside
 from wherry.oci.reference import parse_normalized
+from wherry.values.jsontypes import Json
 from wherry.wire.build import BuildRequest, Output
 
 if TYPE_CHECKING:
     from wherry.builder.contexts.context import Tree
     from wherry.building.build import Build
 
-Json = dict[str, Any]
 Write = Callable[[bytes, int], Awaitable[None]]
 _KINDS = ("image", "registry", "local", "tar", "oci", "docker")
 

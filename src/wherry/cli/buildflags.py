@@ -4,8 +4,8 @@ import os
 
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Flag, Invocation
-from wherry.cli.gotext import quoted
 from wherry.cli.run_flags import size_of, ulimit_of
+from wherry.values.gotext import quote as quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

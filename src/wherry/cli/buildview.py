@@ -5,6 +5,7 @@ import time
 from _thread import allocate_lock, start_new_thread
 
 from wherry.cli.output import write_all
+from wherry.values import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,16 +51,8 @@ class Vertex:
 
 
 def moment(text: str) -> float:
-    """An RFC 3339 time as seconds; without calendar modules, which cost more than they are worth here."""
-    if not text:
-        return 0.0
-    year, month, day = int(text[0:4]), int(text[5:7]), int(text[8:10])
-    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day
-    if month <= 2:
-        before = year - 1
-        days = 365 * before + before // 4 - before // 100 + before // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day
-    clock = int(text[11:13]) * 3600 + int(text[14:16]) * 60 + float(text[17:].rstrip("Z"))
-    return (days - 719469) * 86400 + clock
+    """An RFC 3339 time as seconds; 0 for none."""
+    return times.parse(text) / 10**9 if text else 0.0
 
 
 class Build:

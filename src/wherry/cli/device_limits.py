@@ -25,11 +25,11 @@ def weight_of(text: str) -> "dict[str, Any]":
 
 def bytes_of(text: str) -> "dict[str, Any]":
     """`/dev/sda:1mb`, each second."""
-    from wherry.cli.units import parse_ram
+    from wherry.values import sizes
 
     path, value = _device(text)
     try:
-        rate = parse_ram(value)
+        rate = sizes.ram_in_bytes(value)
     except ValueError:
         rate = -1
     if rate < 0:

@@ -1,8 +1,9 @@
 """Flags with the grammar and the words of Docker's: `-it`, `-eA=b`, `-p80:80`, `--rm=false`, `--name=x`, `--`."""
 
 from wherry.cli.failure import USAGE, Failure
-from wherry.cli.gotext import parse_bool, parse_int, quoted
 from wherry.cli.output import line
+from wherry.values.gotext import parse_bool, parse_int
+from wherry.values.gotext import quote as quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

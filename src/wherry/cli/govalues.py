@@ -82,10 +82,10 @@ def _inner(value: "Any") -> str:
 
 
 def _moment(text: str) -> str:
-    from wherry.cli.units import go_time, parse_time
+    from wherry.values import times
 
     try:
-        return go_time(*parse_time(text), utc=True)
+        return times.printed(times.parse(text), utc=True)
     except ValueError:
         return text
 

@@ -2,8 +2,8 @@
 
 import os
 
-from wherry.cli.gotext import parse_bool, parse_int
-from wherry.cli.units import parse_ram
+from wherry.values import sizes
+from wherry.values.gotext import parse_bool, parse_int
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def parse_mount(text: str) -> "dict[str, Any]":
             driver.setdefault("Options", {})[name] = option
         elif key == "tmpfs-size":
             try:
-                options["TmpfsOptions"]["SizeBytes"] = parse_ram(value)
+                options["TmpfsOptions"]["SizeBytes"] = sizes.ram_in_bytes(value)
             except ValueError:
                 raise ValueError(f"invalid value for {key}: {value}") from None
         elif key == "tmpfs-mode":

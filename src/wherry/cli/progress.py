@@ -4,7 +4,7 @@ import os
 
 from wherry.cli.failure import Failure
 from wherry.cli.output import write_all
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ class Display:
         if current <= 0 and total <= 0:
             return ""
         if total <= 0 or current > total:
-            return f"{human_size(current):>8}"
+            return f"{sizes.human(current):>8}"
         filled = min(50, current * 50 // total)
         bar = "=" * filled + (">" if filled < 50 else "")
         box = f"[{bar:<51}]  " if self._width > 110 else ""
-        return f"{box}{human_size(current)}/{human_size(total)}"
+        return f"{box}{sizes.human(current)}/{sizes.human(total)}"
 
     def _write(self, text: str) -> None:
         write_all(self._fd, text.encode("utf-8", "surrogateescape"))

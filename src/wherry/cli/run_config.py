@@ -201,7 +201,7 @@ def _security(options: "Sequence[str]") -> "tuple[list[str], list[str] | None, l
         if not separator and option != "no-new-privileges":
             name, separator, value = option.partition(":")
         if not separator and option != "no-new-privileges":
-            from wherry.cli.gotext import quoted
+            from wherry.values.gotext import quote as quoted
 
             raise ValueError(f"Invalid --security-opt: {quoted(option)}")
         if name == "systempaths" and value == "unconfined":

@@ -2,8 +2,9 @@
 
 from wherry.cli.commands.common import DETACH_KEYS
 from wherry.cli.flags import Flag
-from wherry.cli.gotext import parse_duration, quoted
 from wherry.cli.healthy import WAIT_FLAGS
+from wherry.values import durations
+from wherry.values.gotext import quote as quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def _label(text: str) -> str:
 
 
 def size_of(text: str) -> int:
-    from wherry.cli.units import parse_ram
+    from wherry.values import sizes
 
-    return parse_ram(text)
+    return sizes.ram_in_bytes(text)
 
 
 def _swap(text: str) -> int:
@@ -267,7 +268,7 @@ CREATE_FLAGS = (
         "",
         "duration",
         "Time between running the check (ms|s|m|h) (default 0s)",
-        check=parse_duration,
+        check=durations.parse,
     ),
     Flag("health-retries", "", "int", "Consecutive failures needed to report unhealthy"),
     Flag(
@@ -275,21 +276,21 @@ CREATE_FLAGS = (
         "",
         "duration",
         "Time between running the check during the start period (ms|s|m|h) (default 0s)",
-        check=parse_duration,
+        check=durations.parse,
     ),
     Flag(
         "health-start-period",
         "",
         "duration",
         "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
-        check=parse_duration,
+        check=durations.parse,
     ),
     Flag(
         "health-timeout",
         "",
         "duration",
         "Maximum time to allow one check to run (ms|s|m|h) (default 0s)",
-        check=parse_duration,
+        check=durations.parse,
     ),
     Flag("help", "", "bool", "Print usage"),
     Flag("hostname", "h", "string", "Container host name"),

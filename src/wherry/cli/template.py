@@ -1,9 +1,9 @@
 """Executing Go templates: `{{.Field}}`, pipelines, functions, `if`, `range`, `with`; errors in Go's words."""
 
-from wherry.cli.gotext import quoted
 from wherry.cli.govalues import NO_VALUE, Missing, Struct, is_true, shown, type_name
 from wherry.cli.template_funcs import FUNCTIONS, CallError
 from wherry.cli.template_parse import Node, Parser, TemplateError
+from wherry.values.gotext import quote as quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -166,7 +166,7 @@ def _printf(text: str, *values: "Any") -> str:
 
 
 def _formatted(verb: str, options: str, value: "Any") -> str:
-    from wherry.cli.gotext import quoted
+    from wherry.values.gotext import quote as quoted
 
     flags = options.lstrip("")
     width, _, precision = flags.lstrip("+-# 0").partition(".")

@@ -3,7 +3,8 @@
 Not read: `define`, `template`, `block`. Positions are kept, because users see them in errors.
 """
 
-from wherry.cli.gotext import quoted
+from wherry.values.gotext import quote as quoted
+from wherry.values.gotext import unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class Parser:
 
     def _number(self, word: str) -> "int | float":
         if word[0] == "'":
-            character = _unquoted(f'"{word[1:-1]}"', self)
+            character = _unquoted(word, self)
             if len(character) != 1:
                 raise self.fail(f"malformed character constant: {word}")
             return ord(character)
@@ -391,34 +392,11 @@ class Parser:
         raise self.fail(f"bad number syntax: {quoted(word)}")
 
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
-
-
 def _unquoted(word: str, parser: Parser) -> str:
-    if word[0] == "`":
-        return word[1:-1]
-    pieces, i, body = [], 0, word[1:-1]
-    while i < len(body):
-        if body[i] != "\\":
-            pieces.append(body[i])
-            i += 1
-            continue
-        code = body[i + 1 : i + 2]
-        digits = {"x": 2, "u": 4, "U": 8}.get(code)
-        if code in _ESCAPES:
-            pieces.append(_ESCAPES[code])
-            i += 2
-            continue
-        try:
-            if digits:
-                pieces.append(chr(int(body[i + 2 : i + 2 + digits], 16)))
-                i += 2 + digits
-            else:
-                pieces.append(chr(int(body[i + 1 : i + 4], 8)))
-                i += 4
-        except ValueError:
-            raise parser.fail("invalid syntax") from None
-    return "".join(pieces)
+    try:
+        return unquote(word)
+    except ValueError:
+        raise parser.fail("invalid syntax") from None
 
 
 def _character(c: str) -> str:

@@ -9,6 +9,8 @@ from wherry.containers.model import Container
 from wherry.errors import InvalidArgument, NotSupported
 from wherry.oci.syslog import FACILITIES, FORMATS
 from wherry.patterns.expressions import Expression, search
+from wherry.values import sizes
+from wherry.values.gotext import FALSE, TRUE, parse_bool
 from wherry.wire.containers import LogConfig
 
 DEFAULT_SIZE = 10 << 20
@@ -31,8 +33,6 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "journald": _CHOICE | _ANY | _CACHE,
     "none": frozenset(),
 }
-_SUFFIXES = {"k": 10, "m": 20, "g": 30, "t": 40}
-_SIZE = re.compile(r"(-1|\d+(?:\.\d+)?) ?([kmgt]?)i?b?\Z", re.IGNORECASE)
 _FIELD = re.compile(r"\{\{-? *(.*?) *-?\}\}")
 _FAILED = "failed to create task for container: failed to initialize logging driver: "
 
@@ -90,7 +90,7 @@ def _mode(options: Mapping[str, str]) -> None:
         if mode != "non-blocking":
             raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
         try:
-            parse_size(options["max-buffer-size"])
+            sizes.ram_in_bytes(options["max-buffer-size"])
         except ValueError as error:
             raise InvalidArgument(f"error parsing option max-buffer-size: {error}") from None
 
@@ -99,7 +99,7 @@ def _files(driver: str, options: Mapping[str, str]) -> None:
     for prefix in ("", "cache-"):
         size, count = options.get(f"{prefix}max-size", ""), options.get(f"{prefix}max-file", "")
         try:
-            parse_size(size)
+            _file_size(size)
         except ValueError as error:
             where = f"invalid value for max-size: {size}: " if driver == "local" else ""
             raise InvalidArgument(f"{_FAILED}{where}{error}") from None
@@ -108,17 +108,22 @@ def _files(driver: str, options: Mapping[str, str]) -> None:
         if count and int(count) < 1:
             raise InvalidArgument(f"{_FAILED}max-file cannot be less than 1")
         compress = options.get(f"{prefix}compress", "")
-        if compress and _truth(compress) is None:
-            raise InvalidArgument(f'{_FAILED}strconv.ParseBool: parsing "{compress}": invalid syntax')
-        if _truth(compress) and (count == "1" or size == "-1"):
+        try:
+            compressed = bool(compress) and parse_bool(compress)
+        except ValueError as error:
+            raise InvalidArgument(f"{_FAILED}{error}") from None
+        if compressed and (count == "1" or size == "-1"):
             text = "compress cannot be true when max-file is less than 2 or max-size is not set"
             raise InvalidArgument(f"{_FAILED}{text}")
 
 
-def _truth(text: str) -> bool | None:
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    return False if text in ("0", "f", "F", "FALSE", "false", "False") else None
+def _file_size(text: str) -> int:
+    """Read a size as dockerd does, in decimal units; empty or `-1` is 0: the default.
+
+    Raises:
+        ValueError: it is no size, in dockerd's words.
+    """
+    return 0 if text in ("", "-1") else sizes.from_human(text)
 
 
 def _syslog(options: Mapping[str, str]) -> None:
@@ -156,20 +161,6 @@ def syslog_address(text: str) -> tuple[str, str]:
     return scheme, f"{host.removeprefix('[').removesuffix(']')}:{port}"
 
 
-def parse_size(text: str) -> int:
-    """Read a size such as `10m` (powers of 1024); empty or `-1` is 0: the default.
-
-    Raises:
-        ValueError: it is no size, in dockerd's words.
-    """
-    found = _SIZE.match(text.strip())
-    if text and not found:
-        raise ValueError(f"invalid size: '{text}'")
-    if not found or found[1] == "-1":
-        return 0
-    return int(float(found[1]) * (1 << _SUFFIXES.get(found[2].lower(), 0)))
-
-
 def path(data: str, id_: str, driver: str) -> str:
     """The file that `logs` reads: the driver's own, or the copy that is kept of what a driver sends away."""
     if driver == "local":
@@ -179,7 +170,7 @@ def path(data: str, id_: str, driver: str) -> str:
 
 def can_be_read(log: LogConfig) -> bool:
     """Whether `logs` has something to read."""
-    return log.type != "none" and not _truth((log.config or {}).get("cache-disabled", ""))
+    return log.type != "none" and (log.config or {}).get("cache-disabled", "") not in TRUE
 
 
 def plan(container: Container, data: str) -> dict[str, Any]:
@@ -196,9 +187,9 @@ def plan(container: Container, data: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "driver": driver if remote or driver == "none" else "json-file",
         "path": path(data, container.id, driver) if can_be_read(log) else "",
-        "max_size": parse_size(options.get(f"{prefix}max-size", "")) or (_LOCAL_SIZE if local else DEFAULT_SIZE),
+        "max_size": _file_size(options.get(f"{prefix}max-size", "")) or (_LOCAL_SIZE if local else DEFAULT_SIZE),
         "max_file": int(options.get(f"{prefix}max-file", "") or (_LOCAL_FILES if local else DEFAULT_FILES)),
-        "compress": _truth(options.get(f"{prefix}compress", "")) is not False,
+        "compress": options.get(f"{prefix}compress", "") not in FALSE,
         "attrs": _attributes(container, options, fields),
     }
     if remote:

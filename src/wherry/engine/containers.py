@@ -31,6 +31,7 @@ from wherry.containers.context import Context
 from wherry.containers.ticket import Ticket
 from wherry.errors import AmbiguousPrefix, ContainerNotFound, ImageNotFound, InvalidArgument, NameInUse, NotRunning
 from wherry.oci import platform as platforms
+from wherry.values.jsontypes import Json
 from wherry.wire.containers import (
     AttachOptions,
     CheckpointCreate,
@@ -44,7 +45,6 @@ from wherry.wire.containers import (
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 
-Json = dict[str, Any]
 JsonList = list[Json]
 Names = list[str]
 Filters = dict[str, list[str]]

@@ -15,9 +15,9 @@ from wherry.containers.context import Context
 from wherry.errors import InvalidArgument
 from wherry.images.images import Images
 from wherry.images.model import Image
+from wherry.values.jsontypes import Json
 from wherry.wire import images as wire
 
-Json = dict[str, Any]
 JsonList = list[Json]
 
 TYPES = ("container", "image", "volume", "build-cache")

@@ -1,7 +1,6 @@
 """`engine.images`: the images package, joined with the containers' claims and the event stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
 
 from wherry.containers import commit
 from wherry.containers.context import Context
@@ -21,10 +20,10 @@ from wherry.oci import digest as digests
 from wherry.oci.platform import Platform
 from wherry.oci.reference import Reference, parse_normalized
 from wherry.snapshots.limits import Limits
+from wherry.values.jsontypes import Json
 from wherry.wire.containers import Config
 from wherry.wire.copies import Missing, Offer
 
-Json = dict[str, Any]
 JsonList = list[Json]
 ImageList = list[Image]
 Filters = dict[str, list[str]]

@@ -17,6 +17,7 @@ from wherry.engine.disk_usage import DiskUsage
 from wherry.linux import loopwatch
 from wherry.linux.background import background
 from wherry.runtime.cgroups.features import features
+from wherry.values import times
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
@@ -118,7 +119,7 @@ class System:
             "Debug": context.config.debug,
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": host_report.threads(),
-            "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "SystemTime": times.whole(time.time()),
             "LoggingDriver": context.config.log_driver,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": "2" if machine.cgroup_version == "v2" else "1",

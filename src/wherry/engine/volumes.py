@@ -4,23 +4,22 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from wherry.containers import data, mounting, pipes
 from wherry.containers.context import Context
 from wherry.errors import Conflict, InvalidArgument, KernelError, NotFound, VolumeNotFound
 from wherry.patterns.expressions import search
 from wherry.snapshots.diff import usage
+from wherry.values.gotext import FALSE, TRUE
+from wherry.values.jsontypes import Json
 from wherry.volumes.options import is_bind, needs_mount
 from wherry.volumes.store import Volume
 
-Json = dict[str, Any]
 JsonList = list[Json]
 Filters = dict[str, list[str]]
 
 LIST_FILTERS = frozenset({"dangling", "driver", "label", "name"})
 PRUNE_FILTERS = frozenset({"all", "label", "label!"})
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
 class Volumes:
@@ -250,9 +249,9 @@ def _truth(filters: Filters, name: str) -> bool | None:
     values = filters.get(name)
     if not values:
         return None
-    if all(value in _TRUE for value in values):
+    if all(value in TRUE for value in values):
         return True
-    if all(value in _FALSE for value in values):
+    if all(value in FALSE for value in values):
         return False
     raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
 

@@ -22,6 +22,7 @@ from wherry.images.feed import read_in_thread
 from wherry.images.reproducible import settle
 from wherry.images.stores import Progress, Stores
 from wherry.oci.reference import Reference, parse_normalized
+from wherry.values import times
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -127,7 +128,7 @@ async def _busybox(stores: Stores, reference: Reference, progress: Progress) -> 
         stores,
         _Once(archive),
         reference,
-        created=_rfc3339(moment),
+        created=times.whole(moment),
         config={"Env": [_PATH], "Cmd": ["sh"]},
         created_by="wherry image bootstrap busybox",
     )
@@ -221,7 +222,7 @@ async def _debian(stores: Stores, reference: Reference, suite: Suite, progress: 
             stores,
             file.fileno(),
             reference,
-            created=_rfc3339(newest),
+            created=times.whole(newest),
             config={"Env": [_PATH], "Cmd": ["bash"]},
             created_by=f"wherry image bootstrap {reference.familiar()}",
         )
@@ -305,7 +306,3 @@ def _program(name: str, package: str) -> str:
     raise Unavailable(
         f"{name} is not installed: install the package {package} (apt-get install {package})", package=package
     )
-
-
-def _rfc3339(moment: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.errors import InvalidArgument
-
-Config = dict[str, Any]
+from wherry.values import durations
+from wherry.values.gotext import quote
+from wherry.values.jsontypes import Json
 
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/([A-Za-z]+))?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#]")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_MILLISECOND = 10**6
 _SHELL = ["/bin/sh", "-c"]
 
 
-def apply(config: Config, changes: Iterable[str]) -> Config:
+def apply(config: Json, changes: Iterable[str]) -> Json:
     """Return a copy of an image's `config` object with the instructions applied, in order.
 
     Args:
@@ -135,7 +135,7 @@ def _unprocessed(text: str, why: str) -> InvalidArgument:
     return InvalidArgument(f"failed to process {json.dumps(text)}: {why}")
 
 
-def _environment(config: Config) -> dict[str, str]:
+def _environment(config: Json) -> dict[str, str]:
     return {key: value for key, _, value in (item.partition("=") for item in config.get("Env") or [])}
 
 
@@ -153,22 +153,22 @@ def _list(text: str) -> list[str] | None:
     return None
 
 
-def _command(config: Config, text: str) -> list[str]:
+def _command(config: Json, text: str) -> list[str]:
     parsed = _list(text)
     if parsed is not None:
         return parsed
     return [*(config.get("Shell") or _SHELL), text] if text else []
 
 
-def _cmd(config: Config, text: str) -> None:
+def _cmd(config: Json, text: str) -> None:
     config["Cmd"] = _command(config, text)
 
 
-def _entrypoint(config: Config, text: str) -> None:
+def _entrypoint(config: Json, text: str) -> None:
     config["Entrypoint"] = _command(config, text) or None
 
 
-def _pairs(name: str, config: Config, text: str) -> list[tuple[str, str]]:
+def _pairs(name: str, config: Json, text: str) -> list[tuple[str, str]]:
     if not text:
         raise InvalidArgument(f"{name} requires at least one argument")
     environment = _environment(config)
@@ -189,18 +189,18 @@ def _pairs(name: str, config: Config, text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _env(config: Config, text: str) -> None:
+def _env(config: Json, text: str) -> None:
     # a variable that was there keeps its place
     merged = _environment(config)
     merged.update(_pairs("ENV", config, text))
     config["Env"] = [f"{key}={value}" for key, value in merged.items()]
 
 
-def _label(config: Config, text: str) -> None:
+def _label(config: Json, text: str) -> None:
     config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs("LABEL", config, text))}
 
 
-def _expose(config: Config, text: str) -> None:
+def _expose(config: Json, text: str) -> None:
     found = words(text, _environment(config))
     if not found:
         raise InvalidArgument("EXPOSE requires at least one argument")
@@ -220,15 +220,15 @@ def _expose(config: Config, text: str) -> None:
     config["ExposedPorts"] = dict(sorted(ports.items()))
 
 
-def _user(config: Config, text: str) -> None:
+def _user(config: Json, text: str) -> None:
     config["User"] = _expanded(config, _one("USER", text))
 
 
-def _stop_signal(config: Config, text: str) -> None:
+def _stop_signal(config: Json, text: str) -> None:
     config["StopSignal"] = _expanded(config, _one("STOPSIGNAL", text))
 
 
-def _expanded(config: Config, text: str) -> str:
+def _expanded(config: Json, text: str) -> str:
     """The text as one word: blanks stay, quotes go, variables get their values."""
     return " ".join(words(text, _environment(config))) if text.strip() else text
 
@@ -239,7 +239,7 @@ def _one(name: str, text: str) -> str:
     return text
 
 
-def _volume(config: Config, text: str) -> None:
+def _volume(config: Json, text: str) -> None:
     parsed = _list(text)
     paths = [_expanded(config, path) for path in parsed] if parsed else words(text, _environment(config))
     if not paths:
@@ -252,12 +252,12 @@ def _volume(config: Config, text: str) -> None:
     config["Volumes"] = volumes
 
 
-def _workdir(config: Config, text: str) -> None:
+def _workdir(config: Json, text: str) -> None:
     path = _expanded(config, _one("WORKDIR", text))
     config["WorkingDir"] = posixpath.normpath(posixpath.join(config.get("WorkingDir") or "/", path))
 
 
-def _on_build(config: Config, text: str) -> None:
+def _on_build(config: Json, text: str) -> None:
     word = _one("ONBUILD", text).split()[0].upper()
     if word == "ONBUILD":
         raise InvalidArgument("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
@@ -266,7 +266,7 @@ def _on_build(config: Config, text: str) -> None:
     config["OnBuild"] = [*(config.get("OnBuild") or []), text]
 
 
-def _healthcheck(config: Config, text: str) -> None:
+def _healthcheck(config: Json, text: str) -> None:
     check: dict[str, Any] = {}
     flags = {
         "--interval": "Interval",
@@ -279,7 +279,12 @@ def _healthcheck(config: Config, text: str) -> None:
         text = text.strip()
         flag, _, value = word.partition("=")
         if flag in flags:
-            check[flags[flag]] = _duration(value)
+            try:
+                check[flags[flag]] = durations.parse(value)
+            except ValueError as error:
+                raise InvalidArgument(str(error)) from None
+            if check[flags[flag]] and check[flags[flag]] < _MILLISECOND:
+                raise InvalidArgument(f"Interval {quote(flag[2:])} cannot be less than 1ms")
         elif flag == "--retries" and value.isdigit():
             check["Retries"] = int(value)
         else:
@@ -297,13 +302,7 @@ def _healthcheck(config: Config, text: str) -> None:
     config["Healthcheck"] = {"Test": ["CMD", *parsed] if parsed else ["CMD-SHELL", rest], **check}
 
 
-def _duration(text: str) -> int:
-    if not _DURATION.match(text) or _DURATION.sub("", text):
-        raise InvalidArgument(f'time: invalid duration "{text}"')
-    return sum(int(float(number) * _UNITS[unit]) for number, unit in _DURATION.findall(text))
-
-
-_INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
+_INSTRUCTIONS: dict[str, Callable[[Json, str], None]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,

@@ -1,6 +1,5 @@
 """`commit`: what a container changed becomes one more layer on its image."""
 
-import datetime as dt
 import time
 from typing import Any
 
@@ -16,6 +15,7 @@ from wherry.oci import image as documents
 from wherry.oci.image import Descriptor
 from wherry.oci.reference import Reference
 from wherry.store.images import ImageRecord
+from wherry.values import times
 
 
 class Commit:
@@ -86,7 +86,7 @@ async def commit(stores: Stores, base: Image, upper_fd: int, what: Commit) -> st
 def _document(base: Image, what: Commit, diff_ids: list[str], *, empty: bool) -> bytes:
     """The image's configuration, with dockerd's keys in dockerd's order."""
     below: dict[str, Any] = msgspec.json.decode(base.raw_config)
-    created = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+    created = times.exact(time.time_ns() // 1000 * 1000)
     step: dict[str, Any] = {"created": created}
     if words := what.container_config.get("Cmd"):
         step["created_by"] = " ".join(words)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from wherry.images.model import Image
-from wherry.wire.rfc3339 import seconds
+from wherry.values import times
 
 
 def history(image: Image) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def history(image: Image) -> list[dict[str, Any]]:
 def _entry(created: str, created_by: str, comment: str, size: int) -> dict[str, Any]:
     return {
         "Comment": comment,
-        "Created": seconds(created),
+        "Created": times.seconds(created),
         "CreatedBy": created_by,
         "Id": "<missing>",
         "Size": size,

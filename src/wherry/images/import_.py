@@ -1,8 +1,8 @@
 """`import`: a root file system as a tar stream becomes an image of one layer."""
 
 import asyncio
-import datetime as dt
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +19,7 @@ from wherry.oci.reference import Reference
 from wherry.snapshots.inflate import Stream
 from wherry.snapshots.limits import Limits
 from wherry.store.blobs import Blobs, Ingest
+from wherry.values import times
 
 _CHUNK = 1 << 20
 
@@ -56,7 +57,7 @@ async def import_(
     """
     edited = changes.apply(config or {}, edits)
     runs_on = platform or host()
-    when = created or _now()
+    when = created or times.exact(time.time_ns() // 1000 * 1000)
     ingest, diff_id = await read_in_thread(
         source, lambda fd: _spool(fd, stores.blobs), lambda spooled: spooled[0].abort()
     )
@@ -126,7 +127,3 @@ def _spool(fd: int, blobs: Blobs) -> tuple[Ingest, str]:
 def _first(ingest: Ingest) -> bytes:
     with open(ingest.path, "rb") as file:
         return file.read(8)
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")

@@ -13,7 +13,7 @@ from wherry.images.stores import Stores
 from wherry.oci import image as documents
 from wherry.oci.digest import Digest
 from wherry.patterns import globs
-from wherry.wire import rfc3339
+from wherry.values import times
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def select(stores: Stores, filters: Filters | None = None, *, everything: bool =
     if patterns := [globs.component(value) for value in filters.get("reference", ())]:
         # of an image with several names only those that were asked for are shown
         images = [image.shown_as([name for name in image.names if _matches(name, patterns)]) for image in images]
-    return sorted(images, key=lambda image: (-rfc3339.seconds(image.created), image.id))
+    return sorted(images, key=lambda image: (-times.seconds(image.created), image.id))
 
 
 def _readable(stores: Stores) -> list[Image]:
@@ -163,10 +163,10 @@ def _since(stores: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
 def _until(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
     limits = []
     for value in values:
-        limit = rfc3339.moment(value, time.time())
-        if limit is None:
-            raise InvalidArgument(f'failed to parse value as time or duration: "{value}"')
-        limits.append(limit * 1e9)
+        try:
+            limits.append(times.parse_filter(value, time.time_ns()))
+        except ValueError:
+            raise InvalidArgument(f'failed to parse value as time or duration: "{value}"') from None
     return lambda image: _created(image) < min(limits)
 
 
@@ -176,7 +176,10 @@ def _reference(_: Stores, values: Sequence[str]) -> Callable[[Image], bool]:
 
 
 def _created(image: Image) -> int:
-    return rfc3339.nanoseconds(image.created) or 0
+    try:
+        return times.parse(image.created)
+    except ValueError:
+        return 0
 
 
 def _matches(name: str, patterns: Sequence[Callable[[str], bool]]) -> bool:

@@ -22,7 +22,7 @@ from wherry.linux.signals import SIGKILL
 from wherry.monitor.children import watch_child
 from wherry.monitor.helper import Helper
 from wherry.monitor.sandbox import taken
-from wherry.wire.durations import go_duration
+from wherry.values import durations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class _Probe:
                 self._read()
         text = self._output.decode("utf-8", "replace") + ("..." if self._total > MAX_OUTPUT else "")
         if self._timer is None:
-            why = f"Health check exceeded timeout ({go_duration(self._limit)})"
+            why = f"Health check exceeded timeout ({durations.printed(self._limit)})"
             self._end(-1, f"{why}: {text}" if text else why)
         else:
             self._end(code, text)

@@ -11,6 +11,8 @@ import struct
 from json import loads
 from json.decoder import scanstring  # type: ignore[attr-defined]  # c_scanstring, as JSONDecoder uses it
 
+from wherry.values import times
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -34,7 +36,13 @@ class _Heads(dict[int, bytes]):
 
 
 def fixed_time(text: str) -> str:
-    """An RFC 3339 time in UTC, as Docker writes it (digits trimmed), with nine digits."""
+    """An RFC 3339 time in UTC with nine digits.
+
+    Raises:
+        ValueError: it names an offset, and is no time.
+    """
+    if not text.endswith("Z"):
+        return times.exact(times.parse(text))
     if len(text) == 30:
         return text
     seconds, _, fraction = text.rstrip("Z").partition(".")

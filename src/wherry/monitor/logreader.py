@@ -15,7 +15,7 @@ from wherry.monitor.attach import widen
 from wherry.monitor.child import start_time
 from wherry.monitor.logfiles import Lines, inflated, open_log, seek_tail
 from wherry.monitor.logformat import Formatter
-from wherry.monitor.logwriter import rfc3339
+from wherry.values import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def worker(args: "dict[str, Any]", fds: "dict[str, int]") -> None:
     formatter = Formatter(
         stdout=bool(args.get("stdout", True)) or tty,
         stderr=bool(args.get("stderr", True)),
-        since=rfc3339(since) if since else "",
-        until=rfc3339(until) if until else "",
+        since=times.exact(since) if since else "",
+        until=times.exact(until) if until else "",
         timestamps=bool(args.get("timestamps")),
         details=bool(args.get("details")),
         framed=bool(args.get("framed", True)) and not tty,

@@ -14,6 +14,8 @@ import time
 from json import dumps
 from json.encoder import encode_basestring
 
+from wherry.values import times
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +29,6 @@ _HEAD = '{"log":"'
 _HEAD_BYTES = _HEAD.encode()
 _PLAIN = bytes(byte for byte in range(32, 127) if byte not in b'"\\') + b"\n"
 _NAMES = {1: "stdout", 2: "stderr"}
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """A time in UTC with nine digits, as Docker's clients parse it."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:09}Z"
 
 
 def encode(lines: bytes, suffix: str) -> bytes:
@@ -186,7 +181,7 @@ class JsonFileLog:
     # ---- inner
 
     def _records(self, stream: int, pieces: "list[tuple[bytes, bool]]") -> None:
-        suffix = f'","stream":"{_NAMES[stream]}"{self._attrs},"time":"{rfc3339(time.time_ns())}"}}'
+        suffix = f'","stream":"{_NAMES[stream]}"{self._attrs},"time":"{times.exact(time.time_ns())}"}}'
         out = b"".join(
             f"{_HEAD}{encode_basestring(piece.decode('utf-8', 'replace'))[1:-1]}{suffix}\n".encode()
             if unfinished

@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 from msgspec import Struct, field
@@ -10,6 +9,8 @@ from msgspec import Struct, field
 from wherry.config_checks import SPOOF_PROTECTIONS
 from wherry.errors import Forbidden, InvalidArgument, NotFound, NotSupported, Unavailable
 from wherry.network.ipam import Pool, Subnet
+from wherry.values import times
+from wherry.values.gotext import parse_bool
 from wherry.wire.networks import IpamPool, NetworkCreate
 
 VERSION = 1
@@ -89,9 +90,7 @@ class NetworkSpec(Struct):
 
 def now() -> str:
     """The time as Docker writes it."""
-    nanoseconds = time.time_ns()
-    whole = datetime.fromtimestamp(nanoseconds // 10**9, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9:09d}Z"
+    return times.exact(time.time_ns())
 
 
 def parse_create(request: NetworkCreate) -> NetworkSpec:
@@ -295,11 +294,10 @@ def _mtu(text: str | None) -> None:
 
 
 def _truth(name: str, text: str) -> bool:
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise InvalidArgument(f'failed to parse {name} value: {text} (strconv.ParseBool: parsing "{text}": invalid syntax)')
+    try:
+        return parse_bool(text)
+    except ValueError as error:
+        raise InvalidArgument(f"failed to parse {name} value: {text} ({error})") from None
 
 
 def _is_address4(text: str) -> bool:

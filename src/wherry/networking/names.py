@@ -15,9 +15,10 @@ from wherry.containers.model import Container
 from wherry.errors import WherryError
 from wherry.linux.background import background
 from wherry.network.ports import HeldPort
-from wherry.networking.netd import HELPER, Message, NetdLine
+from wherry.networking.netd import HELPER, NetdLine
 from wherry.networking.relays import Relays
 from wherry.sandbox.helpers import Helpers
+from wherry.values.jsontypes import Json
 
 log = logging.getLogger("wherry.names")
 
@@ -101,7 +102,7 @@ class Names:
         self.guests: Mapping[str, Container] = {}
         """What asks for names as containers do, and is none: the steps of builds."""
         self._told: dict[str, dict[str, tuple[list[str], list[str]]]] = {}  # network -> container -> names, addresses
-        self._askers: dict[str, Message] = {}
+        self._askers: dict[str, Json] = {}
         self._lent: dict[str, int] = {}  # container -> pid of the monitor that lends its sockets
         self._tasks: set[asyncio.Task[None]] = set()
         self.relays = Relays(lambda: self._line, self._helper.ensure, self._find, self._keep)
@@ -196,7 +197,7 @@ class Names:
             self._askers[id_] = asker
             self._send(asker)
 
-    def _asker(self, id_: str) -> Message | None:
+    def _asker(self, id_: str) -> Json | None:
         container = self._find(id_)
         if container is None:
             return None
@@ -234,7 +235,7 @@ class Names:
 
     # ---- netd
 
-    def _send(self, message: Message, fds: dict[str, int] | None = None) -> None:
+    def _send(self, message: Json, fds: dict[str, int] | None = None) -> None:
         if self._line is not None:
             self._line.send(message, fds)
 
@@ -321,6 +322,6 @@ class Names:
         task.add_done_callback(self._tasks.discard)
 
 
-def _member(network: str, container: str, value: tuple[list[str], list[str]]) -> Message:
+def _member(network: str, container: str, value: tuple[list[str], list[str]]) -> Json:
     names, addresses = value
     return {"op": "member", "network": network, "container": container, "names": names, "addresses": addresses}

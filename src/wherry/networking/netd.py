@@ -3,17 +3,15 @@
 import _socket
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from wherry.linux.channel import Channel, close_all
 from wherry.linux.sockets import connect_at
 from wherry.monitor.requests import Requests
+from wherry.values.jsontypes import Json
 
 SOCKET = "netd.sock"
 HELPER = {"module": "wherry.network.netd", "socket": SOCKET}
 SYNC_SECONDS = 10.0
-
-Message = dict[str, Any]
 
 
 class NetdLine:
@@ -39,11 +37,11 @@ class NetdLine:
         """A further connection, for a monitor; the caller closes it. Raises OSError."""
         return self._connect().detach()
 
-    def send(self, message: Message, fds: Mapping[str, int] | None = None) -> None:
+    def send(self, message: Json, fds: Mapping[str, int] | None = None) -> None:
         """Send, now if there is room; descriptors stay the caller's."""
         self._requests.post(message, fds)
 
-    async def sync(self) -> Message:
+    async def sync(self) -> Json:
         """Wait until netd has taken everything; gives what it then holds (`sandboxes`, `relays`).
 
         Raises:
@@ -64,5 +62,5 @@ def _gone() -> ConnectionError:
     return ConnectionError("netd is gone")
 
 
-def _unasked(_message: Message) -> None:
+def _unasked(_message: Json) -> None:
     """It says nothing unasked that matters here."""

@@ -30,6 +30,7 @@ from wherry.networking.rewiring import Rewiring
 from wherry.networking.sandboxes import AttachedSandbox, Relay
 from wherry.networking.table import Network, NetworkTable
 from wherry.paths import Roots
+from wherry.values.jsontypes import Json
 from wherry.wire.networks import ConnectRequest, DisconnectRequest, EndpointWish, NetworkCreate
 
 _REFRESH_SECONDS = 60.0
@@ -37,7 +38,6 @@ _LOOK_SECONDS = 2.0  # dockerd changes rules with each container: one look for m
 
 log = logging.getLogger("wherry.network")
 
-Json = dict[str, Any]
 JsonList = list[Json]
 Filters = dict[str, list[str]]
 Publish = Callable[[str, str, str, dict[str, str]], None]

@@ -15,7 +15,8 @@ from wherry.containers.model import Container
 from wherry.errors import NotSupported, PortUnavailable, WherryError
 from wherry.linux.channel import close_all, pair
 from wherry.network.ports import HeldPort, PublishedPort
-from wherry.networking.netd import Message, NetdLine
+from wherry.networking.netd import NetdLine
+from wherry.values.jsontypes import Json
 
 log = logging.getLogger("wherry.names")
 
@@ -173,7 +174,7 @@ def _listen(held: HeldPort) -> None:
             raise PortUnavailable(words, host_ip=held.port.host_ip, host_port=held.port.host_port) from None
 
 
-def _message(owner: str, port: PublishedPort) -> Message:
+def _message(owner: str, port: PublishedPort) -> Json:
     return {
         "op": "relay",
         "id": _key(owner, _place(port)),

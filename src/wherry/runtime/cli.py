@@ -82,12 +82,14 @@ def _failed(args: "Arguments | None", argv: "list[str]", error: WherryError) -> 
     import json
     import time
 
+    from wherry.values import times
+
     message = str(error)
     command = args.command if args else ""
     if command in _ENTERING and not isinstance(error, InvalidArgument):
         message = f"wherry-runtime {command} failed: unable to start container process: {message}"
     log, form = _log_target(args, argv)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = times.whole(time.time())
     text = f'time="{now}" level=error msg={json.dumps(message, ensure_ascii=False)}\n'
     if log:
         line = text

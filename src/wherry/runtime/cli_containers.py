@@ -16,6 +16,7 @@ from wherry.runtime.default_spec import default_spec
 from wherry.runtime.hooks import run_hooks, state_json
 from wherry.runtime.join import pidfd_of
 from wherry.runtime.mount_options import FLAG_WORDS, PROPAGATION_WORDS
+from wherry.values import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,8 +304,7 @@ def features(_args: "Arguments", _root: str) -> int:
 
 def now() -> str:
     """The time as state documents write it."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+    return times.exact(time.time_ns())
 
 
 VERBS: "dict[str, Callable[[Arguments, str], int]]" = {

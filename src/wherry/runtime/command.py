@@ -8,6 +8,7 @@ import os
 import stat
 
 from wherry.errors import CommandNotExecutable, CommandNotFound, KernelError, WherryError
+from wherry.values.gotext import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def find(name: str, environment: "Mapping[str, str]") -> str:
             return path
         denied = True
     if denied:
-        raise CommandNotExecutable(f"exec: {_quoted(name)}: permission denied", name=name)
-    raise CommandNotFound(f"exec: {_quoted(name)}: executable file not found in $PATH", name=name)
+        raise CommandNotExecutable(f"exec: {quote(name)}: permission denied", name=name)
+    raise CommandNotFound(f"exec: {quote(name)}: executable file not found in $PATH", name=name)
 
 
 def _check(path: str, name: str) -> None:
@@ -51,18 +52,12 @@ def _check(path: str, name: str) -> None:
     except OSError as error:
         words = _words(error.errno)
         if error.errno in _ABSENT:
-            raise CommandNotFound(f"exec: {_quoted(name)}: stat {path}: {words}", name=name) from None
-        raise CommandNotExecutable(f"exec: {_quoted(name)}: {words}", name=name) from None
+            raise CommandNotFound(f"exec: {quote(name)}: stat {path}: {words}", name=name) from None
+        raise CommandNotExecutable(f"exec: {quote(name)}: {words}", name=name) from None
     if stat.S_ISDIR(status.st_mode):
-        raise CommandNotExecutable(f"exec: {_quoted(name)}: is a directory: permission denied", name=name)
+        raise CommandNotExecutable(f"exec: {quote(name)}: is a directory: permission denied", name=name)
     if not status.st_mode & 0o111:
-        raise CommandNotExecutable(f"exec: {_quoted(name)}: permission denied", name=name)
-
-
-def _quoted(name: str) -> str:
-    """As Go's %q writes it."""
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        raise CommandNotExecutable(f"exec: {quote(name)}: permission denied", name=name)
 
 
 def execute(path: str, args: "tuple[str, ...]", environment: "Mapping[str, str]") -> "NoReturn":
@@ -83,10 +78,10 @@ def failure(name: str, number: int) -> WherryError:
     """The error of an execve(2) of the program `name` that failed with errno `number`."""
     words = _words(number)
     if number in _ABSENT:
-        return CommandNotFound(f"exec: {_quoted(name)}: {words}", name=name)
+        return CommandNotFound(f"exec: {quote(name)}: {words}", name=name)
     if number in (errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELIBBAD, errno.EISDIR, errno.ETXTBSY, errno.ELOOP):
-        return CommandNotExecutable(f"exec: {_quoted(name)}: {words}", name=name)
-    return KernelError(f"exec: {_quoted(name)}", number)
+        return CommandNotExecutable(f"exec: {quote(name)}: {words}", name=name)
+    return KernelError(f"exec: {quote(name)}", number)
 
 
 def _words(number: int | None) -> str:

@@ -21,6 +21,7 @@ import msgspec
 from wherry.errors import Conflict, NewerSchema, NotFound, StoreCorrupt, VolumeNotFound
 from wherry.paths import Roots
 from wherry.store.atomic import fsync_dir, write_atomic
+from wherry.values import times
 from wherry.volumes import names, options
 
 RECORD_VERSION = 1
@@ -197,7 +198,7 @@ class Volumes:
             name = names.anonymous()
             labels[ANONYMOUS] = ""
         options.check(name, settings or {})
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        created = times.whole(time.time())
         return Volume(name, created, labels or None, dict(settings) if settings else None)
 
     def begin(

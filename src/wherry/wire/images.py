@@ -6,12 +6,11 @@ taken from it as it stands, with the keys that dockerd always writes filled in.
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 
-from wherry.wire import rfc3339
+from wherry.values import times
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -35,7 +34,6 @@ _CONFIG: dict[str, Any] = {
     "OnBuild": None,
     "Labels": None,
 }
-_NEVER = "0001-01-01T00:00:00Z"
 
 
 class ImageFacts(Protocol):
@@ -76,15 +74,7 @@ class ImageFacts(Protocol):
 
 def seconds(timestamp: Any) -> int:
     """Turn an RFC 3339 time into Unix seconds; 0 for none, for what is no time, and for one before 1970."""
-    found = rfc3339.nanoseconds(str(timestamp).strip())
-    return 0 if found is None else max(0, found // 10**9)
-
-
-def _rfc3339(nanoseconds: int) -> str:
-    if not nanoseconds:
-        return _NEVER
-    whole, fraction = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+    return max(0, times.seconds(str(timestamp).strip()))
 
 
 def summary(
@@ -133,7 +123,7 @@ def inspect(image: ImageFacts, version: tuple[int, ...]) -> dict[str, Any]:
         "RepoDigests": list(image.repo_digests),
         "Parent": image.parent,
         "Comment": document.get("comment") or "",
-        "Created": document.get("created") or (_NEVER if version < (1, 44) else None),
+        "Created": document.get("created") or (times.ZERO if version < (1, 44) else None),
     }
     if shown["Created"] is None:
         del shown["Created"]
@@ -162,5 +152,5 @@ def inspect(image: ImageFacts, version: tuple[int, ...]) -> dict[str, Any]:
         data["LowerDir"] = ":".join(reversed(layers[:-1]))
     shown["GraphDriver"] = {"Data": data or None, "Name": "overlay2"}
     shown["RootFS"] = {"Type": "layers", "Layers": (document.get("rootfs") or {}).get("diff_ids") or []}
-    shown["Metadata"] = {"LastTagTime": _rfc3339(image.named_at)}
+    shown["Metadata"] = {"LastTagTime": times.exact(image.named_at) if image.named_at else times.ZERO}
     return shown

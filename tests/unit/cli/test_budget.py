@@ -18,7 +18,10 @@ ALLOWED = frozenset(
     """.split()
 )
 
-HELP = {"cli", "errors", *(f"cli.{name}" for name in ("help", "table", "flags", "failure", "gotext", "main", "output"))}
+HELP = {
+    *("cli", "errors", "values", "values.gotext"),
+    *(f"cli.{name}" for name in ("help", "table", "flags", "failure", "main", "output")),
+}
 
 
 def _loaded(code: str, **env: str) -> set[str]:

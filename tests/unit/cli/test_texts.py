@@ -7,127 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.cli.commands.ps import displayed_ports
-from wherry.cli.gotext import parse_duration, quoted
 from wherry.cli.jsontext import indented, squeezed
 from wherry.cli.output import columns
 from wherry.cli.reference import InvalidName, repository_and_tag, with_tag
-from wherry.cli.units import bytes_size, go_time, human_size, parse_ram, parse_time
 from wherry.client.quickjson import dumps, loads
-from wherry.wire.durations import go_duration, human_duration
+from wherry.values.gotext import quote as quoted
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-
-
-@pytest.mark.parametrize(
-    ("size", "digits", "expected"),
-    [
-        (0, 3, "0B"),
-        (999, 3, "999B"),
-        (1984172, 3, "1.98MB"),
-        (1984172, 4, "1.984MB"),
-        (10**12, 4, "1TB"),
-        (123456, 3, "123kB"),
-    ],
-)
-def test_sizes(size: int, digits: int, expected: str) -> None:
-    """Sizes are decimal, rounded to significant digits."""
-    assert human_size(size, digits) == expected
-
-
-def test_binary_sizes() -> None:
-    """Memory is binary, out and in."""
-    assert bytes_size(25276514304) == "23.54GiB"
-    assert [parse_ram(text) for text in ("512", "1k", "1.5g", "2GiB", "3mb", "4 m")] == [
-        512,
-        1024,
-        1610612736,
-        2 << 30,
-        3 << 20,
-        4 << 20,
-    ]
-    for text, message in (("5x", "invalid suffix: 'x'"), ("x", "invalid size: 'x'"), ("-1", "invalid size: '-1'")):
-        with pytest.raises(ValueError, match=r".") as caught:
-            parse_ram(text)
-        assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.5, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (61, "About a minute"),
-        (150, "2 minutes"),
-        (3600, "About an hour"),
-        (7200, "2 hours"),
-        (3 * 86400, "3 days"),
-        (15 * 86400, "2 weeks"),
-        (70 * 86400, "2 months"),
-        (3 * 365 * 86400, "3 years"),
-    ],
-)
-def test_durations(seconds: float, expected: str) -> None:
-    """Ages are told roughly."""
-    assert human_duration(seconds) == expected
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "expected"),
-    [
-        (0, "0s"),
-        (1, "1ns"),
-        (999, "999ns"),
-        (1_500, "1.5µs"),
-        (999_999, "999.999µs"),
-        (250_000_000, "250ms"),
-        (999_999_999, "999.999999ms"),
-        (1_234_567_891, "1.234567891s"),
-        (60_000_000_000, "1m0s"),
-        (90_500_000_000, "1m30.5s"),
-        (3_600_000_000_001, "1h0m0.000000001s"),
-        (9_223_372_036_854_775_807, "2562047h47m16.854775807s"),
-        (-1_500_000, "-1.5ms"),
-        (-9_223_372_036_854_775_808, "-2562047h47m16.854775808s"),
-    ],
-)
-def test_printed_go_durations(nanoseconds: int, expected: str) -> None:
-    """Every nanosecond is told, in the units that Go takes."""
-    assert go_duration(nanoseconds) == expected
-
-
-def test_timestamps() -> None:
-    """RFC 3339 in, Go's print of a time out."""
-    assert parse_time("2026-11-24T08:18:31.87Z") == (1795508311, 870000000)
-    assert parse_time("2026-11-24T10:18:31+02:00") == (1795508311, 0)
-    assert go_time(1795508311, 870000000, utc=True) == "2026-11-24 08:18:31.87 +0000 UTC"
-    for text in ("", "yesterday", "2026-11-24", "2026-11-24T08:18:31"):
-        with pytest.raises(ValueError, match="not a timestamp"):
-            parse_time(text)
-
-
-def test_go_durations() -> None:
-    """Durations have units, may have several."""
-    assert [parse_duration(text) for text in ("1h2m", "1.5s", "-3ms", "0", "2us")] == [
-        3720 * 10**9,
-        1500000000,
-        -3000000,
-        0,
-        2000,
-    ]
-    for text, message in (
-        ("x", 'time: invalid duration "x"'),
-        ("5", 'time: missing unit in duration "5"'),
-        ("5x", 'time: unknown unit "x" in duration "5x"'),
-        ("", 'time: invalid duration ""'),
-    ):
-        with pytest.raises(ValueError, match=r".") as caught:
-            parse_duration(text)
-        assert str(caught.value) == message
 
 
 def test_quoting() -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from wherry.containers.exits import start_failure_code
-from wherry.containers.logs import validate
+from wherry.containers.logs import _file_size, validate, validate_values
 from wherry.containers.validate_resources import validate_resources
 from wherry.errors import CommandNotExecutable, CommandNotFound, InvalidArgument, NotSupported
 from wherry.runtime.cgroups.features import _V1, Features
@@ -43,6 +43,20 @@ def test_log_options_that_are_taken() -> None:
     validate(LogConfig("none", {"anything": "goes"}))
     with pytest.raises(NotSupported, match="TLS to a syslog server"):
         validate(LogConfig("syslog", {"syslog-tls-skip-verify": "1"}))
+
+
+def test_sizes_of_log_files_are_decimal() -> None:
+    """As dockerd's, unlike the sizes of memory; nothing and -1 are the default."""
+    assert [_file_size(text) for text in ("10m", "1.5kB", "1GiB", "4096", "", "-1")] == [
+        10_000_000,
+        1_500,
+        10**9,
+        4096,
+        0,
+        0,
+    ]
+    with pytest.raises(InvalidArgument, match="invalid suffix: 'x'"):
+        validate_values(LogConfig("json-file", {"max-size": "10x"}))
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(2, 2), (1, 1), (0, None), (-1, None), (None, None)])

@@ -10,7 +10,6 @@ import pytest
 from wherry.errors import StoreCorrupt
 from wherry.images.debian import source_lines
 from wherry.images.reproducible import settle
-from wherry.wire import rfc3339
 
 MIRROR, SECURITY = "http://mirror.example/debian", "http://mirror.example/security"
 TARGETS = [
@@ -103,43 +102,3 @@ def test_settle_nothing(tmp_path: Path) -> None:
             settle(fd, 1_700_000_000)
     finally:
         os.close(fd)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("2020-01-02T03:04:05.678Z", 1577934245678000000),
-        ("2020-01-02T03:04:05.123456789Z", 1577934245123456789),
-        ("2020-01-02T05:04:05+02:00", 1577934245000000000),
-        ("2020-01-02t03:04:05z", 1577934245000000000),
-        ("0001-01-01T00:00:00Z", rfc3339.GO_ZERO * 10**9),
-        ("2020-13-02T03:04:05Z", None),
-        ("2020-01-02", None),
-        ("", None),
-        ("x", None),
-    ],
-)
-def test_time(text: str, value: int | None) -> None:
-    """Times of image documents are read to the nanosecond; what is none is None."""
-    assert rfc3339.nanoseconds(text) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1600000000", 1600000000.0),
-        ("90s", 910.0),
-        ("1m30s", 910.0),
-        ("1h", -2600.0),
-        ("1970-01-02", 86400.0),
-        ("1970-01-02T00:00:01", 86401.0),
-        ("1970-01-02T00:01", 86460.0),
-        ("x", None),
-        ("", None),
-        ("1x", None),
-    ],
-)
-def test_moment(text: str, value: float | None) -> None:
-    """A filter takes seconds, a duration before now, or a time."""
-    assert rfc3339.moment(text, 1000.0) == value

@@ -72,6 +72,8 @@ def test_good(before: dict[str, Any], changes: list[str], after: dict[str, Any])
         ("HEALTHCHECK", 'Unknown type "" in HEALTHCHECK (try CMD)'),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK --interval=x CMD a", 'time: invalid duration "x"'),
+        ("HEALTHCHECK --interval=5 CMD a", 'time: missing unit in duration "5"'),
+        ("HEALTHCHECK --timeout=100us CMD a", 'Interval "timeout" cannot be less than 1ms'),
         ("HEALTHCHECK --foo=x CMD a", "unknown flag: --foo"),
     ],
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from wherry.monitor import logfiles, logreader
 from wherry.monitor.logformat import Formatter, fixed_time
-from wherry.monitor.logwriter import JsonFileLog, compress_file, encode, rfc3339, split_long
+from wherry.monitor.logwriter import JsonFileLog, compress_file, encode, split_long
 
 
 def fail(error: OSError) -> None:
@@ -68,11 +68,23 @@ def read_back(path: Path, **args: object) -> list[tuple[int, bytes]]:
     return frames
 
 
-def test_rfc3339() -> None:
-    """Times are UTC with nine digits; Docker's trimmed ones are padded for comparison."""
-    assert rfc3339(1_767_323_045_678_901_234) == "2026-01-02T03:04:05.678901234Z"
+def test_times_are_compared_in_one_form() -> None:
+    """UTC with nine digits; Docker's trimmed ones are padded."""
     assert fixed_time("2026-01-02T03:04:05Z") == "2026-01-02T03:04:05.000000000Z"
     assert fixed_time("2026-01-02T03:04:05.12Z") == "2026-01-02T03:04:05.120000000Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-01-02T05:04:05.123456789+02:00", "2026-01-01T22:04:05.123456789-05:00", "2026-01-02T03:04:05.123456789Z"],
+)
+def test_a_time_with_an_offset_is_shown_in_utc(text: str) -> None:
+    """Another program's log may have local times: they are compared with `--since` as the moments that they are."""
+    record = json.dumps({"log": "a\n", "stream": "stdout", "time": text}, separators=(",", ":")).encode() + b"\n"
+    shown = b"2026-01-02T03:04:05.123456789Z a\n"
+    assert Formatter(timestamps=True, framed=False).feed(record) == shown
+    assert Formatter(since="2026-01-02T03:04:05.000000000Z", framed=False).feed(record) == b"a\n"
+    assert Formatter(since="2026-01-02T03:04:06.000000000Z", framed=False).feed(record) == b""
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\n", exclude_categories=["Cs"])), min_size=1))

@@ -23,14 +23,13 @@ from wherry.errors import InvalidSpec
 from wherry.oci import image as documents
 from wherry.oci.image import Manifest
 from wherry.store.images import LayerRecord
+from wherry.values.jsontypes import Json
 
 KEY = "wherry.buildcache.v1"
 CONFIG_TYPE = "application/vnd.wherry.buildcache.config.v1+json"
 _MAX_RECORDS = 10_000
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MOUNT = re.compile(r"[0-9a-f]{32}(-[0-9]{1,3})?")
-
-Json = dict[str, Any]
 
 
 class MountEntry(Struct, frozen=True):

@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from wherry.builder.language.gotext import parse_size
 from wherry.errors import InvalidArgument
+from wherry.values.sizes import ram_in_bytes
 
 _LEAST = 1 << 30
 _BUILDER_KEYS = {"gc", "allowed-hosts", "known-hosts"}
@@ -120,6 +120,6 @@ def _size(value: Any, total: int) -> int:
     try:
         if text.endswith("%"):
             return total * int(text[:-1]) // 100
-        return parse_size(text)
+        return ram_in_bytes(text)
     except ValueError:
         raise InvalidArgument(f"daemon.json: invalid size {value!r}") from None

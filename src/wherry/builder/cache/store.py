@@ -24,7 +24,7 @@ from wherry.images.stores import Stores
 from wherry.oci import digest as digests
 from wherry.store.database import Database, Write
 from wherry.store.images import LayerRecord
-from wherry.wire import rfc3339
+from wherry.values import times
 
 EMPTY = ""
 """The `chain` of a step that changed nothing."""
@@ -228,8 +228,8 @@ class Cache:
                     "InUse": record.chain in used,
                     "Shared": record.chain in shared,
                     "Size": record.size,
-                    "CreatedAt": moment(record.created_at),
-                    "LastUsedAt": moment(record.used_at) if record.uses else None,
+                    "CreatedAt": times.exact(record.created_at),
+                    "LastUsedAt": times.exact(record.used_at) if record.uses else None,
                     "UsageCount": record.uses,
                 }
             )
@@ -310,12 +310,6 @@ def _writing(entries: dict[str, Record]) -> Write[None]:
     return change
 
 
-def moment(nanoseconds: int) -> str:
-    """A time as Docker writes it."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
-
-
 def _tests(filters: dict[str, list[str]]) -> list[Any]:
     found: list[Any] = []
     for written, values in filters.items():
@@ -323,13 +317,13 @@ def _tests(filters: dict[str, list[str]]) -> list[Any]:
         if name == "until":
             if len(values) != 1:
                 raise InvalidArgument("more than one until filter specified")
-            seconds = rfc3339.moment(values[0], time.time())
-            if seconds is None:
+            try:
+                before = times.parse_filter(values[0], time.time_ns())
+            except ValueError:
                 raise InvalidArgument(
                     "\"until\" filter expects a duration (e.g., '24h') or a timestamp: "
                     f'failed to parse value as time or duration: "{values[0]}"'
-                )
-            before = int(seconds * 1e9)
+                ) from None
             found.append(lambda record, _s, before=before: (record.used_at or record.created_at) < before)
         elif name == "id":
             found.append(lambda record, _s, values=values: any(record.id.startswith(value) for value in values))

@@ -3,18 +3,18 @@
 import os
 import shutil
 import time
-from typing import Any
 
 import msgspec
 
-from wherry.builder.cache.store import Record, moment
+from wherry.builder.cache.store import Record
 from wherry.builder.contexts.sent import SentContexts
 from wherry.builder.mounts import CacheLocks
 from wherry.errors import KernelError
 from wherry.snapshots.diff import usage
 from wherry.store.images import LayerRecord
+from wherry.values import times
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 KIND = "exec.cachemount"
 
 
@@ -111,7 +111,7 @@ def _bytes(path: str) -> int:
 
 
 def _entry(id_: str, kind: str, description: str, size: int, used: float) -> Json:
-    when = moment(int(used * 1e9))
+    when = times.exact(int(used * 1e9))
     return {
         "ID": id_,
         "Type": kind,

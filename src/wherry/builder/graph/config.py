@@ -2,13 +2,13 @@
 
 import posixpath
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from wherry.builder.language import commands as c
-from wherry.builder.language.gotext import quote
-from wherry.wire.durations import go_duration
+from wherry.values import durations
+from wherry.values.gotext import quote
+from wherry.values.jsontypes import Json
 
-Json = dict[str, Any]
 Style = Literal["classic", "buildkit"]
 """Whose words history has: the classic builder's, or BuildKit's."""
 
@@ -186,10 +186,10 @@ def _plain(command: c.Command, config: Json, style: Style) -> str:
 def _health_fields(command: c.Healthcheck) -> str:
     fields = {
         "Test": f"[{' '.join(command.test)}]",
-        "Interval": go_duration(command.interval),
-        "Timeout": go_duration(command.timeout),
-        "StartPeriod": go_duration(command.start_period),
-        "StartInterval": go_duration(command.start_interval),
+        "Interval": durations.printed(command.interval),
+        "Timeout": durations.printed(command.timeout),
+        "StartPeriod": durations.printed(command.start_period),
+        "StartInterval": durations.printed(command.start_interval),
         "Retries": str(command.retries),
     }
     return "HEALTHCHECK {" + " ".join(f"{key}:{value}" for key, value in fields.items()) + "}"
@@ -198,5 +198,5 @@ def _health_fields(command: c.Healthcheck) -> str:
 def _health_text(command: c.Healthcheck) -> str:
     test = " ".join(quote(word) for word in command.test)
     times = (command.interval, command.timeout, command.start_period, command.start_interval)
-    shown = " ".join(f'"{go_duration(value)}"' for value in times)
+    shown = " ".join(f'"{durations.printed(value)}"' for value in times)
     return f"HEALTHCHECK &{{[{test}] {shown} '\\x{command.retries:02x}'}}"

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from wherry.builder.graph import config as configs
-from wherry.builder.graph.config import Json, Style
+from wherry.builder.graph.config import Style
 from wherry.builder.graph.operations import (
     ContextSource,
     Copy,
@@ -36,6 +36,7 @@ from wherry.builder.language.heredocs import Heredoc, heredoc_of, summary
 from wherry.builder.language.stages import Plan, PlannedStage, Source
 from wherry.builder.language.variables import Globals, StageScope
 from wherry.images.model import Image
+from wherry.values.jsontypes import Json
 
 Patterns = Callable[[tuple[str, ...]], tuple[tuple[str, bool], ...]]
 

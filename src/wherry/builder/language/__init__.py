@@ -1,5 +1,5 @@
 """The Dockerfile language: from bytes to typed instructions and stages. Pure text work: no files, clocks or asyncio.
 
 `lexer` → `parser` → `instructions` (of `commands`) → `stages`, `variables`; beside them what Go and shells say of words
-and patterns (`gotext`, `shellwords`, `shellpatterns`), which is interface too.
+and patterns (`shellwords`, `shellpatterns`), which is interface too.
 """

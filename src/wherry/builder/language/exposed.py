@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Callable
 
 from wherry.builder.language.errors import DockerfileError
-from wherry.builder.language.gotext import quote
+from wherry.values.gotext import quote
 
 MAX_PORTS = 4 * 65536
 """So many ports the EXPOSEs of a Dockerfile may name."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from wherry.builder.language.errors import DockerfileError
-from wherry.builder.language.gotext import did_you_mean
+from wherry.builder.language.suggestions import did_you_mean
 
 
 class Flags:

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from wherry.builder.language.gotext import SPACE
 from wherry.builder.language.shellwords import Lexer
 from wherry.errors import InvalidArgument
+from wherry.values.gotext import SPACE
 
 _WORD = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)

@@ -8,9 +8,9 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from wherry.builder.language.gotext import SPACE
 from wherry.errors import InvalidArgument
 from wherry.patterns import globs
+from wherry.values.gotext import SPACE
 
 MAX_LINE = 65535
 """Longest line of the file."""

@@ -11,11 +11,13 @@ from typing import Any
 from wherry.builder.language import commands as c
 from wherry.builder.language.errors import DockerfileError
 from wherry.builder.language.flags import Flags
-from wherry.builder.language.gotext import SPACE, did_you_mean, parse_duration, quote
 from wherry.builder.language.heredocs import heredoc_of
 from wherry.builder.language.parser import Document, Node, parse
 from wherry.builder.language.runmounts import mount_source, parse_device
+from wherry.builder.language.suggestions import did_you_mean
 from wherry.errors import InvalidArgument
+from wherry.values import durations
+from wherry.values.gotext import SPACE, quote
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _ONBUILD = re.compile(rf"^[{re.escape(SPACE)}]*ONBUILD[{re.escape(SPACE)}]*", re.IGNORECASE)
@@ -286,7 +288,10 @@ def _healthcheck(node: Node) -> c.Healthcheck:
 
 def _interval(flags: Flags, name: str) -> int:
     text = flags.text(name)
-    value = parse_duration(text) if text else 0
+    try:
+        value = durations.parse(text) if text else 0
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
     if value and value < _MILLISECOND:
         raise DockerfileError(f"Interval {quote(name)} cannot be less than 1ms")
     return value

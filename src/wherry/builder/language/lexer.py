@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from wherry.builder.language.errors import DockerfileError
-from wherry.builder.language.gotext import SPACE
+from wherry.values.gotext import SPACE
 
 MAX_LINE = 65536
 """A line with its end may be this long (BuildKit's scanner)."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from wherry.builder.language import heredocs
 from wherry.builder.language.errors import DockerfileError, Location
-from wherry.builder.language.gotext import SPACE, quote, quote_list
 from wherry.builder.language.heredocs import Heredoc
 from wherry.builder.language.lexer import Directive, LogicalLine, Reader
 from wherry.errors import InvalidArgument
+from wherry.values.gotext import SPACE, quote, quote_list
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _NOT_STRINGS = "when using JSON array syntax, arrays must be comprised of strings only"

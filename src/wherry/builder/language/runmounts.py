@@ -10,7 +10,9 @@ from typing import Any, cast
 
 from wherry.builder.language.commands import MountType, RunDevice, RunMount, Sharing
 from wherry.builder.language.errors import DockerfileError
-from wherry.builder.language.gotext import did_you_mean, parse_bool, parse_size, quote
+from wherry.builder.language.suggestions import did_you_mean
+from wherry.values.gotext import parse_bool, quote
+from wherry.values.sizes import ram_in_bytes
 
 _TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
@@ -100,7 +102,7 @@ class _Draft:
         elif name == "size":
             self._only(key, "tmpfs")
             try:
-                self.values["size"] = parse_size(value)
+                self.values["size"] = ram_in_bytes(value)
             except ValueError:
                 raise DockerfileError(f"invalid value for {key}: {value}") from None
         elif name in ("mode", "uid", "gid"):

@@ -9,9 +9,9 @@ is bounded: depth by `MAX_DEPTH`, the result by `MAX_TEXT`; a variable that doub
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from wherry.builder.language import gotext
 from wherry.builder.language.shellpatterns import Pattern
 from wherry.errors import InvalidArgument
+from wherry.values.gotext import SPACE, quote
 
 MAX_DEPTH = 100
 """Deepest nesting of `${a:-${b:-…}}`."""
@@ -20,7 +20,7 @@ MAX_TEXT = 4 << 20
 """Longest result of one expansion, in characters."""
 
 _MAX_SHOWN = 1000  # characters of a word that a message repeats
-_SPACES = frozenset(gotext.SPACE)
+_SPACES = frozenset(SPACE)
 _SPECIAL = frozenset("@*#?-$!0")
 _MISSING_BRACE = "syntax error: missing '}'"
 _REPLACEMENT = "\ufffd"  # what BuildKit shows where the text ended
@@ -73,7 +73,7 @@ class Lexer:
             text, words = run.until("", raw_escapes=self.raw_escapes)
         except _BadWord as error:
             shown = word if len(word) <= _MAX_SHOWN else word[:_MAX_SHOWN] + "…"
-            raise InvalidArgument(f"failed to process {gotext.quote(shown)}: {error}") from None
+            raise InvalidArgument(f"failed to process {quote(shown)}: {error}") from None
         return Expansion(text, words, frozenset(run.matched), frozenset(run.unmatched))
 
     def process_word(self, word: str, env: Mapping[str, str]) -> str:

@@ -13,14 +13,15 @@ from typing import Literal
 
 from wherry.builder.language import commands as c
 from wherry.builder.language.errors import DockerfileError
-from wherry.builder.language.gotext import did_you_mean, quote, suggest
 from wherry.builder.language.instructions import parse_trigger
 from wherry.builder.language.shellwords import Lexer
+from wherry.builder.language.suggestions import did_you_mean, suggest
 from wherry.builder.language.variables import Globals
 from wherry.errors import InvalidArgument
 from wherry.oci import platform as platforms
 from wherry.oci import reference as references
 from wherry.oci.platform import Platform
+from wherry.values.gotext import quote
 
 SCRATCH = "scratch"
 

@@ -12,18 +12,19 @@ from wherry.builder.graph.semantics import check, is_remote
 from wherry.builder.language import commands as c
 from wherry.builder.language.errors import DockerfileError
 from wherry.builder.language.exposed import parse_ports
-from wherry.builder.language.gotext import quote, suggest
 from wherry.builder.language.ignorefile import Matcher, clean
 from wherry.builder.language.instructions import Program, parse_instruction, parse_stages
 from wherry.builder.language.lexer import find_directive
 from wherry.builder.language.parser import Document, Node, parse
 from wherry.builder.language.stages import Plan, PlannedStage, plan
+from wherry.builder.language.suggestions import suggest
 from wherry.builder.language.variables import Globals, StageScope
 from wherry.builder.lint.report import CHECK_ARG, LintReport, parse_options
 from wherry.errors import InvalidArgument
 from wherry.oci import platform as platforms
 from wherry.oci import reference as references
 from wherry.oci.platform import Platform
+from wherry.values.gotext import quote
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

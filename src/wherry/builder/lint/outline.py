@@ -5,7 +5,6 @@ A description is the comment above an ARG or FROM that begins with its name.
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from wherry.builder.language import commands as c
 from wherry.builder.language.errors import Location
@@ -14,9 +13,9 @@ from wherry.builder.language.parser import parse
 from wherry.builder.language.stages import Plan, plan
 from wherry.builder.language.variables import Globals, StageScope
 from wherry.oci import platform as platforms
+from wherry.values.jsontypes import Json
 
 CALLS = ("outline", "targets")
-Json = dict[str, Any]
 
 
 def answer(

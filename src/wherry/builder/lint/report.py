@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.builder.language.errors import DockerfileError, Location, excerpt
-from wherry.builder.language.gotext import parse_bool, quote
 from wherry.builder.language.lexer import read_directive
 from wherry.builder.lint.rules import RULES, Rule
 from wherry.errors import InvalidArgument
+from wherry.values.gotext import parse_bool, quote
 
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 """Build argument that takes the place of the file's `# check=` line."""

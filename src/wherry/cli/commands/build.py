@@ -389,7 +389,7 @@ def _send(
     name: str,
 ) -> str:
     from wherry.cli.buildcontext import Directory
-    from wherry.cli.units import human_size
+    from wherry.values import sizes
 
     directory = Directory(place, ignore)
     vertex = {"digest": f"client:{name}", "name": name, "started": _now()}
@@ -404,7 +404,7 @@ def _send(
         sent = done
 
     id_ = directory.send(command.client, told)
-    log = b2a_base64(f"transferring context: {human_size(sent)}\n".encode(), newline=False).decode()
+    log = b2a_base64(f"transferring context: {sizes.human(sent)}\n".encode(), newline=False).decode()
     now = _now()
     shown.take({"logs": [{"vertex": vertex["digest"], "stream": 1, "data": log, "timestamp": now}]})
     shown.take({"vertexes": [{**vertex, "completed": now}]})
@@ -414,8 +414,9 @@ def _send(
 def _now() -> str:
     import time
 
-    seconds = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f"{seconds % 1:.6f}"[1:] + "Z"
+    from wherry.values import times
+
+    return times.exact(time.time_ns())
 
 
 def _from_stdin(command: Invocation, dockerfile: str, request: "dict[str, Any]") -> None:
@@ -463,7 +464,7 @@ def _prune(command: Invocation) -> None:
             return
     query = {"all": command["all"], "filters": command.values.filters(), **_kept(command)}
     report = command.client.call("POST", "/build/prune", query)
-    from wherry.cli.units import human_size
+    from wherry.values import sizes
 
     ids = report.get("CachesDeleted") or []
     if ids:
@@ -471,7 +472,7 @@ def _prune(command: Invocation) -> None:
         for id_ in ids:
             line(id_)
         line("")
-    line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
+    line(f"Total reclaimed space: {sizes.human(report.get('SpaceReclaimed') or 0)}")
 
 
 def _kept(command: Invocation) -> "dict[str, Any]":

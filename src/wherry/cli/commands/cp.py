@@ -9,9 +9,9 @@ from wherry.cli.cppaths import Side, asserts_directory, kept_end, placed, renami
 from wherry.cli.failure import Failure, file_failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import err, write_all
-from wherry.cli.units import human_size
 from wherry.client.http import quote
 from wherry.errors import WherryError
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _cp(command: Invocation) -> None:
 
 def _tell(command: Invocation, size: int, where: str) -> None:
     if not command["quiet"] and os.isatty(2):
-        err(f"Successfully copied {human_size(size)} to {where}")
+        err(f"Successfully copied {sizes.human(size)} to {where}")
 
 
 def _local(path: str) -> str:

@@ -7,7 +7,7 @@ from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, joined_labels, render
 from wherry.cli.output import columns, out
 from wherry.cli.reference import familiar
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class UsageRow(Row):
 
 
 def _usage(kind: str, total: int, active: int, size: int, reclaimable: int, *, share: bool = True) -> UsageRow:
-    free = human_size(reclaimable)
+    free = sizes.human(reclaimable)
     if share and size > 0:
         free += f" ({reclaimable * 100 // size}%)"
     return UsageRow(
@@ -38,7 +38,7 @@ def _usage(kind: str, total: int, active: int, size: int, reclaimable: int, *, s
             "Type": kind,
             "TotalCount": str(total),
             "Active": str(active),
-            "Size": human_size(size),
+            "Size": sizes.human(size),
             "Reclaimable": free,
         }
     )
@@ -110,15 +110,15 @@ class VolumeRow(Row):
         "Mountpoint": lambda row: row.item["Mountpoint"],
         "Name": lambda row: row.item["Name"],
         "Scope": lambda row: row.item["Scope"],
-        "Size": lambda row: human_size(row.item["UsageData"]["Size"]),
+        "Size": lambda row: sizes.human(row.item["UsageData"]["Size"]),
         "Status": lambda _row: "N/A",
     }
 
 
 def _when(text: "str | None") -> str:
-    from wherry.cli.units import ago, parse_time
+    from wherry.values import durations, times
 
-    return ago(parse_time(text)[0]) if text else ""
+    return durations.ago(times.parse(text) / 10**9) if text else ""
 
 
 class CacheRow(Row):
@@ -136,7 +136,7 @@ class CacheRow(Row):
         "LastUsedSince": lambda row: _when(row.item.get("LastUsedAt")),
         "Parent": lambda row: ", ".join(row.item.get("Parents") or ()),
         "Shared": lambda row: str(row.item["Shared"]).lower(),
-        "Size": lambda row: human_size(row.item["Size"], 3),
+        "Size": lambda row: sizes.human(row.item["Size"], 3),
         "UsageCount": lambda row: str(row.item["UsageCount"]),
     }
 

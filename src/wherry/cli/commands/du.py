@@ -2,7 +2,7 @@
 
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import out
-from wherry.cli.units import ago, human_size, parse_time
+from wherry.values import durations, sizes, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ def _du(command: Invocation) -> None:
     total = sum(one["Size"] for one in entries)
     free = sum(one["Size"] for one in entries if not one["InUse"])
     if shared:
-        out(f"Shared:\t\t{human_size(shared)}\nPrivate:\t{human_size(total - shared)}\n")
-    out(f"Reclaimable:\t{human_size(free)}\nTotal:\t\t{human_size(total)}\n")
+        out(f"Shared:\t\t{sizes.human(shared)}\nPrivate:\t{sizes.human(total - shared)}\n")
+    out(f"Reclaimable:\t{sizes.human(free)}\nTotal:\t\t{sizes.human(total)}\n")
 
 
 def _row(entry: "dict[str, Any]") -> str:
     id_ = entry["ID"] + ("*" if entry["Type"] in _MUTABLE else "")
-    size = human_size(entry["Size"]) + ("*" if entry["Shared"] else "")
+    size = sizes.human(entry["Size"]) + ("*" if entry["Shared"] else "")
     return f"{id_:<40}\t{_word(not entry['InUse']):<5}\t\t{size:<10}\t{_used(entry)}\n"
 
 
@@ -40,7 +40,7 @@ def _told(entry: "dict[str, Any]") -> str:
         f"Mutable:\t{_word(entry['Type'] in _MUTABLE)}",
         f"Reclaimable:\t{_word(not entry['InUse'])}",
         f"Shared:\t\t{_word(entry['Shared'])}",
-        f"Size:\t\t{human_size(entry['Size'])}",
+        f"Size:\t\t{sizes.human(entry['Size'])}",
         *([f"Description:\t{entry['Description']}"] if entry.get("Description") else []),
         f"Usage count:\t{entry['UsageCount']}",
         *([f"Last used:\t{_used(entry)}"] if entry.get("LastUsedAt") else []),
@@ -50,7 +50,7 @@ def _told(entry: "dict[str, Any]") -> str:
 
 
 def _used(entry: "dict[str, Any]") -> str:
-    return ago(parse_time(entry["LastUsedAt"])[0]) if entry.get("LastUsedAt") else ""
+    return durations.ago(times.parse(entry["LastUsedAt"]) / 10**9) if entry.get("LastUsedAt") else ""
 
 
 def _word(value: bool) -> str:

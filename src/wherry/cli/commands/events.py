@@ -7,7 +7,7 @@ from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.govalues import to_json
 from wherry.cli.output import line
 from wherry.cli.template import Template, TemplateError
-from wherry.cli.units import local_zone
+from wherry.values import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 
 
 def _stamp(event: "dict[str, Any]") -> str:
-    import time
-
     nanoseconds = event.get("timeNano") or event.get("time", 0) * 10**9
     seconds, fraction = divmod(nanoseconds, 10**9)
-    offset, _ = local_zone(seconds)
-    zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{fraction:09d}{zone}"
+    return times.local(seconds, f".{fraction:09d}")
 
 
 def _plain(event: "dict[str, Any]") -> str:

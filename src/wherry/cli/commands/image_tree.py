@@ -1,7 +1,7 @@
 """`images --tree`: each image with its names, and the manifest of each platform below it."""
 
 from wherry.cli.output import line
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _block(item: "dict[str, Any]") -> "list[tuple[str, str, str, str, bool]]":
     content = sum(entry["Size"]["Content"] for entry in manifests)
     names = item.get("RepoTags") or ["<untagged>"]
     rows = [(name, "", "", "", False) for name in names[:-1]]
-    rows.append((names[-1], _short(item["Id"]), human_size(item["Size"], 3), human_size(content, 3), used))
+    rows.append((names[-1], _short(item["Id"]), sizes.human(item["Size"], 3), sizes.human(content, 3), used))
     last = len(manifests) - 1
     for number, entry in enumerate(manifests):
         data = entry.get("ImageData") or {}
@@ -60,8 +60,8 @@ def _block(item: "dict[str, Any]") -> "list[tuple[str, str, str, str, bool]]":
             (
                 f"{branch} {'/'.join(word for word in words if word)}",
                 _short(entry["ID"]),
-                human_size(size["Total"], 3),
-                human_size(size["Content"], 3),
+                sizes.human(size["Total"], 3),
+                sizes.human(size["Content"], 3),
                 bool(data.get("Containers")),
             )
         )

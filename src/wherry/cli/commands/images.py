@@ -6,10 +6,10 @@ from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, render, short_id, shorten
 from wherry.cli.output import line
 from wherry.cli.reference import InvalidName, familiar, split
-from wherry.cli.units import ago, go_time, human_size, rfc3339
 from wherry.client.errors import ServerError
 from wherry.client.http import quote
 from wherry.errors import WherryError
+from wherry.values import durations, sizes, times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ _TITLES = {
 
 def _shared(row: Row) -> str:
     size = row.item.get("SharedSize", -1)
-    return "N/A" if size == -1 else human_size(size)
+    return "N/A" if size == -1 else sizes.human(size)
 
 
 def _unique(row: Row) -> str:
     shared, size = row.item.get("SharedSize", -1), row.item.get("Size", 0)
-    return "N/A" if shared == -1 or size == -1 else human_size(size - shared)
+    return "N/A" if shared == -1 or size == -1 else sizes.human(size - shared)
 
 
 def _containers(row: Row) -> str:
@@ -52,11 +52,11 @@ _IMAGE_FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "Repository": lambda row: row.item["repository"],
     "Tag": lambda row: row.item["tag"],
     "Digest": lambda row: row.item["digest"],
-    "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
-    "CreatedAt": lambda row: go_time(row.item.get("Created", 0)),
-    "Size": lambda row: human_size(row.item.get("Size", 0), 3),
+    "CreatedSince": lambda row: durations.ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
+    "CreatedAt": lambda row: times.printed(row.item.get("Created", 0) * 10**9),
+    "Size": lambda row: sizes.human(row.item.get("Size", 0), 3),
     "Containers": _containers,
-    "VirtualSize": lambda row: human_size(row.item.get("Size", 0)),
+    "VirtualSize": lambda row: sizes.human(row.item.get("Size", 0)),
     "SharedSize": _shared,
     "UniqueSize": _unique,
 }
@@ -198,10 +198,10 @@ def _created_by(row: Row) -> str:
 
 _HISTORY_FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "ID": lambda row: short_id(row.item["Id"]) if row.trunc else row.item["Id"],
-    "CreatedSince": lambda row: ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
-    "CreatedAt": lambda row: rfc3339(row.item["Created"]) if row.item.get("Created", 0) > 0 else "",
+    "CreatedSince": lambda row: durations.ago(row.item["Created"]) if row.item.get("Created", 0) > 0 else "N/A",
+    "CreatedAt": lambda row: times.local(row.item["Created"]) if row.item.get("Created", 0) > 0 else "",
     "CreatedBy": _created_by,
-    "Size": lambda row: human_size(row.item["Size"], 3) if row.human else str(row.item["Size"]),
+    "Size": lambda row: sizes.human(row.item["Size"], 3) if row.human else str(row.item["Size"]),
     "Comment": lambda row: row.item.get("Comment", ""),
 }
 

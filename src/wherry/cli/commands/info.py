@@ -6,8 +6,8 @@ from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Invocation
 from wherry.cli.govalues import Struct
 from wherry.cli.output import err, out
-from wherry.cli.units import bytes_size
 from wherry.errors import WherryError
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _server_lines(info: "dict[str, Any]") -> "list[str]":
     ):
         add(f" {label}:", info.get(key), always=False)
     add(" CPUs:", info.get("NCPU", 0))
-    add(" Total Memory:", bytes_size(info.get("MemTotal", 0)))
+    add(" Total Memory:", sizes.binary(info.get("MemTotal", 0)))
     add(" Name:", info.get("Name"), always=False)
     add(" ID:", info.get("ID"), always=False)
     add(" Wherry Root Dir:", info.get("DockerRootDir", ""))

@@ -110,7 +110,7 @@ def _templated(format_: str) -> "Callable[[list[_Found], bool], str]":
 def _inspect(command: Invocation) -> None:
     kind = command["type"]
     if "type" in command.values.changed and kind not in _KINDS:
-        from wherry.cli.gotext import quoted
+        from wherry.values.gotext import quote as quoted
 
         raise Failure(f'unknown type: {quoted(kind)}: must be one of "container", "image", "network", "volume"')
 

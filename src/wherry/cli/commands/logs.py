@@ -5,21 +5,21 @@ import time
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import write_all
 from wherry.cli.streams import Demux
-from wherry.cli.units import parse_time
 from wherry.client.http import quote
+from wherry.values import times
 
 
 def moment(text: str) -> str:
     """A timestamp, date or duration as the seconds that the API takes; what is none of them goes to it as it is."""
     from wherry.cli.failure import Failure
-    from wherry.cli.gotext import parse_duration
+    from wherry.values import durations
 
     if not text:
         return ""
     try:
         if text == "0":
             return text
-        nanoseconds = int(time.time() * 1e9) - parse_duration(text)
+        nanoseconds = int(time.time() * 1e9) - durations.parse(text)
         return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
     except ValueError:
         pass
@@ -36,10 +36,10 @@ def moment(text: str) -> str:
         elif len(stamp) == 16:
             stamp += ":00"
         if not stamp.endswith(("Z", "z")) and stamp[-6:-5] not in ("+", "-"):
-            seconds, nanoseconds = parse_time(stamp + "Z")
+            seconds, nanoseconds = divmod(times.parse(stamp + "Z"), 10**9)
             seconds += int(time.mktime((*time.gmtime(seconds)[:8], -1))) - seconds
         else:
-            seconds, nanoseconds = parse_time(stamp)
+            seconds, nanoseconds = divmod(times.parse(stamp), 10**9)
     except (ValueError, IndexError):
         raise Failure(f'invalid value for "since": failed to parse value as time or duration: "{text}"') from None
     return f"{seconds}.{nanoseconds:09d}"

@@ -3,7 +3,7 @@
 from wherry.cli.commands.common import FORMAT
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, joined_labels, render, short_id
-from wherry.cli.units import go_time, parse_time
+from wherry.values import times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _NETWORK_FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "IPv6": lambda row: "true" if row.item.get("EnableIPv6") else "false",
     "Internal": lambda row: "true" if row.item.get("Internal") else "false",
     "Labels": lambda row: joined_labels(row.item.get("Labels")),
-    "CreatedAt": lambda row: go_time(*parse_time(row.item["Created"]), utc=True),
+    "CreatedAt": lambda row: times.printed(times.parse(row.item["Created"]), utc=True),
 }
 
 

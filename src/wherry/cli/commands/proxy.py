@@ -5,8 +5,8 @@ from wherry.cli.failure import Failure, joined
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, render
 from wherry.cli.output import out
-from wherry.cli.units import human_size
 from wherry.errors import WherryError
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _STATISTICS_FIELDS: "dict[str, Callable[[Any], Any]]" = {
     **{
         name: _plain(name) for name in ("Service", "Member", "Status", "Sessions", "Total", "Rate", "Errors", "Retries")
     },
-    "Traffic": lambda row: f"{human_size(row.item['BytesIn'])} / {human_size(row.item['BytesOut'])}",
+    "Traffic": lambda row: f"{sizes.human(row.item['BytesIn'])} / {sizes.human(row.item['BytesOut'])}",
 }
 
 

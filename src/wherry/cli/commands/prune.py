@@ -3,7 +3,7 @@
 from wherry.cli.commands.common import agreed, deleted_images, show_deleted
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import line
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 
@@ -18,7 +18,7 @@ def _prune(command: Invocation) -> None:
     filters = command.values.filters()
     report = command.client.call("POST", "/containers/prune", {"filters": filters or None})
     show_deleted("Deleted Containers:", report.get("ContainersDeleted"))
-    line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
+    line(f"Total reclaimed space: {sizes.human(report.get('SpaceReclaimed') or 0)}")
 
 
 def _prune_images(command: Invocation) -> None:
@@ -27,7 +27,7 @@ def _prune_images(command: Invocation) -> None:
     filters = {**command.values.filters(), "dangling": ["false" if command["all"] else "true"]}
     report = command.client.call("POST", "/images/prune", {"filters": filters})
     show_deleted("Deleted Images:", deleted_images(report))
-    line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
+    line(f"Total reclaimed space: {sizes.human(report.get('SpaceReclaimed') or 0)}")
 
 
 _FILTER = Flag("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")')

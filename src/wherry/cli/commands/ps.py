@@ -4,10 +4,10 @@ from wherry.cli.commands.common import FILTER, FORMAT
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Probe, Row, joined_labels, render, short_id, shorten
-from wherry.cli.gotext import quoted
 from wherry.cli.output import err
 from wherry.cli.template import Template, TemplateError
-from wherry.cli.units import ago, go_time, human_size
+from wherry.values import durations, sizes, times
+from wherry.values.gotext import quote as quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def _command(row: Row) -> str:
 
 
 def _size(row: Row) -> str:
-    own = human_size(row.item.get("SizeRw") or 0, 3)
+    own = sizes.human(row.item.get("SizeRw") or 0, 3)
     whole = row.item.get("SizeRootFs") or 0
-    return f"{own} (virtual {human_size(whole, 3)})" if whole > 0 else own
+    return f"{own} (virtual {sizes.human(whole, 3)})" if whole > 0 else own
 
 
 def _mounts(row: Row) -> str:
@@ -85,8 +85,8 @@ _CONTAINER_FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "Names": _names,
     "Image": _image,
     "Command": _command,
-    "CreatedAt": lambda row: go_time(row.item.get("Created") or 0),
-    "RunningFor": lambda row: ago(row.item.get("Created") or 0),
+    "CreatedAt": lambda row: times.printed((row.item.get("Created") or 0) * 10**9),
+    "RunningFor": lambda row: durations.ago(row.item.get("Created") or 0),
     "Ports": lambda row: displayed_ports(row.item.get("Ports") or []),
     "State": lambda row: row.item.get("State") or "",
     "Status": lambda row: row.item.get("Status") or "",

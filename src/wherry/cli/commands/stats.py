@@ -6,9 +6,9 @@ from wherry.cli.commands.common import FORMAT
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, render, short_id
 from wherry.cli.output import out
-from wherry.cli.units import bytes_size, human_size
 from wherry.client.errors import ServerError
 from wherry.client.http import quote
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _memory(row: Row) -> "tuple[int, int]":
 
 def _memory_usage(row: Row) -> str:
     usage, limit = _memory(row)
-    return f"{bytes_size(usage)} / {bytes_size(limit)}"
+    return f"{sizes.binary(usage)} / {sizes.binary(limit)}"
 
 
 def _memory_percent(row: Row) -> str:
@@ -62,7 +62,7 @@ def _memory_percent(row: Row) -> str:
 def _network(row: Row) -> str:
     networks = (row.item.get("networks") or {}).values()
     received, sent = (sum(network[key] for network in networks) for key in ("rx_bytes", "tx_bytes"))
-    return f"{human_size(received, 3)} / {human_size(sent, 3)}"
+    return f"{sizes.human(received, 3)} / {sizes.human(sent, 3)}"
 
 
 def _block(row: Row) -> str:
@@ -71,7 +71,7 @@ def _block(row: Row) -> str:
         kind = entry["op"][:1].lower()
         if kind in totals:
             totals[kind] += entry["value"]
-    return f"{human_size(totals['r'], 3)} / {human_size(totals['w'], 3)}"
+    return f"{sizes.human(totals['r'], 3)} / {sizes.human(totals['w'], 3)}"
 
 
 _FIELDS: "dict[str, Callable[[Any], Any]]" = {

@@ -4,7 +4,7 @@ from wherry.cli.commands.common import agreed, deleted_images, show_deleted
 from wherry.cli.failure import Failure
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.output import line
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _prune(command: Invocation) -> None:
     report = prune("build", all=command["all"] or None)
     show_deleted("Deleted build cache objects:", report.get("CachesDeleted"))
     freed += report.get("SpaceReclaimed") or 0
-    line(f"Total reclaimed space: {human_size(freed)}")
+    line(f"Total reclaimed space: {sizes.human(freed)}")
 
 
 COMMANDS = {

@@ -8,7 +8,7 @@ from wherry.cli.files import open_source, save
 from wherry.cli.flags import Command, Flag, Invocation
 from wherry.cli.formatter import Row, joined_labels, render
 from wherry.cli.output import line
-from wherry.cli.units import human_size
+from wherry.values import sizes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _FIELDS: "dict[str, Callable[[Any], Any]]" = {
     "Mountpoint": lambda row: row.item["Mountpoint"],
     "Labels": lambda row: joined_labels(row.item.get("Labels")),
     "Links": lambda row: _usage(row, "RefCount", str),
-    "Size": lambda row: _usage(row, "Size", human_size),
+    "Size": lambda row: _usage(row, "Size", sizes.human),
     "Availability": lambda _: _NOT_TOLD,
     "Group": lambda _: _NOT_TOLD,
     "Status": lambda _: _NOT_TOLD,
@@ -110,7 +110,7 @@ def _prune(command: Invocation) -> None:
             return
     report = command.client.call("POST", "/volumes/prune", {"filters": filters or None})
     show_deleted("Deleted Volumes:", report.get("VolumesDeleted"))
-    line(f"Total reclaimed space: {human_size(report.get('SpaceReclaimed') or 0)}")
+    line(f"Total reclaimed space: {sizes.human(report.get('SpaceReclaimed') or 0)}")
 
 
 def _labels(command: Invocation) -> str:

@@ -6,11 +6,10 @@ from wherry.errors import InvalidArgument
 from wherry.linux.capability import NAMES
 from wherry.oci.isolation import DEFAULT_CAPABILITIES, READONLY_PATHS
 from wherry.oci.isolation import masked_paths as default_masked_paths
+from wherry.values.gotext import parse_bool
 from wherry.wire.containers import HostConfig
 
 ALL = "ALL"
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class SecurityOptions:
@@ -91,11 +90,10 @@ def host_has_apparmor() -> bool:
 
 def boolean(option: str, value: str) -> bool:
     """A truth value as Go reads it."""
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+    try:
+        return parse_bool(value)
+    except ValueError:
+        raise InvalidArgument(f'invalid --security-opt 2: "{option}"') from None
 
 
 def normalised(names: Iterable[str] | None, option: str) -> list[str]:
