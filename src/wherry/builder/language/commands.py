@@ -116,17 +116,20 @@ class Arg(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Env(Command):
-    """`ENV key=value…`."""
+class Paired(Command):
+    """What ENV and LABEL share: their pairs, in the order of the file."""
 
     pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Label(Command):
-    """`LABEL key=value…`."""
+class Env(Paired):
+    """`ENV key=value…`."""
 
-    pairs: tuple[Pair, ...]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label(Paired):
+    """`LABEL key=value…`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
