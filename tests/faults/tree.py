@@ -5,6 +5,7 @@ which puts itself, and so all that it will fork, under the filter. Whoever tests
 fault for one step of one container's start, and asks afterwards what was seen (`tests.faults.engine`).
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -128,7 +129,10 @@ class Supervisor:
         if self._id:
             process, role = self._role(who)
             name = self._calls[number]
-            step = self._step(who, role, name, arguments) if role else ""
+            try:
+                step = self._step(who, role, name, arguments) if role else ""
+            except (FileNotFoundError, ProcessLookupError):
+                return  # who asked was killed a moment ago: nobody waits for an answer
             if step:
                 what = (role, _VOLATILE.sub("N", step.replace(self._base, "")))
                 nth = self._seen[what] = self._seen.get(what, 0) + 1
@@ -137,7 +141,8 @@ class Supervisor:
                 if self._fault is not None and not self._hit and [*what, nth] == self._fault["step"]:
                     self._hit = True
                     if self._fault["kind"] == "kill":
-                        os.kill(process, signal.SIGKILL)
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(process, signal.SIGKILL)
                         return
                     refuse, self._full = True, self._base in step
         trap.answer(listener, id_, refuse)
@@ -200,6 +205,7 @@ def _taken(pid: int, fd: int) -> int:
 
 
 def _family(who: int, fd: int) -> str:
+    """What a thread's socket is. Raises FileNotFoundError or ProcessLookupError where the thread is gone."""
     pidfd = os.pidfd_open(int(Path(f"/proc/{who}/status").read_text().split("Tgid:\t")[1].split()[0]))
     try:
         copy = int(libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
