@@ -222,6 +222,19 @@ def _traces() -> set[str]:
     return {f"cgroup:{engine}" for engine in engines if not cgroups.processes(engine)}
 
 
+def _left(before: set[str], seconds: float = 60) -> set[str]:
+    """Cgroups that stay without a process for as long as this; `before` are older than the world.
+
+    Worlds share the cgroups: a neighbour's engine that begins or ends has none for a moment.
+    """
+    left = _traces() - before
+    deadline = time.monotonic() + seconds
+    while left and time.monotonic() < deadline:
+        time.sleep(0.2)
+        left &= _traces()
+    return left
+
+
 @contextlib.contextmanager
 def _connected(pid: int) -> Iterator[None]:
     """Give a process that makes itself a network namespace a way out of it, for as long as the context lasts."""
@@ -305,7 +318,7 @@ def visit(world: str, log: Path, tests: str) -> Outcome:
                             turn_ends()
             finally:
                 process.kill()  # and process 1 with it, by --kill-child
-    outcome.left += sorted(_traces() - before)
+    outcome.left += sorted(_left(before))
     return outcome
 
 

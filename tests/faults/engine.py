@@ -44,6 +44,10 @@ class TrappedEngine(EngineProcess):
             return answer.status, answer.json if answer.body else None
         return 0, None
 
+    def supervised(self) -> bool:
+        """Whether the supervisor lives."""
+        return self._supervisor.poll() is None
+
     def arm(self, id_: str, kind: str = "", step: Step | None = None) -> None:
         """From now on steps of that container's start are counted; `kill` or `full` comes at that step."""
         fault = {"kind": kind, "step": step} if step else None
@@ -60,6 +64,8 @@ class TrappedEngine(EngineProcess):
 
     def destroy(self) -> None:
         """End it all, the supervisor last."""
+        if self.process is not None and not self.supervised():
+            self.process.kill()  # no call of it would be answered
         try:
             super().destroy()
         finally:

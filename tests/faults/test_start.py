@@ -100,6 +100,11 @@ class Scene:
         self._again(id_)
         return seen
 
+    def orderly(self) -> bool:
+        """Whether `kept` is there alone, and engine and supervisor live."""
+        status, answer = self.engine.call("GET", "/containers/json?all=1")
+        return self.engine.supervised() and status == 200 and [one["Names"] for one in answer] == [["/kept"]]
+
     def _run_once(self, id_: str) -> None:
         assert self.engine.call("POST", f"/containers/{id_}/start") == (204, None)
         assert self.engine.call("POST", f"/containers/{id_}/kill") == (204, None)
@@ -195,15 +200,47 @@ def kinds(steps: list[Step]) -> list[Step]:
     return list(wanted.values())
 
 
+class Stage:
+    """Where the scene is; it is set anew when a test left it in disorder."""
+
+    def __init__(self) -> None:
+        self._scene: Scene | None = None
+
+    def scene(self) -> Scene:
+        """The engine and its inhabitants."""
+        if self._scene is not None and not self._scene.orderly():
+            self.clear()
+        if self._scene is None:
+            engine = TrappedEngine()
+            try:
+                self._scene = Scene(engine)
+            except BaseException:
+                engine.destroy()
+                raise
+        return self._scene
+
+    def clear(self) -> None:
+        """End the engine; nothing of it is left."""
+        if self._scene is not None:
+            engine, self._scene = self._scene.engine, None
+            engine.destroy()
+            engine.assert_clean()
+
+
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    """Give the engine and its inhabitants."""
-    engine = TrappedEngine()
+def stage() -> Iterator[Stage]:
+    """Give the stage, which is empty at first and afterwards."""
+    stage = Stage()
     try:
-        yield Scene(engine)
+        yield stage
     finally:
-        engine.destroy()
-    engine.assert_clean()
+        stage.clear()
+
+
+@pytest.fixture
+def scene(stage: Stage) -> Scene:
+    """Give the engine and its inhabitants, as no test before has left them otherwise."""
+    return stage.scene()
 
 
 @pytest.mark.parametrize("ran", [False, True], ids=["first", "again"])

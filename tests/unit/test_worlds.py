@@ -69,3 +69,13 @@ def test_two_of_one_release_follow_each_other(tmp_path: Path, monkeypatch: pytes
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         ends()
         fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_neighbours_engine_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stays without a process is left; what had none for a moment, or was there before, is not."""
+    seen = iter([{"cgroup:old", "cgroup:mine", "cgroup:neighbour"}, {"cgroup:old", "cgroup:mine", "cgroup:late"}])
+    monkeypatch.setattr(worlds, "_traces", lambda: next(seen))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    clock = iter([0.0, 1.0, 61.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    assert worlds._left({"cgroup:old"}) == {"cgroup:mine"}
